@@ -1,0 +1,99 @@
+"""The prompt block of Pro-Tuning.
+
+Paper: *Pro-tuning: Unified Prompt Tuning for Vision Tasks* (Nie et al., arXiv 2207.14381, IEEE TCSVT 2024).
+From the paper: 1x1 conv -> depth-wise conv (5x5) -> 1x1 conv after every stage, its output blended into the feature.
+Ours, because the paper leaves it open: the norm and the activation between the convolutions, the biases, the exact
+hidden width (0.32 C, rounded to a multiple of 8; derived from the published parameter counts) and the initial values.
+"""
+
+from torch import Tensor, nn
+
+from protuning_mm.blocks.layers import LayerCfg, build_act, build_norm
+
+INITS = ('zero_conv', 'zero_scale', 'random')
+
+
+def hidden_width(channels: int, ratio: float) -> int:
+    """Round ``ratio * channels`` to the nearest multiple of 8 (what tensor cores want), at least 8."""
+    return max(8, 8 * round(ratio * channels / 8))
+
+
+class PromptBlock(nn.Module):
+    """Makes a prompt that depends on the image from a stage's feature.
+
+    Args:
+        channels (int): Channels C of the feature and of the prompt.
+        ratio (float): Hidden width as a share of C, rounded to a multiple of 8. Defaults to 0.32.
+        kernel_size (int): Kernel of the depth-wise convolution; odd. Defaults to 5.
+        norm_cfg (dict, optional): Norm after each of the first two convolutions: ``BN``, ``SyncBN``, ``GN``, ``IN``
+            or ``None``. Defaults to ``dict(type='GN', num_groups=1)``, which does not depend on the batch.
+        act_cfg (dict, optional): Activation after each norm. Defaults to ``dict(type='ReLU')``.
+        init (str): How the block starts. ``'zero_conv'``: the last convolution is zero, so the prompt is zero and the
+            network is the plain one. ``'zero_scale'``: a learned scale of zero, one for each channel, does the same.
+            ``'random'``: neither. Defaults to ``'zero_conv'``.
+
+    Shape:
+        - Input: (N, C, H, W)
+        - Output: (N, C, H, W)
+
+    Raises:
+        ValueError: an argument is out of range or names an unknown layer.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        ratio: float = 0.32,
+        kernel_size: int = 5,
+        norm_cfg: LayerCfg | None = {'type': 'GN', 'num_groups': 1},
+        act_cfg: LayerCfg | None = {'type': 'ReLU'},
+        init: str = 'zero_conv',
+    ) -> None:
+        super().__init__()
+        if not ratio > 0:
+            raise ValueError(
+                f'ratio={ratio}: the hidden width of a prompt block must be a positive share of its '
+                'channels, such as 0.32'
+            )
+        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(
+                f'kernel_size={kernel_size!r}: must be a positive odd number such as 5, so that the '
+                'prompt has the size of its feature'
+            )
+        if init not in INITS:
+            raise ValueError(f'init={init!r}: must be one of {list(INITS)}')
+        hidden = hidden_width(channels, ratio)
+        bias = norm_cfg is None  # a norm's shift makes the convolution's bias idle
+        self.init = init
+        self.reduce = nn.Conv2d(channels, hidden, 1, bias=bias)
+        self.norm1 = build_norm(norm_cfg, hidden)
+        self.depthwise = nn.Conv2d(
+            hidden, hidden, kernel_size, padding=kernel_size // 2, groups=hidden, bias=bias
+        )
+        self.norm2 = build_norm(norm_cfg, hidden)
+        self.expand = nn.Conv2d(hidden, channels, 1)
+        self.act = build_act(act_cfg)
+        self.scale: nn.Parameter | None = None
+        if init == 'zero_scale':
+            self.scale = nn.Parameter(self.expand.weight.new_zeros(channels, 1, 1))
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Give every parameter its initial value again."""
+        for conv in (self.reduce, self.depthwise, self.expand):
+            nn.init.kaiming_normal_(conv.weight, mode='fan_in', nonlinearity='relu')
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+        for norm in (self.norm1, self.norm2):
+            if not isinstance(norm, nn.Identity):
+                norm.reset_parameters()
+        if self.init == 'zero_conv':
+            nn.init.zeros_(self.expand.weight)
+        if self.scale is not None:
+            nn.init.zeros_(self.scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        prompt = self.act(self.norm1(self.reduce(x)))
+        prompt = self.act(self.norm2(self.depthwise(prompt)))
+        prompt = self.expand(prompt)
+        return prompt if self.scale is None else prompt * self.scale
