@@ -1,0 +1,48 @@
+"""Writing a file so that a kill or a full disk at any moment leaves the old one or the new one, whole."""
+
+import os
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+
+def write_atomically(data: bytes, path: str | os.PathLike[str]) -> None:
+    """Write aside, flush to the disk, rename.
+
+    Args:
+        data (bytes): The whole content.
+        path (str | PathLike): The file; its folder is made where it is missing.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; the file is as it was before.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A fixed name: what a killed run left here is overwritten when its step is saved again.
+    aside = path.with_name(f'.{path.name}.part')
+    try:
+        with open(aside, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@register_backend('atomic_local', force=True)
+class AtomicLocalBackend(LocalBackend):
+    """mmengine's local files, with ``put`` atomic."""
+
+    def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
+        write_atomically(bytes(obj), filepath)
