@@ -1,0 +1,6 @@
+"""Hooks: each listens to a few moments of a run and does one thing there."""
+
+from protuning_mm.engine.hooks.checkpoint_hook import CheckpointHook
+from protuning_mm.engine.hooks.tuning_hook import TuningHook
+
+__all__ = ['CheckpointHook', 'TuningHook']

@@ -1,0 +1,102 @@
+"""A checkpoint hook that never has fewer whole checkpoints on disk than it promised."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
+from mmengine.runner import Runner
+
+from protuning_mm.checkpoints.atomic import AtomicLocalBackend, write_atomically
+from protuning_mm.registry import HOOKS
+
+
+class _RemoveLater:
+    """A file backend whose removals wait until the new file is on disk."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._waiting: list[tuple[str, str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def remove(self, path: str) -> None:
+        self._waiting.append(('remove', path))
+
+    def rmtree(self, path: str) -> None:
+        self._waiting.append(('rmtree', path))
+
+    def flush(self, keep: set[str]) -> None:
+        for action, path in self._waiting:
+            if path not in keep:
+                getattr(self._backend, action)(path)
+
+
+@HOOKS.register_module()
+class CheckpointHook(MMEngineCheckpointHook):
+    """mmengine's CheckpointHook with a safe order: write aside, sync, rename, move the pointer, only then delete.
+
+    mmengine deletes the oldest checkpoint first and writes the next in place: a full disk or a kill in between leaves a
+    truncated file, with ``max_keep_ckpts=1`` and nothing else. All arguments are mmengine's. Local folders only are
+    written atomically; another ``backend_args`` (S3, …) keeps its own way of writing, and the safe order.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        if self.backend_args is None and type(self.file_backend) is LocalBackend:
+            self.backend_args = dict(backend='atomic_local')
+            self.file_backend = AtomicLocalBackend()
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        outdated = self._roll(runner, step)
+        filename = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            filename,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if not is_main_process():
+            return
+        write_atomically(str(self.last_ckpt).encode(), f'{runner.work_dir}/last_checkpoint')
+        if outdated is not None:
+            path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated))
+            if self.file_backend.isfile(path):
+                self.file_backend.remove(path)
+            elif self.file_backend.isdir(path):  # deepspeed's checkpoints are folders
+                self.file_backend.rmtree(path)
+
+    def _roll(self, runner: Runner, step: int) -> int | None:
+        """Note ``step`` among the kept checkpoints; return the one that falls out, to be deleted after the save."""
+        if self.max_keep_ckpts <= 0 or (self.keep_ckpt_ids and self.keep_ckpt_ids[-1] == step):
+            return None
+        full = len(self.keep_ckpt_ids) == self.max_keep_ckpts
+        outdated = self.keep_ckpt_ids.popleft() if full else None
+        self.keep_ckpt_ids.append(step)
+        runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        return outdated
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
+        with self._removing_later() as backend:
+            super()._save_best_checkpoint(runner, metrics)
+            # Two runs of the same step can name the new best like the old one.
+            best = getattr(self, 'best_ckpt_path', None)
+            backend.flush(keep={best, *getattr(self, 'best_ckpt_path_dict', {}).values()} - {None})
+
+    @contextmanager
+    def _removing_later(self) -> Iterator[_RemoveLater]:
+        backend, self.file_backend = self.file_backend, _RemoveLater(self.file_backend)
+        try:
+            yield self.file_backend
+        finally:
+            self.file_backend = backend

@@ -1,0 +1,97 @@
+"""What is checked and said once a run, when every weight is in place and nothing is computed yet."""
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from protuning_mm.backbones import FrozenBackbone
+from protuning_mm.checkpoints import FrozenWeightsError
+from protuning_mm.engine.class_check import check_classes
+from protuning_mm.engine.parameter_table import count_parameters
+from protuning_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class TuningHook(Hook):
+    """Refuses to run on a random frozen backbone, and shows what is trained.
+
+    - after a checkpoint is loaded (``load_from``, not ``resume``): head tensors whose shape differs from the model's,
+      as they do where ``num_classes`` differs, are listed and left at their initial values. The backbone is strict.
+    - before training: frozen tensors that came from no file stop the run (unless ``allow_random_backbone=True``);
+      classes of the data sets that do not match the heads stop it; then the table of trained and frozen parameters.
+    - before validation and test: a random frozen backbone stops the run too.
+    """
+
+    priority = 'HIGH'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        if runner._resume:
+            return
+        state = checkpoint.get('state_dict', checkpoint)
+        here = _unwrap(runner.model).state_dict()
+        frozen = _frozen_keys(runner.model)
+        changed = [
+            f'{key}: {tuple(state[key].shape)} there, {tuple(here[key].shape)} here'
+            for key in list(state)
+            if key in here and key not in frozen and state[key].shape != here[key].shape
+        ]
+        for line in changed:
+            del state[line.split(': ')[0]]
+        if changed:
+            listed = '\n  '.join(changed)
+            runner.logger.info(
+                f'{len(changed)} tensors of the checkpoint have another shape here, as where '
+                f'num_classes differs, and start anew:\n  {listed}'
+            )
+
+    def before_train(self, runner: Runner) -> None:
+        self._check_frozen(runner.model)
+        check_classes(_unwrap(runner.model), runner.train_dataloader.dataset, 'train_dataloader')
+        if runner.val_loop is not None:
+            check_classes(_unwrap(runner.model), runner.val_dataloader.dataset, 'val_dataloader')
+        runner.logger.info('Parameters:\n' + str(count_parameters(runner.model)))
+        for name, backbone in _frozen_backbones(runner.model):
+            ignored = getattr(backbone, 'ignored_args', {})
+            if ignored:
+                listed = ', '.join(f'{key}={value}' for key, value in ignored.items())
+                runner.logger.info(
+                    f'{name}: {listed} from the config has no effect: the tuning owns freezing'
+                )
+
+    def before_val(self, runner: Runner) -> None:
+        self._check_frozen(runner.model)
+
+    def before_test(self, runner: Runner) -> None:
+        self._check_frozen(runner.model)
+        check_classes(_unwrap(runner.model), runner.test_dataloader.dataset, 'test_dataloader')
+
+    @staticmethod
+    def _check_frozen(model: nn.Module) -> None:
+        for name, backbone in _frozen_backbones(model):
+            if backbone.frozen_source is None and not backbone.allow_random_backbone:
+                raise FrozenWeightsError(
+                    f'the frozen tensors of {name} ({type(backbone).__name__}) came from no file: they are random, '
+                    "and nothing will train them. Set model.backbone.init_cfg=dict(type='Pretrained', "
+                    "checkpoint='torchvision://resnet50') or load_from=<a whole checkpoint>; if a random backbone is "
+                    'what you want, say model.backbone.allow_random_backbone=True.'
+                )
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _frozen_backbones(model: nn.Module) -> list[tuple[str, FrozenBackbone]]:
+    model = _unwrap(model)
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, FrozenBackbone)]
+
+
+def _frozen_keys(model: nn.Module) -> set[str]:
+    return {
+        f'{name}.{key}' if name else key
+        for name, backbone in _frozen_backbones(model)
+        for key in backbone.frozen_keys
+    }

@@ -1,0 +1,51 @@
+"""An optimizer that holds what is trained, and nothing else."""
+
+from collections.abc import Iterator
+
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from torch import nn
+
+from protuning_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+
+class _Trainable(nn.Module):
+    """Shows mmengine a model's trained parameters as if there were no others."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._modules = model._modules
+        self._parameters = model._parameters
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        return (param for param in super().parameters(recurse) if param.requires_grad)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """mmengine's default constructor, for models that are mostly frozen.
+
+    The default one puts frozen parameters into the optimizer, and with ``paramwise_cfg`` it warns once for each of them.
+    ``paramwise_cfg`` works as ever.
+
+    Raises:
+        ValueError: nothing in the model is trained.
+    """
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        model = getattr(model, 'module', model)
+        if not any(param.requires_grad for param in model.parameters()):
+            raise ValueError(
+                f'{type(model).__name__} has no parameter that is trained: every one has '
+                'requires_grad=False'
+            )
+        return super().__call__(_Trainable(model))
+
+    def add_params(
+        self,
+        params: list[dict],
+        module: nn.Module,
+        prefix: str = '',
+        is_dcn_module: int | float | None = None,
+    ) -> None:
+        if any(param.requires_grad for param in module.parameters()):
+            super().add_params(params, module, prefix, is_dcn_module)

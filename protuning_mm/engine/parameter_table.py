@@ -1,0 +1,119 @@
+"""How many parameters are trained and frozen, part by part."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from protuning_mm.backbones import FrozenBackbone
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters of one part of a model, as counts."""
+
+    name: str
+    trained: int
+    frozen: int
+
+
+@dataclass(frozen=True)
+class ParameterTable:
+    """The parts of a model and their parameters.
+
+    Args:
+        parts (list[Part]): Stem, stages, prompts, neck and each head.
+        added (int): Parameters that the tuning added; full fine-tuning of the plain model has none of them.
+    """
+
+    parts: list[Part]
+    added: int
+
+    @property
+    def trained(self) -> int:
+        return sum(part.trained for part in self.parts)
+
+    @property
+    def frozen(self) -> int:
+        return sum(part.frozen for part in self.parts)
+
+    @property
+    def full(self) -> int:
+        """What full fine-tuning of the same model without the tuning trains."""
+        return self.trained + self.frozen - self.added
+
+    @property
+    def share(self) -> float:
+        """Trained parameters as a share of full fine-tuning."""
+        return self.trained / self.full
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(
+            parts=[asdict(part) for part in self.parts],
+            trained=self.trained,
+            frozen=self.frozen,
+            full=self.full,
+            share=self.share,
+        )
+
+    def __str__(self) -> str:
+        rows = [('part', 'trained', 'frozen')]
+        rows += [(p.name, f'{p.trained:,}', f'{p.frozen:,}') for p in self.parts]
+        rows += [('total', f'{self.trained:,}', f'{self.frozen:,}')]
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = [
+            f'{name:<{widths[0]}}  {trained:>{widths[1]}}  {frozen:>{widths[2]}}'
+            for name, trained, frozen in rows
+        ]
+        rule = '-' * len(lines[0])
+        lines = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+        return '\n'.join(
+            [*lines, f'{self.trained / 1e6:.2f} M trained, {self.share:.1%} of full fine-tuning '
+             f'({self.full / 1e6:.2f} M)']
+        )  # fmt: skip
+
+
+def count_parameters(model: nn.Module) -> ParameterTable:
+    """Count a model's parameters by stem, stages, prompts, neck and each head.
+
+    Args:
+        model (nn.Module): A detector, segmentor or classifier of the hosts, wrapped (DDP) or not; tuned or plain.
+    """
+    if is_model_wrapper(model):
+        model = model.module
+    parts = [_count(name, module) for name, module in _parts(model)]
+    backbone = getattr(model, 'backbone', None)
+    added = 0
+    if isinstance(backbone, FrozenBackbone):
+        added = sum(
+            param.numel()
+            for name, child in backbone.named_children()
+            if name not in backbone.frozen_children
+            for param in child.parameters()
+        )
+    return ParameterTable([part for part in parts if part.trained or part.frozen], added)
+
+
+def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in model.named_children():
+        if isinstance(child, FrozenBackbone):
+            yield f'{name}.stem', child.stem
+            for i, stage in enumerate(child.stages):
+                yield f'{name}.stages.{i}', stage
+            for extra, module in child.named_children():
+                if extra not in child.frozen_children:
+                    yield f'{name}.{extra}', module
+        elif name == 'roi_head':  # a detector's heads of the second stage, one row each
+            for head, module in child.named_children():
+                yield f'{name}.{head}', module
+        else:
+            yield name, child
+
+
+def _count(name: str, module: nn.Module) -> Part:
+    counts = {True: 0, False: 0}
+    for param in module.parameters():
+        counts[param.requires_grad] += param.numel()
+    return Part(name, trained=counts[True], frozen=counts[False])
