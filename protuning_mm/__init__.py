@@ -1,0 +1,17 @@
+"""Pro-Tuning for MMDetection, MMSegmentation and MMPretrain: one frozen backbone, small trained prompt blocks.
+
+Importing the package registers its classes (also under their bare names in mmengine's root registries), makes
+``protuning_mm::`` and ``mmseg::`` work in ``_base_``, and makes the hosts' checkpoint loading refuse files that would
+run code.
+"""
+
+from protuning_mm import config_bridge
+from protuning_mm.backbones import FrozenBackbone, ProTunedResNet
+from protuning_mm.blocks import PromptBlock
+from protuning_mm.checkpoints import safe_load
+from protuning_mm.version import __version__
+
+config_bridge.install()
+safe_load.install()
+
+__all__ = ['FrozenBackbone', 'ProTunedResNet', 'PromptBlock', '__version__']
