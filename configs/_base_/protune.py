@@ -1,0 +1,17 @@
+# What Pro-Tuning changes in a host's config. mmengine allows no key in two bases, so a leaf takes these by name:
+#   model = dict(backbone=_base_.protune_backbone)
+custom_imports = dict(imports=['protuning_mm'], allow_failed_imports=False)
+
+protune_backbone = dict(
+    type='protuning_mm.ProTunedResNet',
+    # a prompt block after every stage; arguments of protuning_mm.PromptBlock
+    prompt_stages=None,
+    prompt=dict(ratio=0.32, kernel_size=5),
+    allow_random_backbone=False,
+)
+# the optimizer holds no frozen parameter
+protune_optim_wrapper = dict(constructor='protuning_mm.TrainableOptimWrapperConstructor')
+protune_hooks = dict(
+    checkpoint=dict(type='protuning_mm.CheckpointHook'),
+    tuning=dict(type='protuning_mm.TuningHook'),
+)
