@@ -8,6 +8,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from protuning_mm.backbones import FrozenBackbone
+from protuning_mm.backbones.stages import read_resnet
 
 
 @dataclass(frozen=True)
@@ -98,18 +99,25 @@ def count_parameters(model: nn.Module) -> ParameterTable:
 
 def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, child in model.named_children():
-        if isinstance(child, FrozenBackbone):
-            yield f'{name}.stem', child.stem
-            for i, stage in enumerate(child.stages):
-                yield f'{name}.stages.{i}', stage
-            for extra, module in child.named_children():
-                if extra not in child.frozen_children:
-                    yield f'{name}.{extra}', module
+        if name == 'backbone' and (isinstance(child, FrozenBackbone) or hasattr(child, 'res_layers')):
+            yield from _parts_of_backbone(name, child)
         elif name == 'roi_head':  # a detector's heads of the second stage, one row each
             for head, module in child.named_children():
                 yield f'{name}.{head}', module
         else:
             yield name, child
+
+
+def _parts_of_backbone(name: str, backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    read = backbone._stages if isinstance(backbone, FrozenBackbone) else read_resnet(backbone)
+    children = dict(backbone.named_children())
+    stem = [child for key, child in children.items() if key in read.stem_names]
+    yield f'{name}.stem', nn.ModuleList(stem)
+    for i, key in enumerate(read.names):
+        yield f'{name}.stages.{i}', children[key]
+    for key, child in children.items():
+        if key not in read.stem_names + read.names:
+            yield f'{name}.{key}', child
 
 
 def _count(name: str, module: nn.Module) -> Part:

@@ -1,0 +1,1 @@
+"""What a person calls, from the command line or from Python."""

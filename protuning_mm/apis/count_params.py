@@ -1,0 +1,91 @@
+"""``tools/analysis_tools/count_params.py``: what is trained and what is frozen, for one config or several."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS
+from mmengine.registry import init_default_scope as set_default_scope
+
+from protuning_mm.engine import ParameterTable, count_parameters
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Count trained and frozen parameters, several configs side by side'
+    )
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='paths of configs')
+    parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='override settings of every config'
+    )
+    return parser.parse_args(argv)
+
+
+def table_of(config: str, options: dict[str, object] | None = None) -> ParameterTable:
+    """Build a config's model, without loading any weights, and count its parameters.
+
+    Args:
+        config (str): Path of the config.
+        options (dict, optional): Settings to override.
+    """
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(options or {})
+    scope = cfg.get('default_scope', 'mmengine')
+    set_default_scope(scope)
+    with MODELS.switch_scope_and_registry(scope) as registry:
+        return count_parameters(registry.build(cfg.model))
+
+
+def side_by_side(tables: dict[str, ParameterTable]) -> str:
+    """Format several tables: a row a part, two columns (trained, frozen; millions) a config."""
+    names = list(tables)
+    parts = list(dict.fromkeys(part.name for table in tables.values() for part in table.parts))
+    rows = [['M parameters', *(text for name in names for text in (name, ''))]]
+    rows += [['', *(['trained', 'frozen'] * len(names))]]
+    for part in parts:
+        row = [part]
+        for table in tables.values():
+            found = next((p for p in table.parts if p.name == part), None)
+            row += [_millions(found.trained), _millions(found.frozen)] if found else ['-', '-']
+        rows.append(row)
+    rows.append(
+        ['total']
+        + [text for t in tables.values() for text in (_millions(t.trained), _millions(t.frozen))]
+    )
+    rows.append(
+        ['full fine-tuning'] + [text for t in tables.values() for text in (_millions(t.full), '')]
+    )
+    rows.append(
+        ['share of full'] + [text for t in tables.values() for text in (f'{t.share:.1%}', '')]
+    )
+    widths = [max(len(row[i]) for row in rows[1:]) for i in range(len(rows[0]))]
+    for i in range(len(names)):  # a config's name spans its two columns
+        short = widths[2 * i + 1] + widths[2 * i + 2] + 2 - len(names[i])
+        widths[2 * i + 1] += max(0, -short)
+    lines = []
+    for row in rows:
+        cells = [f'{row[0]:<{widths[0]}}']
+        if row is rows[0]:
+            cells += [
+                f'{name:>{widths[2 * i + 1] + widths[2 * i + 2] + 2}}' for i, name in enumerate(names)
+            ]
+        else:
+            cells += [f'{cell:>{width}}' for cell, width in zip(row[1:], widths[1:])]
+        lines.append('  '.join(cells))
+    return '\n'.join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    tables = {Path(path).stem: table_of(path, args.cfg_options) for path in args.configs}
+    if args.json:
+        print(json.dumps({name: table.to_dict() for name, table in tables.items()}, indent=2))
+    else:
+        print(side_by_side(tables))
+
+
+def _millions(count: int) -> str:
+    return f'{count / 1e6:.2f}'

@@ -1,0 +1,16 @@
+"""Errors that are the input's, told without a traceback."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from protuning_mm.checkpoints import CheckpointError, FrozenWeightsError
+from protuning_mm.datasets import DataError
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Exit with status 1 and the message alone where the input is at fault."""
+    try:
+        yield
+    except (CheckpointError, DataError, FrozenWeightsError) as error:
+        raise SystemExit(f'error: {error}') from None

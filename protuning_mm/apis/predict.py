@@ -1,0 +1,135 @@
+"""``tools/predict.py``: draw and write predictions for images or folders, through the hosts' own inferencers."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from mmengine.config import Config, DictAction
+
+from protuning_mm.apis.errors import told_plainly
+from protuning_mm.checkpoints import CheckpointError
+from protuning_mm.datasets import DataError
+
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Draw and write predictions')
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path of the checkpoint')
+    parser.add_argument('inputs', nargs='+', help='images or folders of images')
+    parser.add_argument('--out', required=True, help='folder for pictures and predictions')
+    parser.add_argument('--device', help="such as 'cuda:0' or 'cpu'; a GPU where there is one")
+    parser.add_argument('--score-thr', type=float, default=0.3, help='boxes drawn (detectors)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings')
+    return parser.parse_args(argv)
+
+
+def find_images(inputs: Sequence[str]) -> list[str]:
+    """List the images among some paths; a folder gives the images directly in it, in order.
+
+    Args:
+        inputs (Sequence[str]): Paths of images and folders.
+
+    Raises:
+        DataError: a path does not exist, or a folder holds no image.
+    """
+    images: list[str] = []
+    for name in inputs:
+        path = Path(name)
+        if not path.exists():
+            raise DataError(f'{name!r} does not exist')
+        if path.is_file():
+            images.append(str(path))
+            continue
+        found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in IMAGES)
+        if not found:
+            raise DataError(f'the folder {name!r} holds no image ({", ".join(IMAGES)})')
+        images += found
+    return images
+
+
+def predict(
+    config: str | Config,
+    checkpoint: str,
+    inputs: Sequence[str],
+    out: str,
+    device: str | None = None,
+    score_thr: float = 0.3,
+) -> dict[str, list[str]]:
+    """Predict on images; write ``out/vis`` (pictures) and ``out/preds`` or ``out/pred`` as the host's inferencer does.
+
+    Args:
+        config (str | Config): The model's config.
+        checkpoint (str): Path of its checkpoint.
+        inputs (Sequence[str]): Images and folders.
+        out (str): Folder for what is written.
+        device (str, optional): Defaults to the GPU where there is one.
+        score_thr (float): Lowest score of a box that is drawn. Defaults to 0.3.
+
+    Returns:
+        dict[str, list[str]]: ``predicted`` and ``undecodable``: paths of the images. One unreadable image does not stop
+        the others.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged or would run code.
+        DataError: an input does not exist.
+    """
+    images = find_images(inputs)
+    if not Path(checkpoint).is_file():
+        raise CheckpointError(f'checkpoint {checkpoint!r} does not exist')
+    cfg = config if isinstance(config, Config) else Config.fromfile(config)
+    undecodable = [image for image in images if cv2.imread(image) is None]
+    readable = [image for image in images if image not in undecodable]
+    device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
+    if readable:
+        _PREDICTORS[cfg.get('default_scope', 'mmdet')](
+            cfg, checkpoint, readable, out, device, score_thr
+        )
+    return dict(predicted=readable, undecodable=undecodable)
+
+
+def _detect(cfg: Config, checkpoint: str, images: list[str], out: str, *args: Any) -> None:
+    from mmdet.apis import DetInferencer
+
+    device, score_thr = args
+    inferencer = DetInferencer(cfg, checkpoint, device=device, show_progress=False)
+    inferencer(images, out_dir=out, pred_score_thr=score_thr, no_save_pred=False)
+
+
+def _segment(cfg: Config, checkpoint: str, images: list[str], out: str, *args: Any) -> None:
+    from mmseg.apis import MMSegInferencer
+
+    inferencer = MMSegInferencer(cfg, checkpoint, device=args[0], show_progress=False)
+    inferencer(images, out_dir=out)
+
+
+def _classify(cfg: Config, checkpoint: str, images: list[str], out: str, *args: Any) -> None:
+    from mmpretrain.apis import ImageClassificationInferencer
+
+    inferencer = ImageClassificationInferencer(cfg, pretrained=checkpoint, device=args[0])
+    results = inferencer(images, show_dir=str(Path(out) / 'vis'))
+    folder = Path(out) / 'preds'
+    folder.mkdir(parents=True, exist_ok=True)
+    for image, result in zip(images, results):
+        result = {k: v.tolist() if hasattr(v, 'tolist') else v for k, v in result.items()}
+        (folder / f'{Path(image).stem}.json').write_text(json.dumps(result))
+
+
+_PREDICTORS = {'mmdet': _detect, 'mmseg': _segment, 'mmpretrain': _classify}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    with told_plainly():
+        cfg = Config.fromfile(args.config)
+        cfg.merge_from_dict(args.cfg_options or {})
+        done = predict(cfg, args.checkpoint, args.inputs, args.out, args.device, args.score_thr)
+    print(f'{len(done["predicted"])} images predicted, written to {args.out}')
+    if done['undecodable']:
+        listed = '\n  '.join(done['undecodable'])
+        raise SystemExit(f'error: these files cannot be decoded as images:\n  {listed}')

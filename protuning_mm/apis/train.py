@@ -1,0 +1,71 @@
+"""``tools/train.py``: train a model, with the hosts' flags."""
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from protuning_mm.apis.config import add_common_arguments, load_config
+from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.launch import prepare_cpu_ranks
+from protuning_mm.datasets import check_data_files, name_undecodable_images
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a detector, segmentor or classifier')
+    parser.add_argument('config', help='path of the config')
+    add_common_arguments(parser)
+    parser.add_argument(
+        '--amp', action='store_true', help='train with automatic mixed precision (needs a GPU)'
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate to this run's batch size",
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='resume from this checkpoint; without a value, from the latest in the work dir',
+    )
+    return parser.parse_args(argv)
+
+
+def build_config(args: argparse.Namespace) -> Config:
+    """Lay the flags of ``train.py`` over its config.
+
+    Raises:
+        SystemExit: a flag does not fit the config or the machine.
+    """
+    cfg = load_config(args)
+    if args.amp:
+        if not torch.cuda.is_available():
+            raise SystemExit('error: --amp needs a GPU, and torch sees none; leave the flag out')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise SystemExit(
+                'error: --auto-scale-lr: the config has no auto_scale_lr.base_batch_size; add '
+                'auto_scale_lr=dict(base_batch_size=<the batch size its learning rate is meant for>)'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    return cfg
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    with told_plainly():
+        cfg = build_config(args)
+        check_data_files(cfg, ('train_dataloader', 'val_dataloader'))
+        name_undecodable_images()
+        prepare_cpu_ranks(cfg)
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner.train()

@@ -1,0 +1,7 @@
+"""What can be wrong with a data set, said before hours are spent on it."""
+
+from protuning_mm.datasets.errors import DataError
+from protuning_mm.datasets.files import check_data_files
+from protuning_mm.datasets.images import name_undecodable_images
+
+__all__ = ['DataError', 'check_data_files', 'name_undecodable_images']
