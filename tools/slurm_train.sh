@@ -9,4 +9,4 @@ work_dir="$4"
 # shellcheck disable=SC2086 # SRUN_ARGS holds several words
 srun -p "$partition" --job-name="$job" --gres="gpu:${GPUS_PER_NODE:-8}" --ntasks="${GPUS:-8}" \
     --ntasks-per-node="${GPUS_PER_NODE:-8}" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
-    python -u "$here/train.py" "$config" --work-dir="$work_dir" --launcher=slurm "${@:5}"
+    "${PYTHON:-python}" -u "$here/train.py" "$config" --work-dir="$work_dir" --launcher=slurm "${@:5}"

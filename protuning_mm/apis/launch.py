@@ -49,7 +49,8 @@ def prepare_cpu_ranks(cfg: Config) -> None:
         said += (
             f'; SyncBN cannot run on a CPU: {replaced} norm_cfg became BN, with statistics of each rank alone'
         )
-    print_log(said, 'current')
+    if dist.get_rank() == 0:
+        print_log(said, 'current')
 
 
 def _replace_sync_bn(value: Any) -> int:
