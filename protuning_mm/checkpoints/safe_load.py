@@ -134,17 +134,22 @@ def _without_config_text(checkpoint: Any) -> Any:
     return checkpoint
 
 
+# What torch's restricted unpickler says when a pickle names or calls what it does not know.
+_WOULD_RUN_CODE = ('nsupported global', 'nsupported class', 'Trying to', 'Can only')
+
+
 def _refusal(name: str, reason: str) -> str:
     # torch's message goes on to advise `weights_only=False`: the very thing that must not be done.
     for line in reason.replace('. ', '.\n').splitlines():
-        if 'nsupported' in line or 'getattr' in line:
+        if any(sign in line for sign in _WOULD_RUN_CODE):
             return (
                 f'{name} is refused: unpickling it would run code ({line.strip()}). A checkpoint holds tensors, numbers '
                 'and text; one that needs more is not loaded. Convert it where you trust it: save its state_dict alone.'
             )
+    what = next((line for line in reason.splitlines() if 'nsupported' in line), _first_line(reason))
     return (
-        f'{name} cannot be read as a checkpoint: {_first_line(reason)}. It is damaged or no file '
-        'that torch.save wrote.'
+        f'{name} cannot be read as a checkpoint: {what.strip()}. It is damaged or no file that '
+        'torch.save wrote.'
     )
 
 

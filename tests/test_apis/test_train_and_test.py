@@ -1,0 +1,87 @@
+"""tools/train.py and tools/test.py as a person runs them, and resume."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.mini import REPO, write_config
+
+
+def run(*args: object, ok: bool = True, cwd: Path | None = None) -> str:
+    """Run a tool in a fresh interpreter and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, *map(str, args)], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode == 0) is ok, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+CELLS = [
+    'htc',
+    'upernet',
+    pytest.param('cascade', marks=pytest.mark.slow),
+    pytest.param('fcn', marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize('model', CELLS)
+def test_train_resume_and_test(model: str, tmp_path: Path) -> None:
+    config = write_config(model, tmp_path)
+    detector = model in ('htc', 'cascade')
+    work_dir = tmp_path / 'run dir'  # a space in the path
+    printed = run(REPO / 'tools/train.py', config, '--work-dir', work_dir)
+    assert 'backbone.prompts' in printed and '% of full fine-tuning' in printed
+    assert 'has no effect: the tuning owns freezing' in printed
+    first = work_dir / ('epoch_1.pth' if detector else 'iter_2.pth')
+    before = torch.load(first, weights_only=False)
+
+    key = 'max_epochs' if detector else 'max_iters'
+    more = f'train_cfg.{key}={2 if detector else 4}'
+    printed = run(
+        REPO / 'tools/train.py', config, '--work-dir', work_dir, '--resume', '--cfg-options', more
+    )
+    assert 'resumed epoch' in printed
+    last = work_dir / ('epoch_2.pth' if detector else 'iter_4.pth')
+    after = torch.load(last, weights_only=False)
+    assert after['meta']['iter'] == 2 * before['meta']['iter']
+    trained = {
+        name
+        for name, tensor in after['state_dict'].items()
+        if not torch.equal(tensor, before['state_dict'][name])
+    }
+    assert any('prompts' in name for name in trained)
+    frozen = torch.load(next(tmp_path.glob('resnet18*.pth')), weights_only=True)
+    for name, tensor in frozen.items():  # bit for bit what the file held, two runs later
+        assert torch.equal(after['state_dict'][f'backbone.{name}'], tensor), name
+
+    out = tmp_path / ('out.pkl' if detector else 'out')
+    shown = tmp_path / 'shown'
+    printed = run(
+        REPO / 'tools/test.py', config, last, '--work-dir', work_dir, '--out', out, '--show-dir', shown
+    )
+    assert ('coco/segm_mAP' if detector else 'mIoU') in printed
+    if detector:
+        assert len(pickle.loads(out.read_bytes())) == 4
+    else:
+        assert len(list(out.glob('*.png'))) == 4
+    assert any(path.suffix in ('.jpg', '.png') for path in shown.rglob('*')), 'nothing was drawn'
+
+
+def test_optimizer_holds_no_frozen_parameter(tmp_path: Path) -> None:
+    config = write_config('upernet', tmp_path)
+    work_dir = tmp_path / 'run'
+    run(REPO / 'tools/train.py', config, '--work-dir', work_dir)
+    checkpoint = torch.load(work_dir / 'iter_2.pth', weights_only=False)
+    held = sum(len(group['params']) for group in checkpoint['optimizer']['param_groups'])
+    weights = torch.load(tmp_path / 'resnet18v1c.pth', weights_only=True)
+    buffers = ('running_mean', 'running_var', 'num_batches_tracked')
+    trained = [
+        name
+        for name in checkpoint['state_dict']
+        if not name.endswith(buffers) and name.removeprefix('backbone.') not in weights
+    ]
+    assert held == len(trained)
