@@ -61,6 +61,7 @@ class FrozenBackbone(BaseModule):
         self.frozen_keys = frozenset(plain.state_dict())
         for param in plain.parameters():
             param.requires_grad_(False)
+        self._freeze_norms()  # a module is born in training mode
 
     @property
     def stages(self) -> nn.ModuleList:
@@ -88,9 +89,12 @@ class FrozenBackbone(BaseModule):
 
     def train(self, mode: bool = True) -> 'FrozenBackbone':
         super().train(mode)
+        self._freeze_norms()
+        return self
+
+    def _freeze_norms(self) -> None:
         for name in self.frozen_children:
             self._modules[name].eval()
-        return self
 
     def init_weights(self) -> None:
         """Fill the frozen tensors, strictly where ``init_cfg`` names a file, then what was added."""
