@@ -20,6 +20,10 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from protuning_mm.checkpoints.errors import CheckpointError
 
 
+# What torch and zipfile raise over bytes that are no whole checkpoint.
+_DAMAGED = (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
+
+
 def _getattr_of_history_buffer(owner: Any, name: str) -> Any:
     """Stand in for ``getattr``, which old pickle protocols need to name a method of mmengine's HistoryBuffer."""
     if owner is not HistoryBuffer or not isinstance(name, str) or name.startswith('_'):
@@ -68,7 +72,7 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
         raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(name, str(error))) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (*_DAMAGED, OSError) as error:
         raise CheckpointError(
             f'{name} cannot be read as a checkpoint ({_size(file)}): {_first_line(error)}. It is damaged, truncated or '
             'no file that torch.save wrote; copy or download it again.'
@@ -120,9 +124,14 @@ def _weights_only(load_url: Callable[..., Any]) -> Callable[..., Any]:
     def load(url: str, *args: Any, **kwargs: Any) -> Any:
         try:
             with torch.serialization.safe_globals(_allowed_globals()):
-                return load_url(url, *args, **kwargs, weights_only=True)
+                return _without_config_text(load_url(url, *args, **kwargs, weights_only=True))
         except pickle.UnpicklingError as error:
             raise CheckpointError(_refusal(url, str(error))) from None
+        except _DAMAGED as error:  # not OSError: that is the network's
+            raise CheckpointError(
+                f'{url} cannot be read as a checkpoint: {_first_line(error)}. If the download was cut, delete the file '
+                f'of that name in {torch.hub.get_dir()}/checkpoints and try again.'
+            ) from None
 
     return load
 
