@@ -1,0 +1,1 @@
+"""The demo: real pixels that installed packages carry, a small source network, one short training."""

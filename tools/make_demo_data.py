@@ -1,0 +1,12 @@
+#!/usr/bin/env python
+"""Make the demo's data: tools/make_demo_data.py --out DIR --seed N [--images N --val-images N --size H W]."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from demo.data import main
+
+if __name__ == '__main__':
+    main()
