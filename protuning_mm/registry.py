@@ -9,12 +9,8 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import Registry
 
-MODELS = Registry(
-    'model', parent=MMENGINE_MODELS, scope='protuning_mm', locations=['protuning_mm.backbones']
-)
-HOOKS = Registry(
-    'hook', parent=MMENGINE_HOOKS, scope='protuning_mm', locations=['protuning_mm.engine']
-)
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='protuning_mm', locations=['protuning_mm.backbones'])
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='protuning_mm', locations=['protuning_mm.engine'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,

@@ -205,6 +205,6 @@ test_dataloader = val_dataloader
 train_cfg = dict(max_iters=2, val_interval=2)
 """
 )
-_FCN = "decode_head=dict(in_channels=64, channels=8, num_classes=3, norm_cfg=bn),"
+_FCN = 'decode_head=dict(in_channels=64, channels=8, num_classes=3, norm_cfg=bn),'
 _UPER = """decode_head=dict(
         in_channels=[8, 16, 32, 64], channels=8, num_classes=3, norm_cfg=bn),"""

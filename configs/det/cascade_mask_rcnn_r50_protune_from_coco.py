@@ -1,9 +1,9 @@
 # Start from mmdet's Cascade Mask R-CNN trained on COCO, on one GPU with two images.
 #
-# The checkpoint's backbone is taken strictly and stays frozen; prompts start as the identity, so the first forward pass is
-# the trained detector's own. Tensors of the heads whose shape differs, as where num_classes does, are listed in the log and
-# start anew. For your own data set inherit this file, set num_classes of every bbox_head and mask_head, metainfo and the
-# paths: README, "Your own data".
+# The checkpoint's backbone is taken strictly and stays frozen; prompts start as the identity, so the first forward
+# pass is the trained detector's own. Tensors of the heads whose shape differs, as where num_classes does, are listed in
+# the log and start anew. For your own data set inherit this file and set num_classes of every bbox_head and mask_head,
+# metainfo and the paths: README, "Your own data".
 _base_ = './cascade_mask_rcnn_r50_protune.py'
 
 load_from = (

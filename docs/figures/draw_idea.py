@@ -14,16 +14,12 @@ FROZEN, TRAINED, INK = '#d9e6f2', '#f6c177', '#2b2d42'
 
 def box(axes: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
     style = 'round,pad=0.02,rounding_size=0.08'
-    axes.add_patch(
-        FancyBboxPatch((x, y), width, height, boxstyle=style, fc=colour, ec=INK, lw=1.2)
-    )
+    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, fc=colour, ec=INK, lw=1.2))
     axes.text(x + width / 2, y + height / 2, text, ha='center', va='center', fontsize=10, color=INK)
 
 
 def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    axes.add_patch(
-        FancyArrowPatch(start, end, arrowstyle='-|>', mutation_scale=11, color=INK, lw=1.2)
-    )
+    axes.add_patch(FancyArrowPatch(start, end, arrowstyle='-|>', mutation_scale=11, color=INK, lw=1.2))
 
 
 def main() -> None:
@@ -48,9 +44,7 @@ def main() -> None:
         arrow(axes, (plus, y + 0.54), (plus, 3.12))
         x = plus + 0.5
     axes.add_patch(
-        FancyBboxPatch(
-            (3.2, 3.14), 6.98, 0.42, boxstyle='round,pad=0.02,rounding_size=0.08', fc=TRAINED, ec=INK
-        )
+        FancyBboxPatch((3.2, 3.14), 6.98, 0.42, boxstyle='round,pad=0.02,rounding_size=0.08', fc=TRAINED, ec=INK)
     )
     axes.text(
         6.69, 3.35, 'neck and heads: boxes, masks, segments, classes', ha='center', va='center',

@@ -52,8 +52,8 @@ def load_config(args: argparse.Namespace) -> Config:
 def move_data_root(cfg: Config, old: str, new: str) -> None:
     """Move every path of a config that begins with ``old`` to ``new``.
 
-    A config's ``data_root`` is a variable that its data sets copied when it was parsed: overriding it alone would change
-    nothing.
+    A config's ``data_root`` is a variable that its data sets copied when it was parsed: overriding it alone would
+    change nothing.
 
     Args:
         cfg (Config): Changed in place.

@@ -13,14 +13,10 @@ from protuning_mm.engine import ParameterTable, count_parameters
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Count trained and frozen parameters, several configs side by side'
-    )
+    parser = argparse.ArgumentParser(description='Count trained and frozen parameters, several configs side by side')
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='paths of configs')
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override settings of every config'
-    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of every config')
     return parser.parse_args(argv)
 
 
@@ -51,16 +47,9 @@ def side_by_side(tables: dict[str, ParameterTable]) -> str:
             found = next((p for p in table.parts if p.name == part), None)
             row += [_millions(found.trained), _millions(found.frozen)] if found else ['-', '-']
         rows.append(row)
-    rows.append(
-        ['total']
-        + [text for t in tables.values() for text in (_millions(t.trained), _millions(t.frozen))]
-    )
-    rows.append(
-        ['full fine-tuning'] + [text for t in tables.values() for text in (_millions(t.full), '')]
-    )
-    rows.append(
-        ['share of full'] + [text for t in tables.values() for text in (f'{t.share:.1%}', '')]
-    )
+    rows.append(['total'] + [text for t in tables.values() for text in (_millions(t.trained), _millions(t.frozen))])
+    rows.append(['full fine-tuning'] + [text for t in tables.values() for text in (_millions(t.full), '')])
+    rows.append(['share of full'] + [text for t in tables.values() for text in (f'{t.share:.1%}', '')])
     widths = [max(len(row[i]) for row in rows[1:]) for i in range(len(rows[0]))]
     for i in range(len(names)):  # a config's name spans its two columns
         short = widths[2 * i + 1] + widths[2 * i + 2] + 2 - len(names[i])
@@ -69,9 +58,7 @@ def side_by_side(tables: dict[str, ParameterTable]) -> str:
     for row in rows:
         cells = [f'{row[0]:<{widths[0]}}']
         if row is rows[0]:
-            cells += [
-                f'{name:>{widths[2 * i + 1] + widths[2 * i + 2] + 2}}' for i, name in enumerate(names)
-            ]
+            cells += [f'{name:>{widths[2 * i + 1] + widths[2 * i + 2] + 2}}' for i, name in enumerate(names)]
         else:
             cells += [f'{cell:>{width}}' for cell, width in zip(row[1:], widths[1:])]
         lines.append('  '.join(cells))

@@ -12,9 +12,9 @@ from mmengine.logging import print_log
 def prepare_cpu_ranks(cfg: Config) -> None:
     """Let ``--launcher pytorch`` run on CPU ranks (gloo).
 
-    mmengine's launcher calls ``torch.cuda.set_device`` and hands DDP ``device_ids``, which it refuses on a CPU; the hosts'
-    SyncBN refuses CPU inputs. So the process group is made here, DDP gets no device, and SyncBN becomes BN: its statistics
-    are then each rank's own. With CUDA, or with one process, nothing is done.
+    mmengine's launcher calls ``torch.cuda.set_device`` and hands DDP ``device_ids``, which it refuses on a CPU; the
+    hosts' SyncBN refuses CPU inputs. So the process group is made here, DDP gets no device, and SyncBN becomes BN: its
+    statistics are then each rank's own. With CUDA, or with one process, nothing is done.
 
     Args:
         cfg (Config): Changed in place.
@@ -46,9 +46,7 @@ def prepare_cpu_ranks(cfg: Config) -> None:
     replaced = _replace_sync_bn(cfg.model)
     said = f'{dist.get_world_size()} CPU ranks (gloo)'
     if replaced:
-        said += (
-            f'; SyncBN cannot run on a CPU: {replaced} norm_cfg became BN, with statistics of each rank alone'
-        )
+        said += f'; SyncBN cannot run on a CPU: {replaced} norm_cfg became BN, with statistics of each rank alone'
     if dist.get_rank() == 0:
         print_log(said, 'current')
 

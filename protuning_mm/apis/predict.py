@@ -87,9 +87,7 @@ def predict(
     readable = [image for image in images if image not in undecodable]
     device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
     if readable:
-        _PREDICTORS[cfg.get('default_scope', 'mmdet')](
-            cfg, checkpoint, readable, out, device, score_thr
-        )
+        _PREDICTORS[cfg.get('default_scope', 'mmdet')](cfg, checkpoint, readable, out, device, score_thr)
     return dict(predicted=readable, undecodable=undecodable)
 
 

@@ -29,9 +29,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='draw the predictions into this folder')
-    parser.add_argument(
-        '--wait-time', type=float, default=2, help='seconds that --show shows one image'
-    )
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show shows one image')
     parser.add_argument('--tta', action='store_true', help='augment at test time')
     return parser.parse_args(argv)
 
@@ -84,9 +82,7 @@ def _dump_metric(cfg: Config, path: str) -> DumpResults:
 def _draw(cfg: Config, args: argparse.Namespace) -> None:
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
-        raise SystemExit(
-            'error: --show and --show-dir need default_hooks.visualization in the config'
-        )
+        raise SystemExit('error: --show and --show-dir need default_hooks.visualization in the config')
     if cfg.get('default_scope') == 'mmpretrain':
         hook.enable = True
         hook.out_dir = args.show_dir

@@ -136,9 +136,7 @@ class FrozenBackbone(BaseModule):
     def _added_children(self) -> tuple[str, ...]:
         return tuple(set(self._modules) - self.frozen_children)
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Tensor], prefix: str, *args: Any
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         """Refuse a state dict that would leave the frozen backbone wrong or random; mmengine would only warn."""
         state = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
         added = self._added_children()

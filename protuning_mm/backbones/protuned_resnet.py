@@ -37,7 +37,7 @@ class ProTunedResNet(FrozenBackbone):
             ``norm_cfg``, ``act_cfg``, ``init``.
         host (str, optional): ``mmdet``, ``mmseg`` or ``mmpretrain``. Defaults to the current default scope.
         init_cfg (dict, optional): See :class:`FrozenBackbone`.
-        pretrained (str, optional): Short for ``init_cfg=dict(type='Pretrained', checkpoint=…)``; mmseg's configs set it.
+        pretrained (str, optional): Short for ``init_cfg=dict(type='Pretrained', checkpoint=…)``; mmseg has it.
         allow_random_backbone (bool): See :class:`FrozenBackbone`. Defaults to False.
         **resnet: What the host's ResNet takes: ``depth``, ``base_channels``, ``style``, ``dcn``, ``dilations``,
             ``strides``, ``contract_dilation``, ``deep_stem`` (V1c), ``avg_down`` (with it, V1d), ``out_indices``,
@@ -74,7 +74,7 @@ class ProTunedResNet(FrozenBackbone):
             resnet['out_indices'] = _stage_indices('out_indices', resnet['out_indices'], num_stages)
         ignored = {key: resnet.pop(key) for key in OWNED_BY_THE_TUNING if key in resnet}
         kind = 'ResNeXt' if {'groups', 'base_width'} & set(resnet) else 'ResNet'
-        plain = build_plain(dict(type=kind, **resnet), host)
+        plain: Any = build_plain(dict(type=kind, **resnet), host)
         super().__init__(plain, read_resnet(plain), init_cfg, allow_random_backbone)
         self.ignored_args = ignored
         self.out_indices = tuple(plain.out_indices)
@@ -87,14 +87,15 @@ class ProTunedResNet(FrozenBackbone):
                 f'prompt_stages={self.prompt_stages}: out_indices={self.out_indices} ends the network '
                 f'after stage {last}, so a prompt after stage {max(self.prompt_stages)} would never be trained'
             )
-        self.prompts = nn.ModuleList(
+        prompts: list[Any] = [
             PromptBlock(channels, **(prompt or {})) if i in self.prompt_stages else None
             for i, channels in enumerate(self._stages.channels[: last + 1])
-        )
+        ]
+        self.prompts = nn.ModuleList(prompts)
 
     def init_added(self) -> None:
         for prompt in self.prompts:
-            if prompt is not None:
+            if isinstance(prompt, PromptBlock):
                 prompt.init_weights()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

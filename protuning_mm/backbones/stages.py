@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ class Stages:
     channels: tuple[int, ...]
 
 
-def read_resnet(plain: nn.Module) -> Stages:
+def read_resnet(plain: Any) -> Stages:
     """Read a ResNet, ResNetV1c, ResNetV1d or ResNeXt of mmdet, mmseg or mmpretrain."""
     names = tuple(plain.res_layers)
     # mmpretrain keeps the expansion on the network, mmdet and mmseg on the block's class.
@@ -37,9 +38,6 @@ def read_resnet(plain: nn.Module) -> Stages:
     )
 
 
-def _resnet_stem(plain: nn.Module, x: Tensor) -> Tensor:
-    if plain.deep_stem:
-        x = plain.stem(x)
-    else:
-        x = plain.relu(plain.norm1(plain.conv1(x)))
+def _resnet_stem(plain: Any, x: Tensor) -> Tensor:
+    x = plain.stem(x) if plain.deep_stem else plain.relu(plain.norm1(plain.conv1(x)))
     return plain.maxpool(x)

@@ -11,9 +11,7 @@ LayerCfg = Mapping[str, Any]
 NORMS: dict[str, Callable[..., nn.Module]] = {
     'BN': nn.BatchNorm2d,
     'SyncBN': nn.SyncBatchNorm,
-    'IN': lambda channels, affine=True, **kwargs: nn.InstanceNorm2d(
-        channels, affine=affine, **kwargs
-    ),
+    'IN': lambda channels, affine=True, **kwargs: nn.InstanceNorm2d(channels, affine=affine, **kwargs),
     'GN': lambda channels, num_groups=1, **kwargs: nn.GroupNorm(num_groups, channels, **kwargs),
 }
 ACTS: dict[str, Callable[..., nn.Module]] = {
@@ -58,9 +56,7 @@ def build_act(cfg: LayerCfg | None) -> nn.Module:
     return nn.Identity() if cfg is None else _build('act_cfg', ACTS, dict(cfg))
 
 
-def _build(
-    key: str, table: dict[str, Callable[..., nn.Module]], cfg: dict[str, Any], *args: int
-) -> nn.Module:
+def _build(key: str, table: dict[str, Callable[..., nn.Module]], cfg: dict[str, Any], *args: int) -> nn.Module:
     written = dict(cfg)
     kind = cfg.pop('type', None)
     if kind not in table:
@@ -68,6 +64,4 @@ def _build(
     try:
         return table[kind](*args, **cfg)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f'{key}={written} does not fit a layer of {list(args)} channels: {error}'
-        ) from error
+        raise ValueError(f'{key}={written} does not fit a layer of {list(args)} channels: {error}') from error

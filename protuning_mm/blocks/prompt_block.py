@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from protuning_mm.blocks.layers import LayerCfg, build_act, build_norm
 
+NORM: LayerCfg = {'type': 'GN', 'num_groups': 1}
+ACT: LayerCfg = {'type': 'ReLU'}
 INITS = ('zero_conv', 'zero_scale', 'random')
 
 
@@ -45,8 +47,8 @@ class PromptBlock(nn.Module):
         channels: int,
         ratio: float = 0.32,
         kernel_size: int = 5,
-        norm_cfg: LayerCfg | None = {'type': 'GN', 'num_groups': 1},
-        act_cfg: LayerCfg | None = {'type': 'ReLU'},
+        norm_cfg: LayerCfg | None = NORM,
+        act_cfg: LayerCfg | None = ACT,
         init: str = 'zero_conv',
     ) -> None:
         super().__init__()
@@ -67,9 +69,7 @@ class PromptBlock(nn.Module):
         self.init = init
         self.reduce = nn.Conv2d(channels, hidden, 1, bias=bias)
         self.norm1 = build_norm(norm_cfg, hidden)
-        self.depthwise = nn.Conv2d(
-            hidden, hidden, kernel_size, padding=kernel_size // 2, groups=hidden, bias=bias
-        )
+        self.depthwise = nn.Conv2d(hidden, hidden, kernel_size, padding=kernel_size // 2, groups=hidden, bias=bias)
         self.norm2 = build_norm(norm_cfg, hidden)
         self.expand = nn.Conv2d(hidden, channels, 1)
         self.act = build_act(act_cfg)
@@ -85,7 +85,7 @@ class PromptBlock(nn.Module):
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
         for norm in (self.norm1, self.norm2):
-            if not isinstance(norm, nn.Identity):
+            if isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm | nn.GroupNorm | nn.InstanceNorm2d):
                 norm.reset_parameters()
         if self.init == 'zero_conv':
             nn.init.zeros_(self.expand.weight)

@@ -21,11 +21,11 @@ def write_atomically(data: bytes, path: str | os.PathLike[str]) -> None:
     # A fixed name: what a killed run left here is overwritten when its step is saved again.
     aside = path.with_name(f'.{path.name}.part')
     try:
-        with open(aside, 'wb') as file:
+        with aside.open('wb') as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise

@@ -63,9 +63,7 @@ def check_frozen_tensors(
     Raises:
         FrozenWeightsError: lists the keys that are missing, of another shape or unknown.
     """
-    missing = [
-        key for key in frozen if key not in state and not key.endswith('num_batches_tracked')
-    ]
+    missing = [key for key in frozen if key not in state and not key.endswith('num_batches_tracked')]
     reshaped = [
         f'{key}: {tuple(state[key].shape)} there, {tuple(tensor.shape)} here'
         for key, tensor in frozen.items()

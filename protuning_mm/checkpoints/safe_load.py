@@ -1,7 +1,7 @@
 """Reading checkpoints without ever running what is in them.
 
-``torch.load`` unpickles, and a pickle can call anything. mmengine first tries torch's restricted unpickler and then, when
-it refuses, falls back to the unrestricted one with a warning. Here a refusal is final.
+``torch.load`` unpickles, and a pickle can call anything. mmengine first tries torch's restricted unpickler and then,
+when it refuses, falls back to the unrestricted one with a warning. Here a refusal is final.
 """
 
 import os
@@ -19,7 +19,6 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from protuning_mm.checkpoints.errors import CheckpointError
 
-
 # What torch and zipfile raise over bytes that are no whole checkpoint.
 _DAMAGED = (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 
@@ -33,8 +32,7 @@ def _getattr_of_history_buffer(owner: Any, name: str) -> Any:
 
 def _allowed_globals() -> list[Any]:
     """What mmengine's own checkpoints hold besides tensors: the message hub's buffers and numpy scalars."""
-    core = np.core if int(np.__version__.split('.')[0]) < 2 else np._core
-    reconstruct, scalar = core.multiarray._reconstruct, core.multiarray.scalar
+    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
     dtypes = [type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32', 'uint32')]
     return [
         np.ndarray,
@@ -65,9 +63,7 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
     name = os.fspath(file) if isinstance(file, str | os.PathLike) else repr(file)
     try:
         with torch.serialization.safe_globals(_allowed_globals()):
-            return _without_config_text(
-                torch.load(file, map_location=map_location, weights_only=True)
-            )
+            return _without_config_text(torch.load(file, map_location=map_location, weights_only=True))
     except FileNotFoundError:
         raise
     except pickle.UnpicklingError as error:
@@ -95,9 +91,7 @@ def load_checkpoint_file(path: str, map_location: Any = 'cpu') -> dict[str, Any]
     except FileNotFoundError as error:
         raise CheckpointError(f'checkpoint {path!r} does not exist ({error})') from None
     except KeyError as error:
-        raise CheckpointError(
-            f'checkpoint {path!r}: {error} is not a name that this scheme knows'
-        ) from None
+        raise CheckpointError(f'checkpoint {path!r}: {error} is not a name that this scheme knows') from None
     except OSError as error:  # URLError is one
         raise CheckpointError(
             f'checkpoint {path!r} cannot be fetched: {error}. Without a network, download it '
@@ -152,14 +146,12 @@ def _refusal(name: str, reason: str) -> str:
     for line in reason.replace('. ', '.\n').splitlines():
         if any(sign in line for sign in _WOULD_RUN_CODE):
             return (
-                f'{name} is refused: unpickling it would run code ({line.strip()}). A checkpoint holds tensors, numbers '
-                'and text; one that needs more is not loaded. Convert it where you trust it: save its state_dict alone.'
+                f'{name} is refused: unpickling it would run code ({line.strip()}). A checkpoint holds tensors, '
+                'numbers and text; one that needs more is not loaded. Convert it where you trust it: save its '
+                'state_dict alone.'
             )
     what = next((line for line in reason.splitlines() if 'nsupported' in line), _first_line(reason))
-    return (
-        f'{name} cannot be read as a checkpoint: {what.strip()}. It is damaged or no file that '
-        'torch.save wrote.'
-    )
+    return f'{name} cannot be read as a checkpoint: {what.strip()}. It is damaged or no file that torch.save wrote.'
 
 
 def _size(file: Any) -> str:

@@ -1,7 +1,6 @@
 """Are the files there that a config names, and do the annotations know its classes?"""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,8 @@ def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
         loaders (Iterable[str]): Keys such as ``'train_dataloader'``; missing or empty ones are passed over.
 
     Raises:
-        DataError: lists every config key whose file or folder is missing and where it was looked for, or the classes that
-            the annotation file does not know.
+        DataError: lists every config key whose file or folder is missing and where it was looked for, or the classes
+            that the annotation file does not know.
     """
     missing: list[str] = []
     leaves: list[tuple[str, dict[str, Any]]] = []
@@ -41,7 +40,7 @@ def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
             + '\n  '.join(dict.fromkeys(missing))
             + f'\nThe config says data_root={root!r}. Set it to the folder of your data set: '
             '--cfg-options data_root=<folder>. Relative paths start at the current folder, '
-            f'{os.getcwd()}.'
+            f'{Path.cwd()}.'
         )
     for key, dataset in leaves:
         _check_categories(key, dataset, cfg.get('default_scope', 'mmengine'))

@@ -1,6 +1,7 @@
 """An optimizer that holds what is trained, and nothing else."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
@@ -24,8 +25,8 @@ class _Trainable(nn.Module):
 class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's default constructor, for models that are mostly frozen.
 
-    The default one puts frozen parameters into the optimizer, and with ``paramwise_cfg`` it warns once for each of them.
-    ``paramwise_cfg`` works as ever.
+    The default one puts frozen parameters into the optimizer, and with ``paramwise_cfg`` it warns once for each of
+    them. ``paramwise_cfg`` works as ever.
 
     Raises:
         ValueError: nothing in the model is trained.
@@ -35,14 +36,13 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         model = getattr(model, 'module', model)
         if not any(param.requires_grad for param in model.parameters()):
             raise ValueError(
-                f'{type(model).__name__} has no parameter that is trained: every one has '
-                'requires_grad=False'
+                f'{type(model).__name__} has no parameter that is trained: every one has requires_grad=False'
             )
         return super().__call__(_Trainable(model))
 
     def add_params(
         self,
-        params: list[dict],
+        params: list[dict[str, Any]],
         module: nn.Module,
         prefix: str = '',
         is_dcn_module: int | float | None = None,

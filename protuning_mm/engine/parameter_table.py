@@ -65,8 +65,7 @@ class ParameterTable:
         rows += [('total', f'{self.trained:,}', f'{self.frozen:,}')]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = [
-            f'{name:<{widths[0]}}  {trained:>{widths[1]}}  {frozen:>{widths[2]}}'
-            for name, trained, frozen in rows
+            f'{name:<{widths[0]}}  {trained:>{widths[1]}}  {frozen:>{widths[2]}}' for name, trained, frozen in rows
         ]
         rule = '-' * len(lines[0])
         lines = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
@@ -76,7 +75,7 @@ class ParameterTable:
         )  # fmt: skip
 
 
-def count_parameters(model: nn.Module) -> ParameterTable:
+def count_parameters(model: Any) -> ParameterTable:
     """Count a model's parameters by stem, stages, prompts, neck and each head.
 
     Args:

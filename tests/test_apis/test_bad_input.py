@@ -144,9 +144,7 @@ def test_both_pretrained_and_init_cfg(tmp_path: Path) -> None:
     from protuning_mm import ProTunedResNet
 
     with pytest.raises(ValueError, match='pretrained=.*init_cfg=.*keep one'):
-        ProTunedResNet(
-            depth=18, pretrained='a.pth', init_cfg=dict(type='Pretrained', checkpoint='b.pth')
-        )
+        ProTunedResNet(depth=18, pretrained='a.pth', init_cfg=dict(type='Pretrained', checkpoint='b.pth'))
 
 
 def test_random_backbone_is_refused(tmp_path: Path) -> None:
@@ -155,9 +153,7 @@ def test_random_backbone_is_refused(tmp_path: Path) -> None:
     assert 'came from no file' in said and 'allow_random_backbone=True' in said
 
 
-def test_trained_model_with_other_classes_starts_its_heads_anew(
-    tmp_path: Path, capfd: pytest.CaptureFixture
-) -> None:
+def test_trained_model_with_other_classes_starts_its_heads_anew(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     """load_from a whole model: the backbone strictly, reshaped head tensors listed."""
     (tmp_path / 'old').mkdir()
     config = write_config('cascade', tmp_path / 'old')
@@ -177,9 +173,7 @@ def test_trained_model_with_other_classes_starts_its_heads_anew(
     text = text.replace('num_classes=3', 'num_classes=2')
     text = text.replace("init_cfg=dict(type='Pretrained', checkpoint=weights)", 'init_cfg=None')
     config.write_text(text)
-    train_tool.main(
-        [str(config), '--work-dir', str(tmp_path / 'new/run'), '--cfg-options', f'load_from={trained}']
-    )
+    train_tool.main([str(config), '--work-dir', str(tmp_path / 'new/run'), '--cfg-options', f'load_from={trained}'])
     said = capfd.readouterr()
     assert 'start anew' in said.out + said.err
     assert 'roi_head.bbox_head.0.fc_cls.weight: (4, 32) there, (3, 32) here' in said.out + said.err

@@ -6,7 +6,7 @@ from protuning_mm.apis.train import build_config, parse_args
 from tests.mini import REPO
 
 
-def config(*flags: str, path: str = 'configs/det/htc_r50_protune.py'):  # noqa: ANN201
+def config(*flags: str, path: str = 'configs/det/htc_r50_protune.py'):
     return build_config(parse_args([str(REPO / path), *flags]))
 
 

@@ -25,18 +25,14 @@ def checkpoint_of(config: Path) -> Path:
 
 
 @pytest.mark.parametrize('model', ['htc', 'upernet'])
-def test_folder_and_undecodable_image(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_folder_and_undecodable_image(model: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = write_config(model, tmp_path)
     checkpoint = checkpoint_of(config)
     folder = tmp_path / ('coco/val2017' if model == 'htc' else 'ade/images/validation')
     (folder / 'broken.jpg').write_bytes(b'nothing')
     out = tmp_path / 'out'
     with pytest.raises(SystemExit, match='broken.jpg'):
-        tool.main(
-            [str(config), str(checkpoint), str(folder), '--out', str(out), '--device', 'cpu']
-        )
+        tool.main([str(config), str(checkpoint), str(folder), '--out', str(out), '--device', 'cpu'])
     assert '4 images predicted' in capsys.readouterr().out
     assert len(list((out / 'vis').iterdir())) == 4
     preds = out / ('preds' if model == 'htc' else 'pred')

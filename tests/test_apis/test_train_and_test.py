@@ -13,9 +13,7 @@ from tests.mini import REPO, write_config
 
 def run(*args: object, ok: bool = True, cwd: Path | None = None) -> str:
     """Run a tool in a fresh interpreter and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, *map(str, args)], cwd=cwd, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, *map(str, args)], cwd=cwd, capture_output=True, text=True, check=False)
     assert (done.returncode == 0) is ok, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
@@ -41,17 +39,13 @@ def test_train_resume_and_test(model: str, tmp_path: Path) -> None:
 
     key = 'max_epochs' if detector else 'max_iters'
     more = f'train_cfg.{key}={2 if detector else 4}'
-    printed = run(
-        REPO / 'tools/train.py', config, '--work-dir', work_dir, '--resume', '--cfg-options', more
-    )
+    printed = run(REPO / 'tools/train.py', config, '--work-dir', work_dir, '--resume', '--cfg-options', more)
     assert 'resumed epoch' in printed
     last = work_dir / ('epoch_2.pth' if detector else 'iter_4.pth')
     after = torch.load(last, weights_only=False)
     assert after['meta']['iter'] == 2 * before['meta']['iter']
     trained = {
-        name
-        for name, tensor in after['state_dict'].items()
-        if not torch.equal(tensor, before['state_dict'][name])
+        name for name, tensor in after['state_dict'].items() if not torch.equal(tensor, before['state_dict'][name])
     }
     assert any('prompts' in name for name in trained)
     frozen = torch.load(next(tmp_path.glob('resnet18*.pth')), weights_only=True)
@@ -60,9 +54,7 @@ def test_train_resume_and_test(model: str, tmp_path: Path) -> None:
 
     out = tmp_path / ('out.pkl' if detector else 'out')
     shown = tmp_path / 'shown'
-    printed = run(
-        REPO / 'tools/test.py', config, last, '--work-dir', work_dir, '--out', out, '--show-dir', shown
-    )
+    printed = run(REPO / 'tools/test.py', config, last, '--work-dir', work_dir, '--out', out, '--show-dir', shown)
     assert ('coco/segm_mAP' if detector else 'mIoU') in printed
     if detector:
         assert len(pickle.loads(out.read_bytes())) == 4

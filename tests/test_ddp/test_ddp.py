@@ -86,18 +86,23 @@ def test_launcher_pytorch_without_cuda(model: str, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip('this is about machines without CUDA')
     (tmp_path / 'save_each_rank.py').write_text(SAVE_EACH_RANK)
-    extra = (
-        "\ncustom_imports = dict(imports=['save_each_rank'])\n"
-        "custom_hooks = [dict(type='SaveEachRank')]\n"
-    )
+    extra = "\ncustom_imports = dict(imports=['save_each_rank'])\ncustom_hooks = [dict(type='SaveEachRank')]\n"
     if model == 'upernet':
         extra += "model['decode_head']['norm_cfg'] = dict(type='SyncBN')\n"
     config = write_config(model, tmp_path, extra)
     unit = 'epochs' if model == 'htc' else 'iters'
     command = ['bash', str(REPO / 'tools/dist_train.sh'), str(config), '2']
     printed = run(
-        [*command, '--work-dir', str(tmp_path / 'run'), '--cfg-options', 'val_cfg=None',
-         'val_dataloader=None', 'val_evaluator=None', f'train_cfg.max_{unit}=3'],
+        [
+            *command,
+            '--work-dir',
+            str(tmp_path / 'run'),
+            '--cfg-options',
+            'val_cfg=None',
+            'val_dataloader=None',
+            'val_evaluator=None',
+            f'train_cfg.max_{unit}=3',
+        ],
         PORT=str(29500 + os.getpid() % 1000),
         PYTHONPATH=f'{tmp_path}{os.pathsep}{ENV["PYTHONPATH"]}',
     )

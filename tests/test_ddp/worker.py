@@ -1,6 +1,6 @@
 """What each of two CPU ranks runs: three steps of a small model under the hosts' DDP, everything worth comparing saved.
 
-    torchrun --nproc_per_node 2 worker.py MODEL OUT
+torchrun --nproc_per_node 2 worker.py MODEL OUT
 """
 
 import os

@@ -44,6 +44,9 @@ class CheckpointHook(MMEngineCheckpointHook):
     written atomically; another ``backend_args`` (S3, …) keeps its own way of writing, and the safe order.
     """
 
+    backend_args: dict[str, Any] | None
+    file_backend: Any
+
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         if self.backend_args is None and type(self.file_backend) is LocalBackend:

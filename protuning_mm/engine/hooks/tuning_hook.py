@@ -57,9 +57,7 @@ class TuningHook(Hook):
             ignored = getattr(backbone, 'ignored_args', {})
             if ignored:
                 listed = ', '.join(f'{key}={value}' for key, value in ignored.items())
-                runner.logger.info(
-                    f'{name}: {listed} from the config has no effect: the tuning owns freezing'
-                )
+                runner.logger.info(f'{name}: {listed} from the config has no effect: the tuning owns freezing')
 
     def before_val(self, runner: Runner) -> None:
         self._check_frozen(runner.model)
@@ -80,7 +78,7 @@ class TuningHook(Hook):
                 )
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
+def _unwrap(model: Any) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
@@ -91,7 +89,5 @@ def _frozen_backbones(model: nn.Module) -> list[tuple[str, FrozenBackbone]]:
 
 def _frozen_keys(model: nn.Module) -> set[str]:
     return {
-        f'{name}.{key}' if name else key
-        for name, backbone in _frozen_backbones(model)
-        for key in backbone.frozen_keys
+        f'{name}.{key}' if name else key for name, backbone in _frozen_backbones(model) for key in backbone.frozen_keys
     }
