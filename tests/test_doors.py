@@ -1,0 +1,186 @@
+"""The hosts' own doors, each in a fresh interpreter that imports nothing of ours: docs/doors.md tells the same."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from tests.mini import CLASSES, REPO, write_config
+from tests.plain import disturb
+
+PALETTE = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+DOORS = {
+    'det': """
+import sys
+import numpy as np
+import torch
+from mmdet.apis import DetInferencer, inference_detector, init_detector
+assert 'protuning_mm' not in sys.modules
+*configs, checkpoint, image = sys.argv[1:]
+for config in configs:
+    model = init_detector(config, checkpoint, device='cpu')
+    assert type(model.backbone).__name__ == 'ProTunedResNet'
+    saved = torch.load(checkpoint, weights_only=False)['state_dict']
+    assert all(torch.equal(t, saved[k]) for k, t in model.state_dict().items())
+    one = inference_detector(model, image).pred_instances
+    inferencer = DetInferencer(config, checkpoint, device='cpu', show_progress=False)
+    other = inferencer(image)['predictions'][0]
+    assert len(one.scores) == len(other['scores']) > 0
+    assert np.allclose(one.scores.numpy(), other['scores'], atol=1e-5)
+    assert np.allclose(one.bboxes.numpy(), other['bboxes'], atol=1e-2)
+print('predicted', len(configs))
+""",
+    'seg': """
+import sys
+import numpy as np
+import torch
+from mmseg.apis import MMSegInferencer, inference_model, init_model
+assert 'protuning_mm' not in sys.modules
+IMPORT
+*configs, checkpoint, image = sys.argv[1:]
+for config in configs:
+    model = init_model(config, checkpoint, device='cpu')
+    assert type(model.backbone).__name__ == 'ProTunedResNet'
+    assert type(model.backbone.plain).__module__.startswith('mmseg.')
+    saved = torch.load(checkpoint, weights_only=False)['state_dict']
+    assert all(torch.equal(t, saved[k]) for k, t in model.state_dict().items())
+    one = inference_model(model, image).pred_sem_seg.data[0].numpy()
+    inferencer = MMSegInferencer(config, checkpoint, device='cpu', show_progress=False)
+    other = inferencer(image)['predictions']
+    assert one.shape == other.shape == (96, 128) and (one == other).all()
+print('predicted', len(configs))
+""",
+}
+
+
+def saved_model(config: Path) -> Path:
+    """A checkpoint as a run leaves it, with prompts that are not the identity."""
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.default_scope)
+    with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
+        model = registry.build(cfg.model)
+    model.init_weights()
+    disturb(model.backbone.prompts)
+    meta = dict(dataset_meta=dict(classes=CLASSES, palette=PALETTE))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), config.parent / 'model.pth')
+    return config.parent / 'model.pth'
+
+
+def fresh(code: str, *args: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, '-c', code, *map(str, args)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    'model',
+    [
+        'cascade',
+        'upernet',
+        pytest.param('htc', marks=pytest.mark.slow),
+        pytest.param('fcn', marks=pytest.mark.slow),
+    ],
+)
+def test_init_and_inferencer(model: str, tmp_path: Path) -> None:
+    """init_* and the inferencer, with the config as source and as dumped: the same predictions at both."""
+    config = write_config(model, tmp_path)
+    checkpoint = saved_model(config)
+    dumped = tmp_path / 'dumped.py'
+    Config.fromfile(config).dump(dumped)
+    kind = 'det' if model in ('cascade', 'htc') else 'seg'
+    image = next((tmp_path / ('coco/val2017' if kind == 'det' else 'ade/images')).rglob('*.jpg'))
+    code = DOORS[kind].replace('IMPORT', 'import protuning_mm')  # for the source config of mmseg
+    done = fresh(code, config, dumped, checkpoint, image)
+    assert 'predicted 2' in done.stdout, done.stdout[-1000:] + done.stderr[-3000:]
+
+
+def test_dumped_mmseg_config_needs_no_import(tmp_path: Path) -> None:
+    config = write_config('fcn', tmp_path)
+    checkpoint = saved_model(config)
+    dumped = tmp_path / 'dumped.py'
+    Config.fromfile(config).dump(dumped)
+    image = next((tmp_path / 'ade/images').rglob('*.jpg'))
+    done = fresh(DOORS['seg'].replace('IMPORT', ''), dumped, checkpoint, image)
+    assert 'predicted 1' in done.stdout, done.stdout[-1000:] + done.stderr[-3000:]
+
+
+READ = """
+import sys
+from mmengine.config import Config
+if sys.argv[2] == 'import':
+    import protuning_mm
+print('read', Config.fromfile(sys.argv[1]).model.backbone.type)
+"""
+
+
+@pytest.mark.parametrize(
+    ('config', 'imported', 'read'),
+    [
+        ('det/htc_r50_protune.py', False, True),
+        ('seg/fcn_r50_protune.py', True, True),
+        pytest.param('seg/fcn_r50_protune.py', False, None, marks=pytest.mark.slow),
+    ],
+)
+def test_which_source_configs_need_the_import(
+    config: str, imported: bool, read: bool | None
+) -> None:
+    """mmdet's are read by anyone; mmseg:: needs the import where the maintained family is installed."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    if read is None:
+        try:
+            distribution('mmsegmentation')
+            read = True
+        except PackageNotFoundError:
+            read = False
+    done = fresh(READ, REPO / 'configs' / config, 'import' if imported else 'no')
+    assert ('read protuning_mm.ProTunedResNet' in done.stdout) is read, done.stderr[-2000:]
+
+
+def test_wrong_checkpoint_at_the_hosts_door(tmp_path: Path) -> None:
+    """init_detector sets init_cfg=None and loads leniently: a head alone would leave the backbone random."""
+    config = write_config('cascade', tmp_path)
+    checkpoint = saved_model(config)
+    whole = torch.load(checkpoint, weights_only=False)
+    whole['state_dict'] = {
+        k: v
+        for k, v in whole['state_dict'].items()
+        if not k.startswith('backbone.') or 'prompts' in k
+    }
+    torch.save(whole, checkpoint)
+    from mmdet.apis import init_detector
+
+    from protuning_mm.checkpoints import FrozenWeightsError
+
+    with pytest.raises(FrozenWeightsError, match='conv1.weight'):
+        init_detector(str(config), str(checkpoint), device='cpu')
+
+
+TRAP = """
+import sys
+from mmdet.apis import init_detector
+try:
+    init_detector(sys.argv[1], sys.argv[2], device='cpu')
+except Exception as error:
+    print('refused', type(error).__name__)
+"""
+
+
+def test_pickle_with_code_at_the_hosts_door(tmp_path: Path) -> None:
+    """The config names our backbone, which brings the package, which guards the loading that follows."""
+    from tests.test_checkpoints.test_safe_load import Evil
+
+    config = write_config('cascade', tmp_path)
+    trap = tmp_path / 'executed'
+    torch.save(dict(state_dict={}, extra=Evil(trap)), tmp_path / 'evil.pth')
+    done = fresh(TRAP, config, tmp_path / 'evil.pth', cwd=tmp_path)
+    assert 'refused CheckpointError' in done.stdout, done.stdout[-500:] + done.stderr[-2000:]
+    assert not trap.exists()

@@ -1,0 +1,258 @@
+"""CheckpointHook: at every moment of a run, what was promised is on disk, whole."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.runner import find_latest_checkpoint
+
+from protuning_mm.checkpoints.atomic import write_atomically
+from tests.plain import assert_identical, snapshot
+from tests.tiny import TinyClassifier, Weights, runner, tuned_resnet
+
+
+def hook(**kwargs: Any) -> dict[str, Any]:
+    return dict(
+        checkpoint=dict(type='protuning_mm.CheckpointHook', **{'interval': 1, **kwargs}),
+        tuning=dict(type='protuning_mm.TuningHook'),
+    )
+
+
+def model(weights: Weights) -> TinyClassifier:
+    return TinyClassifier(tuned_resnet(weights('mmdet', depth=18)))
+
+
+def files(folder: Path) -> list[str]:
+    """Everything but the dumped config, hidden files included."""
+    return sorted(p.name for p in folder.iterdir() if p.is_file() and p.suffix != '.py')
+
+
+def load(path: Path) -> dict[str, Any]:
+    return torch.load(path, map_location='cpu', weights_only=False)
+
+
+@pytest.mark.parametrize(
+    ('keep', 'left'),
+    [
+        (-1, ['epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth']),
+        (1, ['epoch_4.pth']),
+        (2, ['epoch_3.pth', 'epoch_4.pth']),
+    ],
+)
+def test_max_keep_ckpts(keep: int, left: list[str], tmp_path: Path, weights: Weights) -> None:
+    """What is left is whole, the last holds the model's weights, the pointer names it; nothing else lies about."""
+    classifier = model(weights)
+    run = runner(
+        classifier, tmp_path / 'run', epochs=4, default_hooks=hook(max_keep_ckpts=keep)
+    )
+    run.train()
+    assert files(tmp_path / 'run') == sorted([*left, 'last_checkpoint'])
+    assert find_latest_checkpoint(str(tmp_path / 'run')) == str(tmp_path / 'run/epoch_4.pth')
+    for name in left:
+        assert load(tmp_path / 'run' / name)['meta']['epoch'] == int(name[6])
+    last = load(tmp_path / 'run/epoch_4.pth')
+    assert_identical(last['state_dict'], snapshot(classifier))
+    assert 'optimizer' in last
+
+
+def test_max_keep_ckpts_after_resume(tmp_path: Path, weights: Weights) -> None:
+    """A resumed run goes on deleting where the first one stopped."""
+    keep = dict(default_hooks=hook(max_keep_ckpts=1))
+    runner(model(weights), tmp_path / 'run', epochs=2, **keep).train()
+    runner(model(weights), tmp_path / 'run', epochs=4, resume=True, **keep).train()
+    assert files(tmp_path / 'run') == ['epoch_4.pth', 'last_checkpoint']
+
+
+def test_by_iteration(tmp_path: Path, weights: Weights) -> None:
+    """Saved by iteration, as the segmentors do."""
+    run = runner(
+        model(weights),
+        tmp_path / 'run',
+        epochs=3,
+        default_hooks=hook(by_epoch=False, interval=2, max_keep_ckpts=2),
+    )
+    run.train()
+    assert files(tmp_path / 'run') == ['iter_4.pth', 'iter_6.pth', 'last_checkpoint']
+
+
+def test_save_best(tmp_path: Path, weights: Weights) -> None:
+    """Every validation is a new best: the newest best and the newest checkpoint are left."""
+    run = runner(
+        model(weights),
+        tmp_path / 'run',
+        epochs=3,
+        default_hooks=hook(max_keep_ckpts=1, save_best='score', rule='greater'),
+    )
+    run.train()
+    assert files(tmp_path / 'run') == ['best_score_epoch_3.pth', 'epoch_3.pth', 'last_checkpoint']
+    best = load(tmp_path / 'run/best_score_epoch_3.pth')
+    assert_identical(best['state_dict'], load(tmp_path / 'run/epoch_3.pth')['state_dict'])
+
+
+@pytest.mark.parametrize('save_best', [None, 'score'])
+def test_order(
+    save_best: str | None, tmp_path: Path, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sync, rename, sync the folder, move the pointer; a checkpoint is removed only after its successor stands."""
+    seen: list[tuple[str, str]] = []
+    for name in ('fsync', 'replace', 'remove'):
+        original = getattr(os, name)
+
+        def spy(*args: Any, _name: str = name, _original: Any = original) -> Any:
+            seen.append((_name, '' if _name == 'fsync' else Path(args[-1]).name))
+            return _original(*args)
+
+        monkeypatch.setattr(os, name, spy)
+    run = runner(
+        model(weights),
+        tmp_path / 'run',
+        epochs=2,
+        default_hooks=hook(max_keep_ckpts=1, save_best=save_best, rule='greater'),
+    )
+    run.train()
+
+    def save(name: str) -> list[tuple[str, str]]:
+        return [('fsync', ''), ('replace', name), ('fsync', '')]
+
+    pointer = save('last_checkpoint')
+    if save_best is None:
+        first = save('epoch_1.pth') + pointer
+        second = save('epoch_2.pth') + pointer + [('remove', 'epoch_1.pth')]
+        assert seen == first + second
+        return
+    for old, new in (('epoch_1.pth', 'epoch_2.pth'), ('best_score_epoch_1.pth', 'best_score_epoch_2.pth')):
+        assert seen.index(('replace', new)) < seen.index(('remove', old))
+    assert [name for what, name in seen if what == 'remove'] == [
+        'epoch_1.pth',
+        'best_score_epoch_1.pth',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('failing', 'save_best'),
+    [
+        ('fsync', None),
+        ('write', 'score'),
+        pytest.param('replace', None, marks=pytest.mark.slow),
+        pytest.param('write', None, marks=pytest.mark.slow),
+        pytest.param('fsync', 'score', marks=pytest.mark.slow),
+    ],
+)
+def test_full_disk_leaves_the_previous_checkpoint(
+    failing: str,
+    save_best: str | None,
+    tmp_path: Path,
+    weights: Weights,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ENOSPC in the second epoch's save: the first epoch's checkpoint and the pointer to it are whole."""
+    settings = dict(default_hooks=hook(max_keep_ckpts=1, save_best=save_best, rule='greater'))
+    classifier = model(weights)
+    runner(classifier, tmp_path / 'run', epochs=1, **settings).train()
+    before = files(tmp_path / 'run')
+    expected = snapshot(classifier)
+
+    def full(*args: Any, **kwargs: Any) -> Any:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    if failing == 'write':
+        from protuning_mm.checkpoints import atomic
+
+        class FullFile:
+            def __init__(self, path: Path, mode: str) -> None:
+                self.file = open(path, mode)  # noqa: SIM115
+
+            def __enter__(self) -> 'FullFile':
+                return self
+
+            def __exit__(self, *args: Any) -> None:
+                self.file.close()
+
+            def write(self, data: bytes) -> None:
+                self.file.write(data[:100])
+                full()
+
+        monkeypatch.setattr(atomic, 'open', FullFile, raising=False)
+    else:
+        monkeypatch.setattr(os, failing, full)
+    with pytest.raises(OSError, match='No space left'):
+        runner(model(weights), tmp_path / 'run', epochs=2, resume=True, **settings).train()
+    monkeypatch.undo()
+
+    assert files(tmp_path / 'run') == before  # no half file is left either
+    latest = find_latest_checkpoint(str(tmp_path / 'run'))
+    assert latest == str(tmp_path / 'run/epoch_1.pth')
+    assert_identical(load(Path(latest))['state_dict'], expected)
+    if save_best:
+        load(tmp_path / 'run/best_score_epoch_1.pth')
+    # with space again, the run resumes and ends as it should
+    runner(model(weights), tmp_path / 'run', epochs=2, resume=True, **settings).train()
+    assert 'epoch_2.pth' in files(tmp_path / 'run')
+    assert 'epoch_1.pth' not in files(tmp_path / 'run')
+
+
+def check_killed_runs(
+    tmp_path: Path, weights: Weights, first: int, step: int, best: str
+) -> list[str]:
+    """Kill runs at every ``step``-th moment; return what was under way at each."""
+    out = tmp_path / 'runs'
+    out.mkdir()
+    done = subprocess.run(
+        [sys.executable, '-m', 'tests.test_engine.killed_run', str(out)]
+        + [weights('mmdet', depth=18), str(first), str(step), best],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    never_reached, status = map(int, done.stdout.split()[-2:])
+    assert status == 0, done.stderr[-2000:]
+    moments = []
+    for moment in range(first, never_reached, step):
+        what = (out / f'{moment}.moment').read_text()
+        moments.append(what)
+        latest = find_latest_checkpoint(str(out / str(moment)))
+        assert latest is not None and Path(latest).is_file(), f'killed at {what}: {latest}'
+        for path in (out / str(moment)).glob('*.pth'):  # none of them is half a file
+            assert {'state_dict', 'meta'} <= set(load(path)), f'killed at {what}'
+        if best != 'none' and any('best' in name for name in moments[:-1]):
+            assert list((out / str(moment)).glob('best_*.pth')), f'killed at {what}: no best left'
+    return moments
+
+
+# The first save is its checkpoint (7 moments: half, two syncs, a rename, each but the first before and after) and the
+# pointer (7 more): from the 15th moment on there is a checkpoint to lose.
+SAVED_ONCE = 15
+
+
+def test_killed_at_some_moments(tmp_path: Path, weights: Weights) -> None:
+    """kill -9 while writing, max_keep_ckpts=1 and save_best: a whole checkpoint is always pointed to."""
+    moments = check_killed_runs(tmp_path, weights, SAVED_ONCE, 11, 'score')
+    assert len(moments) >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('best', ['none', 'score'])
+def test_killed_at_every_moment(best: str, tmp_path: Path, weights: Weights) -> None:
+    moments = check_killed_runs(tmp_path, weights, SAVED_ONCE, 1, best)
+    for kind in ('half of', 'before fsync', 'after fsync', 'before replace', 'before remove'):
+        assert any(moment.startswith(kind) for moment in moments), kind
+
+
+def test_write_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old content or the new, never a mixture, and a folder that did not exist."""
+    path = tmp_path / 'new/folder/file'
+    write_atomically(b'old', path)
+    monkeypatch.setattr(os, 'replace', lambda *a: (_ for _ in ()).throw(OSError('no')))
+    with pytest.raises(OSError, match='no'):
+        write_atomically(b'new', path)
+    assert path.read_bytes() == b'old' and files(path.parent) == ['file']
+    monkeypatch.undo()
+    write_atomically(b'new', path)
+    assert path.read_bytes() == b'new' and files(path.parent) == ['file']

@@ -1,0 +1,82 @@
+"""Imports run one way: blocks know torch alone, and no host is imported where it is not used."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / 'protuning_mm'
+HOSTS = {'mmdet', 'mmseg', 'mmpretrain', 'timm'}
+# what each room may import from the package; its own is allowed
+ROOMS = {
+    'blocks': set(),
+    'checkpoints': set(),
+    'backbones': {'blocks', 'checkpoints', 'registry'},
+    'engine': {'backbones', 'blocks', 'checkpoints', 'registry'},
+    'datasets': set(),
+    'apis': {'backbones', 'blocks', 'checkpoints', 'datasets', 'engine', 'registry'},
+}
+
+
+def imported(path: Path, everywhere: bool = False) -> set[str]:
+    """Full names that a file imports when it is imported itself; ``everywhere``: in its functions too."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if everywhere else _at_import(tree)
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f'{path}: relative import'
+            names |= {f'{node.module}.{alias.name}' for alias in node.names}
+    return names
+
+
+def _at_import(node: ast.AST) -> list[ast.AST]:
+    found = []
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            found += [child, *_at_import(child)]
+    return found
+
+
+def sources(room: str) -> list[Path]:
+    found = sorted((PACKAGE / room).rglob('*.py'))
+    assert found, f'{room} has no sources'
+    return found
+
+
+def test_blocks_import_torch_only() -> None:
+    allowed = set(sys.stdlib_module_names) | {'torch'}
+    for path in sources('blocks'):
+        for name in imported(path, everywhere=True):
+            top = name.split('.')[0]
+            assert top in allowed or name.startswith('protuning_mm.blocks'), f'{path.name}: {name}'
+
+
+@pytest.mark.parametrize('room', list(ROOMS))
+def test_no_host_at_module_level(room: str) -> None:
+    """Someone with mmdet alone uses the package with mmdet alone."""
+    for path in sources(room):
+        assert not {name.split('.')[0] for name in imported(path)} & HOSTS, path.name
+
+
+@pytest.mark.parametrize('room', list(ROOMS))
+def test_rooms_import_one_way(room: str) -> None:
+    for path in sources(room):
+        for name in imported(path, everywhere=True):
+            parts = name.split('.')
+            if parts[0] == 'protuning_mm' and len(parts) > 1 and (PACKAGE / parts[1]).is_dir():
+                assert parts[1] in ROOMS[room] | {room}, f'{room}/{path.name} imports {name}'
+
+
+def test_importing_the_package_imports_no_host() -> None:
+    """In a fresh interpreter, engine and all."""
+    code = (
+        'import sys, protuning_mm, protuning_mm.engine, protuning_mm.checkpoints\n'
+        f'print(sorted(set(sys.modules) & {HOSTS!r}))'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == '[]', done.stdout + done.stderr
