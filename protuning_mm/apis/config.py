@@ -32,8 +32,10 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config and lay the command line's common flags over it.
 
     Raises:
-        FileNotFoundError: the config, or one that it inherits, does not exist.
+        SystemExit: the config does not exist.
     """
+    if not Path(args.config).is_file():
+        raise SystemExit(f'error: there is no config {args.config!r} in {Path.cwd()}')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher

@@ -182,3 +182,8 @@ def test_trained_model_with_other_classes_starts_its_heads_anew(tmp_path: Path, 
     frozen = torch.load(write_backbone(tmp_path / 'r.pth'), weights_only=True)
     for name in frozen:
         assert torch.equal(new[f'backbone.{name}'], old[f'backbone.{name}']), name
+
+
+def test_config_that_is_not_there() -> None:
+    with pytest.raises(SystemExit, match="no config 'configs/det/htc.py'"):
+        train_tool.main(['configs/det/htc.py'])
