@@ -10,10 +10,6 @@ from mmengine.registry import DefaultScope
 from tests.plain import fill, plain_resnet
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line('markers', 'slow: large grids and full sizes; only for make test-all')
-
-
 @pytest.fixture(autouse=True)
 def clean_scope() -> Iterator[None]:
     """The hosts' APIs and runners set a default scope for the whole process; no test sees another's."""

@@ -46,11 +46,7 @@ def test_trained_parameters_and_classes(name: str) -> None:
         model = build(cfg)
         counts.append(sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6)
         kinds.append(
-            {
-                n: type(m)
-                for n, m in model.named_modules()
-                if n.split('.')[0] not in ('backbone', 'data_preprocessor')
-            }
+            {n: type(m) for n, m in model.named_modules() if n.split('.')[0] not in ('backbone', 'data_preprocessor')}
         )
         backbone = model.backbone
         del model
@@ -71,10 +67,7 @@ def test_trained_parameters_and_classes(name: str) -> None:
 @pytest.mark.parametrize('name', list(TRAINED))
 def test_overrides_only_what_pro_tuning_changes(name: str) -> None:
     """Data, schedule, heads and losses are the host's: the twins differ in the backbone and the constructor alone."""
-    tuned, full = (
-        Config.fromfile(REPO / f'configs/{name}_{kind}.py').to_dict()
-        for kind in ('protune', 'finetune')
-    )
+    tuned, full = (Config.fromfile(REPO / f'configs/{name}_{kind}.py').to_dict() for kind in ('protune', 'finetune'))
     for cfg in (tuned, full):
         cfg['model'].pop('backbone')
         cfg['optim_wrapper'].pop('constructor', None)
@@ -132,9 +125,7 @@ def test_user_s_config_by_package_name(user: Path) -> None:
     """`_base_ = 'protuning_mm::…'`, once the package is imported and its configs are installed with it."""
     if not (Path(protuning_mm.__file__).parent / '.mim/configs').exists():
         pytest.skip('the package is not installed: no .mim/configs beside it (make setup)')
-    (user / 'mine.py').write_text(
-        USER.format(base='protuning_mm::det/cascade_mask_rcnn_r50_protune.py')
-    )
+    (user / 'mine.py').write_text(USER.format(base='protuning_mm::det/cascade_mask_rcnn_r50_protune.py'))
     model = build(Config.fromfile(user / 'mine.py'))
     assert [h.fc_cls.out_features for h in model.roi_head.bbox_head] == [8, 8, 8]
     assert type(model.backbone) is protuning_mm.ProTunedResNet
@@ -205,9 +196,7 @@ def test_one_train_val_and_test_step(name: str, tmp_path: Path) -> None:
     for _ in range(2):
         model.train_step(batch(cfg.train_dataloader, scope, 2), optimizer)
     moved = {n for n, p in model.named_parameters() if n in before and not torch.equal(p, before[n])}
-    assert {n for n in moved if n.startswith('backbone.')} == {
-        n for n in before if n.startswith('backbone.')
-    }
+    assert {n for n in moved if n.startswith('backbone.')} == {n for n in before if n.startswith('backbone.')}
     assert_identical(model.backbone.state_dict(), frozen)
 
     model.eval()

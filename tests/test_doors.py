@@ -129,9 +129,7 @@ print('read', Config.fromfile(sys.argv[1]).model.backbone.type)
         pytest.param('seg/fcn_r50_protune.py', False, None, marks=pytest.mark.slow),
     ],
 )
-def test_which_source_configs_need_the_import(
-    config: str, imported: bool, read: bool | None
-) -> None:
+def test_which_source_configs_need_the_import(config: str, imported: bool, read: bool | None) -> None:
     """mmdet's are read by anyone; mmseg:: needs the import where the maintained family is installed."""
     from importlib.metadata import PackageNotFoundError, distribution
 
@@ -151,9 +149,7 @@ def test_wrong_checkpoint_at_the_hosts_door(tmp_path: Path) -> None:
     checkpoint = saved_model(config)
     whole = torch.load(checkpoint, weights_only=False)
     whole['state_dict'] = {
-        k: v
-        for k, v in whole['state_dict'].items()
-        if not k.startswith('backbone.') or 'prompts' in k
+        k: v for k, v in whole['state_dict'].items() if not k.startswith('backbone.') or 'prompts' in k
     }
     torch.save(whole, checkpoint)
     from mmdet.apis import init_detector

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
@@ -43,7 +43,7 @@ class TinyClassifier(BaseModel):
 class Noise(Dataset):
     """Two images a batch, four in all, the same at every visit."""
 
-    metainfo: dict[str, Any] = {}
+    metainfo: ClassVar[dict[str, Any]] = {}
 
     def __len__(self) -> int:
         return 4

@@ -42,9 +42,7 @@ def train_steps(model: nn.Module, steps: int = 3) -> None:
     [lambda m: m, lambda m: m.train(), lambda m: m.train(True), lambda m: m.eval().train()],
     ids=['as built', 'train()', 'train(True)', 'eval().train()'],
 )
-def test_training_leaves_every_frozen_tensor(
-    switch: Callable[[nn.Module], nn.Module], weights: Weights
-) -> None:
+def test_training_leaves_every_frozen_tensor(switch: Callable[[nn.Module], nn.Module], weights: Weights) -> None:
     """Parameters, running statistics and num_batches_tracked; and prompts do change."""
     tuned = tuned_resnet(weights('mmdet', depth=18))
     parent = nn.Sequential(tuned)
@@ -192,9 +190,7 @@ def test_state_dict_round_trip(weights: Weights) -> None:
 
 @pytest.mark.parametrize('host', HOSTS)
 @pytest.mark.parametrize('variant', [dict(depth=18), dict(depth=50, deep_stem=True)])
-def test_untuned_is_the_plain_host_network(
-    host: str, variant: dict, weights: Weights, tmp_path: Path
-) -> None:
+def test_untuned_is_the_plain_host_network(host: str, variant: dict, weights: Weights, tmp_path: Path) -> None:
     """After training: the host's own class, its own keys, bit for bit, and no tie to the tuned network."""
     path = weights(host, **variant)
     tuned = ProTunedResNet(

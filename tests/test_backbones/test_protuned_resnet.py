@@ -34,9 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'with_cp': dict(depth=18, with_cp=True),
     'out_indices': dict(depth=50, out_indices=(0, 2)),
     'one output': dict(depth=18, out_indices=(3,)),
-    'three stages': dict(
-        depth=50, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(0, 1, 2)
-    ),
+    'three stages': dict(depth=50, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(0, 1, 2)),
     'wide stem': dict(depth=18, stem_channels=12, base_channels=6),
 }
 CELLS = [(host, name) for host in HOSTS for name in VARIANTS]
@@ -77,10 +75,7 @@ def both(
 
 def by_hand(plain: nn.Module, prompts: list[dict[str, Tensor]], x: Tensor) -> list[Tensor]:
     """The figure of the method, with the host's layers and functional prompts."""
-    if plain.deep_stem:
-        x = plain.stem(x)
-    else:
-        x = plain.relu(plain.norm1(plain.conv1(x)))
+    x = plain.stem(x) if plain.deep_stem else plain.relu(plain.norm1(plain.conv1(x)))
     x = plain.maxpool(x)
     outs = []
     for name, prompt in zip(plain.res_layers, prompts):
@@ -183,9 +178,7 @@ def test_deformable_convolutions_build_and_run(weights: Weights) -> None:
     """mmdet's dcn, with gradients through it to the first prompt."""
     pytest.importorskip('mmcv.ops', reason='mmcv was built without its operators')
     dcn = dict(type='DCN', deform_groups=1, fallback_on_stride=False)
-    plain, tuned = both(
-        weights, 'mmdet', depth=50, dcn=dcn, stage_with_dcn=(False, True, True, True)
-    )
+    plain, tuned = both(weights, 'mmdet', depth=50, dcn=dcn, stage_with_dcn=(False, True, True, True))
     assert any('conv_offset' in key for key in tuned.frozen_tensors())
     x = image(128, 128)
     got = tuned(x)
@@ -197,9 +190,7 @@ def test_deformable_convolutions_build_and_run(weights: Weights) -> None:
 
 def test_prompt_stages() -> None:
     """Only the stages that prompt_stages names get a prompt, and only those change."""
-    tuned = ProTunedResNet(
-        depth=18, host='mmdet', prompt_stages=(1, 3), **with_defaults({})
-    )
+    tuned = ProTunedResNet(depth=18, host='mmdet', prompt_stages=(1, 3), **with_defaults({}))
     assert [p is not None for p in tuned.prompts] == [False, True, False, True]
     fill(tuned)
     plain = plain_resnet(depth=18)

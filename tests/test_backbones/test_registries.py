@@ -31,9 +31,7 @@ print(type(model.plain).__module__.split('.')[0])
 
 
 def build(registry: str, name: str, imported: bool, scope: str | None = None) -> str:
-    code = BUILD.format(
-        module=REGISTRIES[registry], name=name, imported=imported, scope=scope or ''
-    )
+    code = BUILD.format(module=REGISTRIES[registry], name=name, imported=imported, scope=scope or '')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.strip().splitlines()[-1]

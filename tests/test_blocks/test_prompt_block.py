@@ -27,9 +27,7 @@ def test_is_1x1_then_depthwise_5x5_then_1x1() -> None:
 @pytest.mark.parametrize('groups', [1, 4])
 def test_equals_formulas(kernel_size: int, groups: int) -> None:
     """Same numbers as the block written out in functional torch, on an odd size."""
-    block = PromptBlock(
-        16, ratio=0.5, kernel_size=kernel_size, norm_cfg=dict(type='GN', num_groups=groups)
-    )
+    block = PromptBlock(16, ratio=0.5, kernel_size=kernel_size, norm_cfg=dict(type='GN', num_groups=groups))
     disturb(block)
     expected = prompt_by_hand(block.state_dict(), INPUT, groups)
     assert expected.abs().max() > 0.1
@@ -87,9 +85,7 @@ def test_every_parameter_learns_by_the_second_step(init: str, norm_cfg: dict | N
     for _ in range(2):
         optimizer.zero_grad()
         (INPUT + block(INPUT) - target).square().mean().backward()
-        moved |= {
-            name for name, p in block.named_parameters() if p.grad is not None and p.grad.any()
-        }
+        moved |= {name for name, p in block.named_parameters() if p.grad is not None and p.grad.any()}
         optimizer.step()
     assert moved == {name for name, _ in block.named_parameters()}
 

@@ -27,16 +27,13 @@ SHAPES: dict[str, Callable[[State], dict]] = {
     'a plain backbone': lambda s: s,
     'with fc. as torchvision': lambda s: s | HEAD,
     'with head. as mmpretrain': lambda s: s | {'head.fc.weight': torch.ones(10, 32)},
-    'without num_batches_tracked': lambda s: {
-        k: v for k, v in s.items() if not k.endswith('num_batches_tracked')
-    },
+    'without num_batches_tracked': lambda s: {k: v for k, v in s.items() if not k.endswith('num_batches_tracked')},
     'state_dict': lambda s: dict(state_dict=s, meta=dict(epoch=3)),
     'a whole detector': lambda s: dict(
         state_dict=with_prefix('backbone.', s)
         | {'neck.fpn.weight': torch.ones(2), 'roi_head.bbox_head.0.fc_cls.weight': torch.ones(3)}
     ),
-    'a whole segmentor': lambda s: with_prefix('backbone.', s)
-    | {'decode_head.conv_seg.weight': torch.ones(2)},
+    'a whole segmentor': lambda s: with_prefix('backbone.', s) | {'decode_head.conv_seg.weight': torch.ones(2)},
     'DDP': lambda s: with_prefix('module.', s | HEAD),
     'a whole detector in DDP': lambda s: dict(
         state_dict=with_prefix('module.backbone.', s) | {'module.neck.weight': torch.ones(2)}
@@ -65,9 +62,7 @@ def test_prefix_of_one_s_own(weights: Weights, tmp_path: Path) -> None:
     state = pretrained(weights('mmdet', depth=18))
     torch.save(with_prefix('teacher.net.', state) | with_prefix('backbone.', state), tmp_path / 'w')
     for prefix in ('teacher.net', 'teacher.net.'):
-        tuned = tuned_resnet(
-            init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'w'), prefix=prefix)
-        )
+        tuned = tuned_resnet(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'w'), prefix=prefix))
         tuned.init_weights()
         assert_identical(tuned.state_dict(), state)
     tuned.init_cfg['prefix'] = 'student'
@@ -187,9 +182,7 @@ def test_open_mmlab_scheme(downloads: dict[str, str], weights: Weights) -> None:
     """open-mmlab://resnet50_v1c, as mmseg's `pretrained=`, through mmengine's own scheme."""
     path = weights('mmseg', depth=50, deep_stem=True)
     downloads['resnet50_v1c-'] = path
-    tuned = tuned_resnet(
-        depth=50, host='mmseg', deep_stem=True, pretrained='open-mmlab://resnet50_v1c'
-    )
+    tuned = tuned_resnet(depth=50, host='mmseg', deep_stem=True, pretrained='open-mmlab://resnet50_v1c')
     tuned.init_weights()
     assert_identical(tuned.state_dict(), pretrained(path))
 
@@ -213,9 +206,7 @@ def whole(weights: Weights, **resnet: object) -> Detector:
 
 
 @pytest.mark.parametrize('strict', [True, False])
-def test_whole_model_of_another_depth_is_refused(
-    strict: bool, weights: Weights, tmp_path: Path
-) -> None:
+def test_whole_model_of_another_depth_is_refused(strict: bool, weights: Weights, tmp_path: Path) -> None:
     """torch's load_state_dict and mmengine's load_checkpoint, strict or not: never half a backbone."""
     state = whole(weights, depth=34).state_dict()
     torch.save(dict(state_dict=state), tmp_path / 'whole.pth')
@@ -263,9 +254,7 @@ def test_plain_and_tuned_model_exchange_checkpoints(weights: Weights, tmp_path: 
 def test_initialised_inside_a_whole_model(weights: Weights) -> None:
     """A parent's init_weights() fills the backbone strictly too, and only warns about nothing of ours."""
     path = weights('mmdet', depth=18)
-    tuned = ProTunedResNet(
-        depth=18, host='mmdet', init_cfg=dict(type='Pretrained', checkpoint=path), **SMALL
-    )
+    tuned = ProTunedResNet(depth=18, host='mmdet', init_cfg=dict(type='Pretrained', checkpoint=path), **SMALL)
     model = TinyClassifier(tuned)
     model.init_weights()
     assert_identical(model.backbone.state_dict(), pretrained(path))

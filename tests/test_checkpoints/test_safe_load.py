@@ -76,7 +76,7 @@ def test_pickle_with_code_is_refused_and_not_run(door: str, tmp_path: Path) -> N
             doors(str(path), tmp_path / 'run')[door]()
         assert not trap.exists(), f'{name}: the code was executed'
         assert 'weights_only' not in str(caught.value)  # torch advises the unsafe way
-    with open(path, 'rb') as file:  # the trap does work where nothing guards it
+    with path.open('rb') as file:  # the trap does work where nothing guards it
         pickle.load(file)
     assert trap.exists()
 

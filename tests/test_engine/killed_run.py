@@ -5,6 +5,8 @@ FIRST, FIRST + STEP, … until one comes through alive, each in OUT/<moment>. A 
 half of a file's bytes written, all of them, a sync, a rename, a removal, and the moment after each.
 """
 
+import builtins
+import io
 import os
 import signal
 import sys
@@ -13,8 +15,9 @@ from typing import Any
 
 import torch
 
-from protuning_mm.checkpoints import atomic
 from tests.tiny import TinyClassifier, runner, tuned_resnet
+
+OPEN = open
 
 
 class Moments:
@@ -42,9 +45,11 @@ class Moments:
 
         setattr(module, name, call)
 
-    def open(self, *args: Any, **kwargs: Any) -> Any:
-        """Open a file whose writes stop half-way for a moment."""
-        file, moments = open(*args, **kwargs), self  # noqa: SIM115
+    def open(self, path: Any, mode: str = 'r', *args: Any, **kwargs: Any) -> Any:
+        """Open a file; when it is written in bytes, its writes stop half-way for a moment."""
+        file, moments = OPEN(path, mode, *args, **kwargs), self
+        if mode != 'wb':
+            return file
         write = file.write
 
         class Half:
@@ -70,7 +75,7 @@ def train(work_dir: Path, weights: str, moment: int, save_best: str | None) -> N
     moments = Moments(moment, work_dir.with_suffix('.moment'))
     for name in ('fsync', 'replace', 'remove'):
         moments.around(os, name)
-    atomic.open = moments.open  # type: ignore[attr-defined]
+    io.open = builtins.open = moments.open  # pathlib's and everyone's
     hooks = dict(
         checkpoint=dict(
             type='protuning_mm.CheckpointHook',

@@ -1,6 +1,8 @@
 """CheckpointHook: at every moment of a run, what was promised is on disk, whole."""
 
+import builtins
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -47,9 +49,7 @@ def load(path: Path) -> dict[str, Any]:
 def test_max_keep_ckpts(keep: int, left: list[str], tmp_path: Path, weights: Weights) -> None:
     """What is left is whole, the last holds the model's weights, the pointer names it; nothing else lies about."""
     classifier = model(weights)
-    run = runner(
-        classifier, tmp_path / 'run', epochs=4, default_hooks=hook(max_keep_ckpts=keep)
-    )
+    run = runner(classifier, tmp_path / 'run', epochs=4, default_hooks=hook(max_keep_ckpts=keep))
     run.train()
     assert files(tmp_path / 'run') == sorted([*left, 'last_checkpoint'])
     assert find_latest_checkpoint(str(tmp_path / 'run')) == str(tmp_path / 'run/epoch_4.pth')
@@ -95,9 +95,7 @@ def test_save_best(tmp_path: Path, weights: Weights) -> None:
 
 
 @pytest.mark.parametrize('save_best', [None, 'score'])
-def test_order(
-    save_best: str | None, tmp_path: Path, weights: Weights, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_order(save_best: str | None, tmp_path: Path, weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sync, rename, sync the folder, move the pointer; a checkpoint is removed only after its successor stands."""
     seen: list[tuple[str, str]] = []
     for name in ('fsync', 'replace', 'remove'):
@@ -161,23 +159,20 @@ def test_full_disk_leaves_the_previous_checkpoint(
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     if failing == 'write':
-        from protuning_mm.checkpoints import atomic
+        original = io.open
 
-        class FullFile:
-            def __init__(self, path: Path, mode: str) -> None:
-                self.file = open(path, mode)  # noqa: SIM115
+        def small_disk(path: Any, mode: str = 'r', *args: Any, **kwargs: Any) -> Any:
+            if mode != 'wb':
+                return original(path, mode, *args, **kwargs)
+            original(path, mode).close()  # the name is there, with nothing in it
+            return FullFile()
 
-            def __enter__(self) -> 'FullFile':
-                return self
+        class FullFile(io.BytesIO):
+            def write(self, data: Any) -> int:
+                return full()
 
-            def __exit__(self, *args: Any) -> None:
-                self.file.close()
-
-            def write(self, data: bytes) -> None:
-                self.file.write(data[:100])
-                full()
-
-        monkeypatch.setattr(atomic, 'open', FullFile, raising=False)
+        monkeypatch.setattr(io, 'open', small_disk)  # pathlib's
+        monkeypatch.setattr(builtins, 'open', small_disk)
     else:
         monkeypatch.setattr(os, failing, full)
     with pytest.raises(OSError, match='No space left'):
@@ -196,15 +191,15 @@ def test_full_disk_leaves_the_previous_checkpoint(
     assert 'epoch_1.pth' not in files(tmp_path / 'run')
 
 
-def check_killed_runs(
-    tmp_path: Path, weights: Weights, first: int, step: int, best: str
-) -> list[str]:
+def check_killed_runs(tmp_path: Path, weights: Weights, first: int, step: int, best: str) -> list[str]:
     """Kill runs at every ``step``-th moment; return what was under way at each."""
     out = tmp_path / 'runs'
     out.mkdir()
     done = subprocess.run(
-        [sys.executable, '-m', 'tests.test_engine.killed_run', str(out)]
-        + [weights('mmdet', depth=18), str(first), str(step), best],
+        [
+            *(sys.executable, '-m', 'tests.test_engine.killed_run', str(out)),
+            *(weights('mmdet', depth=18), str(first), str(step), best),
+        ],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -29,27 +29,21 @@ Groups = dict[str, tuple[float, float]]
 
 
 def built(constructor: type, model: nn.Module, paramwise: dict[str, Any] | None) -> Any:
-    cfg = dict(
-        type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.01)
-    )
+    cfg = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.01))
     return constructor(cfg, paramwise)(model).optimizer
 
 
 def groups_by_name(optimizer: Any, model: nn.Module) -> Groups:
     names = {id(p): name for name, p in model.named_parameters()}
     return {
-        names[id(p)]: (group['lr'], group['weight_decay'])
-        for group in optimizer.param_groups
-        for p in group['params']
+        names[id(p)]: (group['lr'], group['weight_decay']) for group in optimizer.param_groups for p in group['params']
     }
 
 
 @pytest.mark.parametrize('paramwise', list(PARAMWISE))
 def test_holds_the_default_s_groups_of_what_is_trained(paramwise: str, weights: Weights) -> None:
     """Same learning rate and decay as mmengine's own gives each trained parameter; frozen ones are nowhere."""
-    model = TinyClassifier(
-        tuned_resnet(weights('mmdet', depth=18), prompt=dict(norm_cfg=dict(type='BN')))
-    )
+    model = TinyClassifier(tuned_resnet(weights('mmdet', depth=18), prompt=dict(norm_cfg=dict(type='BN'))))
     cfg = PARAMWISE[paramwise]
     theirs = groups_by_name(built(DefaultOptimWrapperConstructor, model, cfg), model)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}

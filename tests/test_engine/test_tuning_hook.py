@@ -1,6 +1,7 @@
 """TuningHook through real runs: a random backbone is refused, heads that do not fit start anew, the table is shown."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -38,9 +39,7 @@ def test_random_backbone_does_not_evaluate(loop: str, tmp_path: Path) -> None:
     settings = {}
     if loop == 'test':
         run = runner(TinyClassifier(tuned_resnet()), tmp_path / 'x')
-        settings = dict(
-            test_dataloader=run.val_dataloader, test_cfg={}, test_evaluator=run._val_evaluator
-        )
+        settings = dict(test_dataloader=run.val_dataloader, test_cfg={}, test_evaluator=run._val_evaluator)
     run = runner(TinyClassifier(tuned_resnet()), tmp_path / 'run', **settings)
     with pytest.raises(FrozenWeightsError, match='came from no file'):
         getattr(run, loop)()
@@ -131,11 +130,9 @@ def test_table_and_ignored_arguments_are_told_once(tmp_path: Path, weights: Weig
 
 
 @pytest.mark.parametrize('loader', ['train', 'val'])
-def test_classes_are_checked_before_training(
-    loader: str, tmp_path: Path, weights: Weights
-) -> None:
+def test_classes_are_checked_before_training(loader: str, tmp_path: Path, weights: Weights) -> None:
     class FourClasses(Noise):
-        metainfo = dict(classes=('a', 'b', 'c', 'd'))
+        metainfo: ClassVar = dict(classes=('a', 'b', 'c', 'd'))
 
     model = TinyClassifier(tuned_resnet(weights('mmdet', depth=18)))
     model.head.num_classes = 3
