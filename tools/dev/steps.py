@@ -20,7 +20,7 @@ class Step:
         minutes (float): How long it takes on two cores.
         disk_gb (float): What it adds to the disk.
         work (Callable): Does it.
-        leaves (str): Pattern of what it leaves in site-packages; where that is there, no disk space is asked for.
+        leaves (str): Pattern of what it writes last to site-packages; where that is there, no disk space is asked for.
         depends (tuple[str]): Files of the checkout that it has to be done again for.
         compiles (bool): Whether it needs a compiler, and depends on the graphics card and its compiler too.
     """
@@ -95,9 +95,9 @@ def check(environment: Environment) -> None:
 
 PROJECT = (CONSTRAINTS, 'pyproject.toml')
 STEPS = (
-    Step('tools', 'environment and build tools', 0.3, 0.2, make_tools, 'ninja*'),
-    Step('torch', 'torch and torchvision (3 GB to download)', 2, 5.5, install_torch, 'torch'),
+    Step('tools', 'environment and build tools', 0.3, 0.2, make_tools, 'ninja-*.dist-info'),
+    Step('torch', 'torch and torchvision (3 GB to download)', 2, 5.5, install_torch, 'torch-*.dist-info'),
     Step('mmcv', 'mmcv and its compiled operators', 10, 0.8, install_mmcv, 'mmcv/_ext*', compiles=True),
-    Step('rest', 'mmdet, mmseg, mmpretrain, timm, this package', 1, 1.5, install_rest, 'mmdet', depends=PROJECT),
-    Step('check', 'import everything once', 0.3, 0, check, '*protuning_mm*', depends=PROJECT),
+    Step('rest', 'mmdet, mmseg, mmpretrain, timm, ourselves', 1, 1.5, install_rest, 'onedl_mmdet*-info', PROJECT),
+    Step('check', 'import everything once', 0.3, 0, check, 'protuning_mm-*.dist-info', PROJECT),
 )
