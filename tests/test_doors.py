@@ -162,21 +162,23 @@ def test_wrong_checkpoint_at_the_hosts_door(tmp_path: Path) -> None:
 
 TRAP = """
 import sys
-from mmdet.apis import init_detector
+import mmdet.apis
+assert 'protuning_mm' not in sys.modules
 try:
-    init_detector(sys.argv[1], sys.argv[2], device='cpu')
+    getattr(mmdet.apis, sys.argv[3])(sys.argv[1], sys.argv[2], device='cpu')
 except Exception as error:
     print('refused', type(error).__name__)
 """
 
 
-def test_pickle_with_code_at_the_hosts_door(tmp_path: Path) -> None:
-    """The config names our backbone, which brings the package, which guards the loading that follows."""
+@pytest.mark.parametrize('door', ['DetInferencer', pytest.param('init_detector', marks=pytest.mark.slow)])
+def test_pickle_with_code_at_the_hosts_door(door: str, tmp_path: Path) -> None:
+    """The inferencer reads the file before it builds the model: the config's custom_imports must have come first."""
     from tests.test_checkpoints.test_safe_load import Evil
 
     config = write_config('cascade', tmp_path)
     trap = tmp_path / 'executed'
     torch.save(dict(state_dict={}, extra=Evil(trap)), tmp_path / 'evil.pth')
-    done = fresh(TRAP, config, tmp_path / 'evil.pth', cwd=tmp_path)
+    done = fresh(TRAP, config, tmp_path / 'evil.pth', door, cwd=tmp_path)
     assert 'refused CheckpointError' in done.stdout, done.stdout[-500:] + done.stderr[-2000:]
     assert not trap.exists()
