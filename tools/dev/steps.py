@@ -98,6 +98,6 @@ STEPS = (
     Step('tools', 'environment and build tools', 0.3, 0.2, make_tools, 'ninja-*.dist-info'),
     Step('torch', 'torch and torchvision (3 GB to download)', 2, 5.5, install_torch, 'torch-*.dist-info'),
     Step('mmcv', 'mmcv and its compiled operators', 10, 0.8, install_mmcv, 'mmcv/_ext*', compiles=True),
-    Step('rest', 'mmdet, mmseg, mmpretrain, timm, ourselves', 1, 1.5, install_rest, 'onedl_mmdet*-info', PROJECT),
+    Step('rest', 'the host libraries, timm, this package', 1, 1.5, install_rest, 'onedl_mmdet*-info', PROJECT),
     Step('check', 'import everything once', 0.3, 0, check, 'protuning_mm-*.dist-info', PROJECT),
 )
