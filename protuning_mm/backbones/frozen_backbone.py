@@ -61,17 +61,12 @@ class FrozenBackbone(BaseModule):
         self.frozen_keys = frozenset(plain.state_dict())
         for param in plain.parameters():
             param.requires_grad_(False)
-        self._freeze_norms()  # a module is born in training mode
+        self._keep_frozen_in_eval()  # a module is born in training mode
 
     @property
     def stages(self) -> nn.ModuleList:
         """The frozen stages, in order; the stem stands before the first."""
         return nn.ModuleList(self._stage_modules())
-
-    @property
-    def stem(self) -> nn.ModuleDict:
-        """The frozen stem's modules, by name."""
-        return nn.ModuleDict({name: self._modules[name] for name in self._stages.stem_names})
 
     def _stage_modules(self) -> list[nn.Module]:
         return [self._modules[name] for name in self._stages.names]
@@ -81,18 +76,20 @@ class FrozenBackbone(BaseModule):
         return {k: v for k, v in self.state_dict().items() if k in self.frozen_keys}
 
     def untuned(self) -> nn.Module:
-        """Hand back a copy of the plain host backbone, bit for bit, with nothing of the tuning left in it."""
+        """Hand back a copy of the plain host backbone, bit for bit and free to be trained."""
         plain = copy.deepcopy(self).plain
         for name in set(plain._modules) - self.frozen_children:
             del plain._modules[name]
+        plain.requires_grad_(True)
+        plain.train()
         return plain
 
     def train(self, mode: bool = True) -> 'FrozenBackbone':
         super().train(mode)
-        self._freeze_norms()
+        self._keep_frozen_in_eval()
         return self
 
-    def _freeze_norms(self) -> None:
+    def _keep_frozen_in_eval(self) -> None:
         for name in self.frozen_children:
             self._modules[name].eval()
 

@@ -207,6 +207,7 @@ def test_untuned_is_the_plain_host_network(host: str, variant: dict, weights: We
     assert type(plain) is type(expected)
     assert set(plain.state_dict()) == set(expected.state_dict())
     assert_identical(plain.state_dict(), expected.state_dict())
+    assert all(param.requires_grad for param in plain.parameters()), 'it can be fine-tuned'
     assert [n for n, _ in plain.named_modules()] == [n for n, _ in expected.named_modules()]
     expected.eval()
     plain.eval()
