@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 
 from protuning_mm.backbones import FrozenBackbone
 from protuning_mm.checkpoints import FrozenWeightsError
@@ -34,9 +34,9 @@ class TuningHook(Hook):
         here = _unwrap(runner.model).state_dict()
         frozen = _frozen_keys(runner.model)
         changed = [
-            f'{key}: {tuple(state[key].shape)} there, {tuple(here[key].shape)} here'
+            f'{key}: {_shape(state[key])} there, {_shape(here[key])} here'
             for key in list(state)
-            if key in here and key not in frozen and state[key].shape != here[key].shape
+            if key in here and key not in frozen and _shape(state[key]) != _shape(here[key])
         ]
         for line in changed:
             del state[line.split(': ')[0]]
@@ -76,6 +76,10 @@ class TuningHook(Hook):
                     "checkpoint='torchvision://resnet50') or load_from=<a whole checkpoint>; if a random backbone is "
                     'what you want, say model.backbone.allow_random_backbone=True.'
                 )
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
 def _unwrap(model: Any) -> nn.Module:
