@@ -2,8 +2,8 @@
 #
 # The checkpoint's backbone is taken strictly and stays frozen; prompts start as the identity, so the first forward
 # pass is the trained segmentor's own. Tensors of the heads whose shape differs, as where num_classes does, are listed
-# in the log and start anew. For your own data set inherit this file and set num_classes of decode_head and auxiliary_head,
-# metainfo and the paths: README, "Your own data".
+# in the log and start anew. For your own data set inherit this file and set num_classes of decode_head and
+# auxiliary_head, metainfo and the paths: README, "Your own data".
 _base_ = './upernet_r50_protune.py'
 
 load_from = (
