@@ -1,0 +1,116 @@
+"""``make demo``: data, training, evaluation, pictures and a table, in a few minutes on two cores.
+
+python -m demo.run [--out work_dirs/demo --data data/demo --seed 0]
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from demo.data import make_data
+from demo.training import ROOT, Run, ToolError, test, train
+
+CONFIG = ROOT / 'configs/det/htc_r50_protune_demo.py'
+# Lowest segm mAP that counts as working; docs/demo.md has the figures of three seeds.
+FLOOR = 0.25
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train HTC with a frozen, pro-tuned backbone on digits')
+    parser.add_argument('--out', default=str(ROOT / 'work_dirs/demo'), help='folder for results')
+    parser.add_argument('--data', default=str(ROOT / 'data/demo'), help='folder of the data; made when absent')
+    parser.add_argument('--seed', type=int, default=0, help='of the training')
+    parser.add_argument('--only-tuned', action='store_true', help='leave out the run without prompts')
+    return parser.parse_args(argv)
+
+
+def run_demo(out: Path, data: Path, seed: int = 0, compare: bool = True) -> dict[str, Run]:
+    """Run the demo.
+
+    Args:
+        out (Path): Folder for results.
+        data (Path): Folder of the data; made when it is absent.
+        seed (int): Seed of the training. Defaults to 0.
+        compare (bool): Train with prompts off, too. Defaults to True.
+
+    Returns:
+        dict[str, Run]: The finished runs by name.
+
+    Raises:
+        ToolError: a tool failed.
+    """
+    # matplotlib takes seconds to start, and the first line should not
+    from demo.pictures import draw_curves, draw_predictions
+
+    if not (data / 'meta.json').is_file():
+        _say(f'making the data in {data}')
+        make_data(data)
+    options = [f'data_root={data / "coco"}', f'randomness.seed={seed}']
+    variants = {'pro-tuned': options}
+    if compare:
+        variants['prompts off'] = [*options, 'model.backbone.prompt_stages=[]']
+    runs = {}
+    for name, settings in variants.items():
+        _say(f'training HTC, {name}: tools/train.py {CONFIG.relative_to(ROOT)}')
+        runs[name] = train(CONFIG, out / name.replace(' ', '_'), settings)
+    tuned = runs['pro-tuned']
+    _say(f'evaluating {tuned.checkpoint.name}: tools/test.py')
+    prefix = out / 'results'
+    test(CONFIG, tuned.checkpoint, out / 'test', [*options, f'test_evaluator.outfile_prefix={prefix}'])
+    draw_curves(runs, out / 'curves.png')
+    draw_predictions(data / 'coco', Path(f'{prefix}.segm.json'), out / 'predictions')
+    return runs
+
+
+def summary(runs: dict[str, Run]) -> str:
+    """A short table of the runs, side by side."""
+    rows = {
+        'bbox mAP': [f'{run.bbox:.3f}' for run in runs.values()],
+        'segm mAP': [f'{run.segm:.3f}' for run in runs.values()],
+        'parameters trained': [f'{run.trained:,}' for run in runs.values()],
+        'parameters frozen': [f'{run.frozen:,}' for run in runs.values()],
+        'checkpoint': [f'{run.checkpoint.stat().st_size / 1e6:.1f} MB' for run in runs.values()],
+        'training': [f'{run.seconds:.0f} s' for run in runs.values()],
+    }
+    lines = [f'{"":<20}' + ''.join(f'{name:>14}' for name in runs)]
+    lines += [f'{name:<20}' + ''.join(f'{cell:>14}' for cell in cells) for name, cells in rows.items()]
+    return '\n'.join(lines)
+
+
+def check(runs: dict[str, Run]) -> str | None:
+    """What is wrong with the results: nothing, if the segm mAP is above the floor and above that without prompts."""
+    segm = runs['pro-tuned'].segm
+    if segm < FLOOR:
+        return f'segm mAP {segm:.3f} is below {FLOOR}, the lowest that counts as working'
+    if 'prompts off' in runs and segm <= (without := runs['prompts off'].segm):
+        return f'segm mAP {segm:.3f} is no better than {without:.3f}, that of the run with prompts off'
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    start = time.perf_counter()
+    out = Path(args.out).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        runs = run_demo(out, Path(args.data).resolve(), args.seed, compare=not args.only_tuned)
+    except ToolError as error:
+        raise SystemExit(f'error: {error}') from None
+    table = summary(runs)
+    (out / 'summary.txt').write_text(table + '\n')
+    _say(f'done in {time.perf_counter() - start:.0f} s')
+    print(f'\n{table}\n\n{out}: curves.png, predictions/, logs and TensorBoard scalars of each run')
+    if shortfall := check(runs):
+        raise SystemExit(f'error: {shortfall}')
+
+
+def _say(text: str) -> None:
+    print(f'==> {text}', flush=True)
+
+
+if __name__ == '__main__':
+    main()
