@@ -4,6 +4,7 @@ import builtins
 import errno
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,17 @@ def test_max_keep_ckpts_after_resume(tmp_path: Path, weights: Weights) -> None:
     runner(model(weights), tmp_path / 'run', epochs=2, **keep).train()
     runner(model(weights), tmp_path / 'run', epochs=4, resume=True, **keep).train()
     assert files(tmp_path / 'run') == ['epoch_4.pth', 'last_checkpoint']
+
+
+def test_what_a_kill_left_behind_goes_with_the_next_run(tmp_path: Path, weights: Weights) -> None:
+    settings = dict(default_hooks=hook(max_keep_ckpts=1))
+    runner(model(weights), tmp_path / 'run', epochs=2, **settings).train()
+    # killed after epoch_2.pth was written and before epoch_1.pth was deleted; epoch_7.pth is none of ours
+    for name in ('epoch_1.pth', 'epoch_7.pth'):
+        shutil.copy(tmp_path / 'run/epoch_2.pth', tmp_path / 'run' / name)
+    resumed = runner(model(weights), tmp_path / 'run', epochs=3, resume=True, **settings)
+    resumed.train()
+    assert [path for path in files(tmp_path / 'run') if path.endswith('.pth')] == ['epoch_3.pth', 'epoch_7.pth']
 
 
 def test_by_iteration(tmp_path: Path, weights: Weights) -> None:

@@ -12,6 +12,8 @@ from mmengine.runner import Runner
 from protuning_mm.checkpoints.atomic import AtomicLocalBackend, write_atomically
 from protuning_mm.registry import HOOKS
 
+_OUTDATED = 'outdated_ckpt_id'  # in the message hub, which a checkpoint carries
+
 
 class _RemoveLater:
     """A file backend whose removals wait until the new file is on disk."""
@@ -52,6 +54,10 @@ class CheckpointHook(MMEngineCheckpointHook):
         if self.backend_args is None and type(self.file_backend) is LocalBackend:
             self.backend_args = dict(backend='atomic_local')
             self.file_backend = AtomicLocalBackend()
+        # a kill between save and delete left it behind; the checkpoint that is resumed from knows
+        outdated = runner.message_hub.runtime_info.get(_OUTDATED)
+        if self.max_keep_ckpts > 0 and outdated not in (None, *self.keep_ckpt_ids):
+            self._delete(outdated)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         outdated = self._roll(runner, step)
@@ -73,11 +79,16 @@ class CheckpointHook(MMEngineCheckpointHook):
             return
         write_atomically(str(self.last_ckpt).encode(), f'{runner.work_dir}/last_checkpoint')
         if outdated is not None:
-            path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated))
-            if self.file_backend.isfile(path):
-                self.file_backend.remove(path)
-            elif self.file_backend.isdir(path):  # deepspeed's checkpoints are folders
-                self.file_backend.rmtree(path)
+            self._delete(outdated)
+
+    def _delete(self, step: int) -> None:
+        path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
+        if not is_main_process():
+            return
+        if self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+        elif self.file_backend.isdir(path):  # deepspeed's checkpoints are folders
+            self.file_backend.rmtree(path)
 
     def _roll(self, runner: Runner, step: int) -> int | None:
         """Note ``step`` among the kept checkpoints; return the one that falls out, to be deleted after the save."""
@@ -87,6 +98,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         outdated = self.keep_ckpt_ids.popleft() if full else None
         self.keep_ckpt_ids.append(step)
         runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        runner.message_hub.update_info(_OUTDATED, outdated)
         return outdated
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
