@@ -4,9 +4,11 @@ python -m demo.run [--out work_dirs/demo --data data/demo --seed 0]
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -53,10 +55,14 @@ def run_demo(out: Path, data: Path, seed: int = 0, compare: bool = True) -> dict
     variants = {'pro-tuned': options}
     if compare:
         variants['prompts off'] = [*options, 'model.backbone.prompt_stages=[]']
-    runs = {}
-    for name, settings in variants.items():
-        _say(f'training HTC, {name}: tools/train.py {CONFIG.relative_to(ROOT)}')
-        runs[name] = train(CONFIG, out / name.replace(' ', '_'), settings)
+    _say(f'training HTC, {" and ".join(variants)} side by side: tools/train.py {CONFIG.relative_to(ROOT)}')
+    threads = max(1, (os.cpu_count() or 1) // len(variants))
+    with ThreadPoolExecutor(len(variants)) as pool:
+        started = {
+            name: pool.submit(train, CONFIG, out / name.replace(' ', '_'), settings, name, threads)
+            for name, settings in variants.items()
+        }
+    runs = {name: run.result() for name, run in started.items()}
     tuned = runs['pro-tuned']
     _say(f'evaluating {tuned.checkpoint.name}: tools/test.py')
     prefix = out / 'results'

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from demo.source_task import CLASSES, HELD_OUT, TRAINED, SourceCrops
+from demo.source_task import CLASSES, HELD_OUT, SEEN, TRAINED, SourceCrops
 
 WEIGHTS = Path(__file__).with_name('source_resnet50_w16.pth')
 BASE_CHANNELS = 16
@@ -23,7 +23,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train the network that the demo keeps frozen')
     parser.add_argument('--out', default=str(WEIGHTS), help='file of the weights')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--steps', type=int, default=1500)
+    parser.add_argument('--steps', type=int, default=800)
     parser.add_argument('--batch-size', type=int, default=64)
     parser.add_argument('--lr', type=float, default=3e-3)
     return parser.parse_args(argv)
@@ -75,7 +75,7 @@ def measure(net: SourceNet, crops: SourceCrops) -> dict[str, float]:
     for images, labels in DataLoader(crops, 64):
         hits = net(images).argmax(1) == labels
         for hit, label in zip(hits.tolist(), labels.tolist(), strict=True):
-            right['digits' if label < 10 else 'photographs'].append(hit)
+            right['digits' if label < SEEN else 'photographs'].append(hit)
     return {kind: sum(hits) / len(hits) for kind, hits in right.items()}
 
 

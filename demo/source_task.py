@@ -1,8 +1,10 @@
-"""The source network's task: tell what a small crop shows, a handwritten digit or one of some photographs.
+"""The source network's task: tell what a small crop shows, a handwritten digit from 0 to 4 or one of some photographs.
 
-Nothing of the demo's data set is used: other handwritten digits, other photographs, none of the textures. One label a
-crop; where a digit is, how large it is and what its pixels are is never told.
+Nothing of the demo's data set is used: other handwritten digits, none of them a 5 to 9, other photographs, none of the
+textures. One label a crop; where a digit is, how large it is and what its pixels are is never told.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,9 +15,11 @@ from torch.utils.data import Dataset
 from demo.digits import make_glyph, paste_glyph
 from demo.pixels import DIGITS, PHOTOGRAPHS, load_digits, random_crop
 
-CLASSES = (*(str(digit) for digit in range(10)), *PHOTOGRAPHS['source'])
-# The last hundred of the source's own digits measure what was learned.
-TRAINED, HELD_OUT = DIGITS['source'][:-100], DIGITS['source'][-100:]
+SEEN = 5  # digits 0 to 4; the demo has all ten
+CLASSES = (*(str(digit) for digit in range(SEEN)), *PHOTOGRAPHS['source'])
+# The last fifty of the source's own digits measure what was learned.
+_SAMPLES = [sample for sample in DIGITS['source'] if load_digits()[1][sample] < SEEN]
+TRAINED, HELD_OUT = _SAMPLES[:-50], _SAMPLES[-50:]
 # ImageNet's, as the hosts' configs have them
 MEAN = np.array([123.675, 116.28, 103.53], np.float32) / 255
 STD = np.array([58.395, 57.12, 57.375], np.float32) / 255
@@ -29,11 +33,11 @@ class SourceCrops(Dataset[tuple[Tensor, int]]):
     Args:
         length (int): Number of crops.
         seed (int): Seed.
-        samples (range): Handwritten digits to draw from.
+        samples (Sequence[int]): Handwritten digits to draw from.
         size (int): Height and width of a crop. Defaults to 80.
     """
 
-    def __init__(self, length: int, seed: int, samples: range, size: int = 80) -> None:
+    def __init__(self, length: int, seed: int, samples: Sequence[int], size: int = 80) -> None:
         self.length = length
         self.seed = seed
         self.samples = samples
@@ -58,7 +62,7 @@ class SourceCrops(Dataset[tuple[Tensor, int]]):
         for _ in range(int(rng.integers(0, 3))):
             self._paste(rng, crop, inside=False)
         if rng.random() >= _DIGIT_SHARE:
-            return crop, 10 + number
+            return crop, SEEN + number
         return crop, self._paste(rng, crop, inside=True)
 
     def _paste(self, rng: np.random.Generator, crop: NDArray[np.float32], inside: bool) -> int:

@@ -1,6 +1,7 @@
 """Runs of the package's own tools as a user would start them, with a line of progress now and then."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -52,19 +53,22 @@ class Run:
         return [json.loads(line) for line in newest.read_text().splitlines()]
 
 
-def train(config: Path, work_dir: Path, options: Sequence[str]) -> Run:
+def train(config: Path, work_dir: Path, options: Sequence[str], name: str = '', threads: int | None = None) -> Run:
     """Train through ``tools/train.py``, which validates after every epoch.
 
     Args:
         config (Path): The config.
         work_dir (Path): Folder for what the tool writes.
         options (Sequence[str]): ``key=value`` settings that override the config's.
+        name (str): What every line of progress begins with. Defaults to ''.
+        threads (int, optional): Threads of torch. Defaults to torch's own choice.
 
     Raises:
         ToolError: the tool failed; the end of its output is in the message.
     """
     start = time.perf_counter()
-    lines = _run(['tools/train.py', str(config), '--work-dir', str(work_dir), '--cfg-options', *options])
+    command = ['tools/train.py', str(config), '--work-dir', str(work_dir), '--cfg-options', *options]
+    lines = _run(command, name, threads)
     totals = next(match for line in lines if (match := TOTAL.match(line)))
     results = [match for line in lines if (match := VALIDATED.search(line))]
     return Run(
@@ -93,17 +97,20 @@ def test(config: Path, checkpoint: Path, work_dir: Path, options: Sequence[str])
     return float(result[1]), float(result[2])
 
 
-def _run(command: Sequence[str]) -> list[str]:
+def _run(command: Sequence[str], name: str = '', threads: int | None = None) -> list[str]:
     """Run a tool to its end, show its progress, and return every line that it printed."""
+    env = dict(os.environ)
+    if threads is not None:
+        env['OMP_NUM_THREADS'] = str(threads)
     process = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, *command], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
         lines.append(line.rstrip())
         if (shown := _progress(line)) is not None:
-            print(f'    {shown}', flush=True)
+            print(f'    {name:<12}{shown}', flush=True)
     if process.wait():
         tail = '\n'.join(deque(lines, _SHOWN))
         raise ToolError(f'{" ".join(command)} ended with {process.returncode}:\n{tail}')

@@ -184,6 +184,7 @@ def test_the_source_network_draws_from_none_of_it(root):
         used |= {ann['digit_sample'] for ann in content['annotations']}
         pictures |= {crop['picture'] for info in content['images'] for crop in info['crops']}
     assert not used & {*TRAINED, *HELD_OUT}
+    assert set(load_digits().target[[*TRAINED, *HELD_OUT]]) == {0, 1, 2, 3, 4}
     assert not pictures & set(PHOTOGRAPHS['source'])
 
 

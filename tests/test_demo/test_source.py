@@ -42,12 +42,12 @@ def test_weights_do_what_they_were_trained_for(state):
     """Unseen digits of the source's share, on its own photographs: far above one in ten."""
     from mmdet.models.backbones import ResNet
 
-    from demo.source_task import HELD_OUT, SourceCrops
+    from demo.source_task import HELD_OUT, SEEN, SourceCrops
 
     plain = ResNet(50, base_channels=16)
     plain.load_state_dict({k: v for k, v in state.items() if not k.startswith('fc.')})
     plain.eval()
-    crops = [crop for crop in map(SourceCrops(128, 5, HELD_OUT).__getitem__, range(128)) if crop[1] < 10]
+    crops = [crop for crop in map(SourceCrops(128, 5, HELD_OUT).__getitem__, range(128)) if crop[1] < SEEN]
     with torch.no_grad():
         pooled = plain(torch.stack([image for image, _ in crops]))[-1].mean((2, 3))
     logits = pooled @ state['fc.weight'].T + state['fc.bias']
