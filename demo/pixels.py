@@ -1,8 +1,8 @@
 """Real pixels that installed packages carry, and who may use which of them.
 
-Three parties draw from them: ``source`` (the network that is frozen later) and the ``train`` and ``val``
-splits of the demo's data set. No two share a handwritten digit. The source has its own photographs; train and
-val share photographs and textures, but each keeps to its own side of a cut through every one of them.
+Three parties draw from them: ``source`` (the network that is frozen later) and the ``train`` and ``val`` splits of the
+demo's data set. The source has photographs of its own and no handwritten digit. Train and val share no digit; they share
+photographs and textures, but each keeps to its own side of a cut through every one of them.
 """
 
 from functools import cache
@@ -17,8 +17,8 @@ from PIL import Image
 
 Box = tuple[float, float, float, float]
 
-# scikit-learn's digits come writer after writer: contiguous thirds keep most writers apart, too.
-DIGITS = {'source': range(899), 'train': range(899, 1438), 'val': range(1438, 1797)}
+# scikit-learn's digits come writer after writer: contiguous parts keep most writers apart, too.
+DIGITS = {'train': range(1438), 'val': range(1438, 1797)}
 PHOTOGRAPHS = {
     'target': ('china.jpg', 'flower.jpg', 'astronaut.png', 'coffee.png', 'chelsea.png', 'rocket.jpg'),
     'source': (

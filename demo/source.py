@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from demo.source_task import CLASSES, HELD_OUT, SEEN, TRAINED, SourceCrops
+from demo.source_task import CLASSES, SourceCrops
 
 WEIGHTS = Path(__file__).with_name('source_resnet50_w16.pth')
 BASE_CHANNELS = 16
@@ -23,7 +23,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train the network that the demo keeps frozen')
     parser.add_argument('--out', default=str(WEIGHTS), help='file of the weights')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--steps', type=int, default=800)
+    parser.add_argument('--steps', type=int, default=700)
     parser.add_argument('--batch-size', type=int, default=64)
     parser.add_argument('--lr', type=float, default=3e-3)
     return parser.parse_args(argv)
@@ -68,15 +68,11 @@ def train(net: SourceNet, crops: SourceCrops, batch_size: int, lr: float) -> Non
 
 
 @torch.no_grad()
-def measure(net: SourceNet, crops: SourceCrops) -> dict[str, float]:
-    """Accuracy on crops with a digit and on those without."""
+def measure(net: SourceNet, crops: SourceCrops) -> float:
+    """Accuracy."""
     net.eval()
-    right: dict[str, list[bool]] = {'digits': [], 'photographs': []}
-    for images, labels in DataLoader(crops, 64):
-        hits = net(images).argmax(1) == labels
-        for hit, label in zip(hits.tolist(), labels.tolist(), strict=True):
-            right['digits' if label < SEEN else 'photographs'].append(hit)
-    return {kind: sum(hits) / len(hits) for kind, hits in right.items()}
+    hits = [net(images).argmax(1) == labels for images, labels in DataLoader(crops, 64)]
+    return float(torch.cat(hits).float().mean())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -87,12 +83,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     MMLogger.get_instance('source', log_level='WARNING')  # not a line for each tensor
     net.backbone.init_weights()
     start = time.perf_counter()
-    crops = SourceCrops(args.steps * args.batch_size, args.seed, TRAINED)
+    crops = SourceCrops(args.steps * args.batch_size, args.seed)
     train(net, crops, args.batch_size, args.lr)
     seconds = time.perf_counter() - start
-    accuracy = measure(net, SourceCrops(2000, args.seed + 1, HELD_OUT))
+    accuracy = measure(net, SourceCrops(2000, args.seed + 1))
     torch.save(net.weights(), args.out)
     print(
-        f'{args.out}: {Path(args.out).stat().st_size / 1e6:.1f} MB, {seconds:.0f} s; accuracy on '
-        f'unseen digits {accuracy["digits"]:.3f}, on photographs {accuracy["photographs"]:.3f}'
+        f'{args.out}: {Path(args.out).stat().st_size / 1e6:.1f} MB, {seconds:.0f} s; '
+        f'accuracy on crops that it never saw {accuracy:.3f}'
     )
