@@ -10,6 +10,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPP
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='protuning_mm', locations=['protuning_mm.backbones'])
+TUNINGS = Registry('tuning', scope='protuning_mm', locations=['protuning_mm.tunings'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='protuning_mm', locations=['protuning_mm.engine'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',

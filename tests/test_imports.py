@@ -13,10 +13,11 @@ HOSTS = {'mmdet', 'mmseg', 'mmpretrain', 'timm'}
 ROOMS = {
     'blocks': set(),
     'checkpoints': set(),
-    'backbones': {'blocks', 'checkpoints', 'registry'},
-    'engine': {'backbones', 'blocks', 'checkpoints', 'registry'},
+    'tunings': {'blocks'},
+    'backbones': {'checkpoints', 'tunings'},
+    'engine': {'backbones', 'checkpoints'},
     'datasets': set(),
-    'apis': {'backbones', 'blocks', 'checkpoints', 'datasets', 'engine', 'registry'},
+    'apis': {'backbones', 'checkpoints', 'datasets', 'engine'},
 }
 
 

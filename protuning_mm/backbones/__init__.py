@@ -1,6 +1,7 @@
-"""Backbones whose pre-trained stages are frozen, with what a tuning adds between them."""
+"""Pre-trained backbones, and what a tuning trains of them and adds to them."""
 
-from protuning_mm.backbones.frozen_backbone import FrozenBackbone
 from protuning_mm.backbones.protuned_resnet import ProTunedResNet
+from protuning_mm.backbones.readers import read_stages, register_reader
+from protuning_mm.backbones.tuned_backbone import TunedBackbone
 
-__all__ = ['FrozenBackbone', 'ProTunedResNet']
+__all__ = ['ProTunedResNet', 'TunedBackbone', 'read_stages', 'register_reader']

@@ -1,6 +1,7 @@
 """Which of mmdet, mmseg and mmpretrain a plain backbone comes from, and how it is built there."""
 
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -35,18 +36,35 @@ def current_host() -> str:
 
 
 def build_plain(cfg: dict[str, Any], host: str | None = None) -> nn.Module:
-    """Build a host's own backbone.
+    """Build a host's own backbone, or a model of timm.
 
     Args:
-        cfg (dict): The backbone's config in the host's words.
+        cfg (dict): The backbone's config in the host's words; ``type='timm'`` and the arguments of
+            ``timm.create_model`` for a model of timm, with ``out_indices`` for a pyramid.
         host (str, optional): ``mmdet``, ``mmseg`` or ``mmpretrain``. Defaults to :func:`current_host`.
 
     Raises:
         ValueError: ``host`` is none of the three.
     """
+    if cfg.get('type') == 'timm':
+        return _build_timm(**{key: value for key, value in cfg.items() if key != 'type'})
     host = host or current_host()
     if host not in HOSTS:
         raise ValueError(f'host={host!r}: must be one of {list(HOSTS)}')
     # Under another default scope a bare `ResNet` finds another library's class of that name.
     with MODELS.switch_scope_and_registry(host) as registry:
         return registry.build(cfg)
+
+
+def _build_timm(
+    model_name: str, pretrained: bool = False, out_indices: Sequence[int] | None = None, **kwargs: Any
+) -> nn.Module:
+    """Build a model of timm without its classifier; ``pretrained`` is timm's own mechanism."""
+    import timm
+
+    if not isinstance(pretrained, bool):
+        raise ValueError(f"pretrained={pretrained!r}: timm's is True or False; a file is named by init_cfg")
+    model: Any = timm.create_model(model_name, pretrained=pretrained, num_classes=0, **kwargs)
+    model.out_indices = None if out_indices is None else tuple(out_indices)
+    model.pretrained_source = f'timm: {model_name}' if pretrained or kwargs.get('checkpoint_path') else None
+    return model

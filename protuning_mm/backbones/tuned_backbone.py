@@ -1,122 +1,270 @@
-"""A host's backbone that stays exactly as it was pre-trained, while something is trained around it."""
+"""Any backbone that is read as stages, with any tuning."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
+from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
-from protuning_mm.backbones.stages import Stages
-from protuning_mm.checkpoints.pretrained import (
-    check_frozen_tensors,
-    read_backbone_state,
-)
+from protuning_mm.backbones.hosts import build_plain
+from protuning_mm.backbones.readers import read_stages
+from protuning_mm.checkpoints.pretrained import check_frozen_tensors, read_backbone_state
+from protuning_mm.registry import MODELS, TUNINGS
+from protuning_mm.stages import Maps, PrefixedTokens
+from protuning_mm.tunings import Tuning, TuningError
+
+TuningCfg = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 
 # What makes a module's tree. Sharing these tables gives every tensor the plain backbone's own name.
 _TREE = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set')
+_HOOKS = (
+    '_forward_hooks',
+    '_forward_pre_hooks',
+    '_forward_hooks_with_kwargs',
+    '_forward_pre_hooks_with_kwargs',
+)
 _LOADING = ('_load_state_dict_pre_hooks', '_load_state_dict_post_hooks')
 
 
-class FrozenBackbone(BaseModule):
-    """Takes the place of a plain backbone: same children, same names, same weights, all of it frozen.
+class _StageEnd:
+    """A forward hook at the end of a stage: what the tunings make of its feature feeds the next stage."""
 
-    The plain backbone's tables of children, parameters and buffers become this module's own. So a state dict of the
-    tuned network is the plain network's plus what was added: checkpoints of the hosts load as they are, and what is
-    saved here loads there.
+    def __init__(self, i: int, layout: Maps, tunings: Sequence[Tuning]) -> None:
+        self.i = i
+        self.layout = layout
+        self.tunings = tunings
 
-    Frozen means: no parameter takes a gradient, and every frozen module stays in eval mode (batch norms use and keep
-    their pre-trained statistics), whatever ``train()`` is told. Freezing is owned here and nowhere else.
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], feature: Tensor) -> Tensor:
+        x = before = self.layout.to_map(feature, args)  # (N, C_i, H_i, W_i)
+        for tuning in self.tunings:
+            x = tuning.after_stage(self.i, x)
+        return feature if x is before else self.layout.from_map(x, feature)
+
+
+@MMENGINE_MODELS.register_module()
+@MODELS.register_module()
+class TunedBackbone(BaseModule):
+    """A backbone of the hosts or of timm, and what a tuning trains of it and adds to it.
+
+    The plain backbone's tables of children, parameters and buffers become this module's own, and its own forward does
+    the work. So a state dict of the tuned network is the plain network's plus what was added: checkpoints of the
+    hosts load as they are, and what is saved here loads there.
+
+    Frozen means: no parameter takes a gradient, and the plain backbone stays in eval mode (batch norms use and keep
+    their pre-trained statistics), whatever ``train()`` is told. The tuning owns freezing, and nothing else does.
 
     Args:
-        plain (nn.Module): The host's backbone, built but not initialised.
-        stages (Stages): How ``plain`` is read.
-        init_cfg (dict, optional): ``dict(type='Pretrained', checkpoint=…)`` names the file of the frozen weights
+        backbone (dict): The backbone's config in its host's words. ``type='timm'`` with ``model_name`` is a model of
+            timm; ``out_indices`` makes it a pyramid, without them its output is the pooled feature.
+        tuning (str | dict | list): One tuning or several: ``'pro'``, ``dict(type='lora', rank=8)``, … Defaults to
+            ``'pro'``.
+        num_stages (int): How many stages a plain vision transformer is cut into. Defaults to 4.
+        host (str, optional): ``mmdet``, ``mmseg`` or ``mmpretrain``. Defaults to the current default scope.
+        init_cfg (dict, optional): ``dict(type='Pretrained', checkpoint=…)`` names the file of the backbone's weights
             (``torchvision://resnet50``, ``open-mmlab://resnet50_v1c``, a path, a whole detector or segmentor, …). It
-            is loaded strictly. Anything else initialises the backbone at random, as the host would.
-        allow_random_backbone (bool): Let training start on frozen weights that came from no file.
-            Defaults to False.
+            is loaded strictly. Anything else initialises the backbone at random, as the host would. Defaults to the
+            backbone config's own.
+        pretrained (str, optional): Short for ``init_cfg=dict(type='Pretrained', checkpoint=…)``; mmseg has it.
+        allow_random_backbone (bool): Let training start on frozen weights that came from no file. Defaults to False.
+
+    Shape:
+        - Input: (N, 3, H, W)
+        - Output: what the plain backbone returns
 
     Raises:
-        protuning_mm.checkpoints.FrozenWeightsError: a checkpoint does not fill every frozen tensor.
+        TypeError: the backbone cannot be read as stages.
+        ValueError: both ``pretrained`` and ``init_cfg`` are given; a setting of the backbone or tuning is out of range.
+        TuningError: a tuning does not fit the backbone, or the others.
+        FrozenWeightsError: a checkpoint does not fill the backbone.
     """
 
     def __init__(
         self,
-        plain: nn.Module,
-        stages: Stages,
+        backbone: Mapping[str, Any],
+        tuning: TuningCfg = 'pro',
+        num_stages: int = 4,
+        host: str | None = None,
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
+        pretrained: str | None = None,
         allow_random_backbone: bool = False,
     ) -> None:
+        cfg = dict(backbone)
+        init_cfg = _one_init_cfg(init_cfg, pretrained, cfg)
         super().__init__(init_cfg)
+        tunings = build_tunings(tuning)
+        # the tuning owns freezing: inherited host configs bring these, and they are accepted
+        owned = ('frozen_stages',) if any(t.trains_mode for t in tunings) else ('frozen_stages', 'norm_eval')
+        self.ignored_args = {key: cfg.pop(key) for key in owned if key in cfg}
+        plain = build_plain(cfg, host)
         # Neither is a child: `plain` is this module's tree under its host's class.
         object.__setattr__(self, 'plain', plain)
-        object.__setattr__(self, '_stages', stages)
         for table in (*_TREE, *_LOADING):
             object.__setattr__(self, table, getattr(plain, table))
+        self.reading = read_stages(plain, num_stages)
         self.allow_random_backbone = allow_random_backbone
-        self.frozen_source: str | None = None
-        self.frozen_children = frozenset(plain._modules)
-        self.frozen_keys = frozenset(plain.state_dict())
+        # timm loads its own weights while it builds
+        self.frozen_source: str | None = getattr(plain, 'pretrained_source', None)
+        self.plain_children = frozenset(plain._modules)
+        self.plain_keys = frozenset(plain.state_dict())
         for param in plain.parameters():
             param.requires_grad_(False)
-        self._keep_frozen_in_eval()  # a module is born in training mode
+        self.tunings = tunings
+        before = _hooks(plain)
+        self._set_up_tunings()
+        self.hooked = _hooks(plain) - before
+        self.train(self.training)
+
+    def _set_up_tunings(self) -> None:
+        params = dict(self.plain.named_parameters())
+        reading = self.reading.up_to_last_out()
+        for tuning in self.tunings:
+            tuning.setup(self.plain, reading)
+            tuning.trained = frozenset(key for key in tuning.trained if not key.startswith(reading.unused))
+            for key in tuning.trained:
+                params[key].requires_grad_(True)
+        for tuning in self.tunings:  # after all of them have looked at the plain backbone
+            if tuning.added is not None:
+                self.add_module(tuning.child, tuning.added)
+        layout = reading.layout
+        if isinstance(layout, PrefixedTokens):
+            self.plain.get_submodule(layout.embedding).register_forward_hook(layout.watch)
+        at_stages = [t for t in self.tunings if type(t).after_stage is not Tuning.after_stage]
+        stages = reading.stages if at_stages else ()
+        for i, stage in enumerate(stages):
+            here = layout.last if i == len(stages) - 1 else layout
+            self.plain.get_submodule(stage.end).register_forward_hook(_StageEnd(i, here, at_stages))
+
+    def forward(self, x: Tensor) -> Any:
+        run = self.reading.run
+        outs = self.plain(x) if run is None else run(self.plain, x)
+        for tuning in self.tunings:
+            outs = tuning.after_forward(x, outs)
+        return outs
 
     @property
     def stages(self) -> nn.ModuleList:
-        """The frozen stages, in order; the stem stands before the first."""
-        return nn.ModuleList(self._stage_modules())
+        """The pre-trained stages, in order; the stem stands before the first."""
+        if 'stages' in self._modules:  # a Swin or ConvNeXt has them under this name itself
+            return self._modules['stages']
+        stages = []
+        for stage in self.reading.stages:
+            modules = [self.plain.get_submodule(path) for path in stage.modules]
+            stages.append(modules[0] if len(modules) == 1 else nn.Sequential(*modules))
+        return nn.ModuleList(stages)
 
-    def _stage_modules(self) -> list[nn.Module]:
-        return [self._modules[name] for name in self._stages.names]
+    @property
+    def trained_keys(self) -> frozenset[str]:
+        """The plain backbone's own parameters that the tunings train."""
+        return frozenset(chain.from_iterable(tuning.trained for tuning in self.tunings))
 
-    def frozen_tensors(self) -> dict[str, Tensor]:
-        """The frozen parameters and buffers by the plain backbone's own keys."""
-        return {k: v for k, v in self.state_dict().items() if k in self.frozen_keys}
+    @property
+    def frozen_keys(self) -> frozenset[str]:
+        """The plain backbone's tensors that stay bit for bit what they were."""
+        if any(tuning.trains_mode for tuning in self.tunings):  # batch norms may gather statistics
+            return frozenset()
+        return self.plain_keys - self.trained_keys
+
+    def plain_tensors(self) -> dict[str, Tensor]:
+        """The plain backbone's parameters and buffers by its own keys."""
+        return {k: v for k, v in self.state_dict().items() if k in self.plain_keys}
 
     def untuned(self) -> nn.Module:
-        """Hand back a copy of the plain host backbone, bit for bit and free to be trained."""
-        plain = copy.deepcopy(self).plain
-        for name in set(plain._modules) - self.frozen_children:
+        """Hand back a copy of the plain backbone, bit for bit what was loaded, and free to be trained.
+
+        Parameters of its own that the tuning trained are read again from the file that they came from.
+
+        Raises:
+            TuningError: the tuning trains the backbone's own parameters, and no file of theirs is known.
+        """
+        plain = self._without_added()
+        trained = self.plain_keys - self.frozen_keys
+        if trained:
+            cfg = self.init_cfg
+            if not (isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained'):
+                raise TuningError(
+                    f'{self.tunings[0].name} trains parameters of the backbone itself, and no file is known to read '
+                    "them from again: set init_cfg=dict(type='Pretrained', checkpoint=…)"
+                )
+            state = self._read(cfg['checkpoint'], cfg.get('prefix'))
+            target = plain.state_dict()
+            for key in trained & set(state):
+                target[key].copy_(state[key])
+        return plain
+
+    def merge(self) -> nn.Module:
+        """Hand back a plain backbone that computes what this one does, with the tuning folded into its weights.
+
+        Raises:
+            TuningError: a tuning cannot be folded.
+        """
+        tuned = copy.deepcopy(self)
+        for tuning in tuned.tunings:
+            tuning.merge(tuned.plain)
+        return tuned._without_added(copied=True)
+
+    def _without_added(self, copied: bool = False) -> nn.Module:
+        tuned = self if copied else copy.deepcopy(self)
+        plain: nn.Module = tuned.plain
+        for name in set(plain._modules) - self.plain_children:
             del plain._modules[name]
+        for path, table, key in tuned.hooked:
+            del getattr(plain.get_submodule(path), table)[key]
         plain.requires_grad_(True)
         plain.train()
         return plain
 
-    def train(self, mode: bool = True) -> 'FrozenBackbone':
+    def train(self, mode: bool = True) -> 'TunedBackbone':
         super().train(mode)
-        self._keep_frozen_in_eval()
+        follows = mode and any(tuning.trains_mode for tuning in self.tunings)
+        if follows:
+            self.plain.train(mode)
+        else:
+            for name in self.plain_children:
+                self._modules[name].eval()
         return self
 
-    def _keep_frozen_in_eval(self) -> None:
-        for name in self.frozen_children:
-            self._modules[name].eval()
-
     def init_weights(self) -> None:
-        """Fill the frozen tensors, strictly where ``init_cfg`` names a file, then what was added."""
+        """Fill the plain backbone, strictly where ``init_cfg`` names a file, then what was added."""
         cfg = self.init_cfg
         if isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained':
             self._load_pretrained(cfg['checkpoint'], cfg.get('prefix'))
-        else:
+        elif self.frozen_source is None:
             self._init_randomly()
-        self.init_added()
+        for tuning in self.tunings:
+            tuning.init_weights()
         self._is_init = True
 
-    def init_added(self) -> None:
-        """Give what was added its initial values; runs after the frozen tensors were filled."""
+    def _read(self, checkpoint: str, prefix: str | None) -> dict[str, Tensor]:
+        state = read_backbone_state(checkpoint, prefix, self.plain_keys)
+        return self._fitted(state, '')
+
+    def _fitted(self, state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+        """Bring a published layout to the backbone's own keys, and positions to its own size, as the host would."""
+        if self.reading.convert is not None and not prefix:
+            state = self.reading.convert(self.plain, state)
+        for hook in self._load_state_dict_pre_hooks.values():
+            hook(state, prefix, {}, True, [], [], [])
+        return state
 
     def _load_pretrained(self, checkpoint: str, prefix: str | None) -> None:
-        state = read_backbone_state(checkpoint, prefix)
-        frozen = self.frozen_tensors()
-        check_frozen_tensors(frozen, state, source=checkpoint, added=self._added_children())
-        for key, tensor in frozen.items():
+        state = self._read(checkpoint, prefix)
+        tensors = self.plain_tensors()
+        check_frozen_tensors(
+            tensors, state, source=checkpoint, added=self._added_children(), optional=self.reading.unfilled
+        )
+        for key, tensor in tensors.items():
             if key in state:
                 tensor.copy_(state[key])
         self.frozen_source = checkpoint
-        print_log(f'{len(frozen)} frozen tensors loaded strictly from {checkpoint}', 'current')
+        print_log(f'{len(tensors)} tensors of the backbone loaded strictly from {checkpoint}', 'current')
 
     def _init_randomly(self) -> None:
+        if not hasattr(self.plain, '_params_init_info') and not isinstance(self.plain, BaseModule):
+            return  # timm initialises while it builds
         # `plain` is no child, so mmengine's bookkeeping of initial values has to be handed to it.
         info = getattr(self, '_params_init_info', None)
         if info is not None:
@@ -127,19 +275,74 @@ class FrozenBackbone(BaseModule):
         if info is not None:
             del self.plain._params_init_info
 
-    def _may_be_random(self) -> bool:
-        return self.allow_random_backbone or self.frozen_source is not None
+    def needs_weights(self) -> bool:
+        """Whether frozen tensors still hold random values that nothing will train."""
+        return bool(self.frozen_keys) and self.frozen_source is None and not self.allow_random_backbone
 
     def _added_children(self) -> tuple[str, ...]:
-        return tuple(set(self._modules) - self.frozen_children)
+        return tuple(set(self._modules) - self.plain_children)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        """Refuse a state dict that would leave the frozen backbone wrong or random; mmengine would only warn."""
+        """Refuse a state dict that would leave the backbone wrong or random; mmengine would only warn."""
+        for hook in self._load_state_dict_pre_hooks.values():  # positions of another size
+            hook(state_dict, prefix, {}, True, [], [], [])
         state = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
         added = self._added_children()
-        if any(key.split('.')[0] not in added for key in state) or not self._may_be_random():
-            check_frozen_tensors(
-                self.frozen_tensors(), state, source=f'the state dict (prefix {prefix!r})', added=added
-            )
+        if any(key.split('.')[0] not in added for key in state) or self.needs_weights():
+            check_frozen_tensors(self.plain_tensors(), state, source=f'the state dict (prefix {prefix!r})', added=added)
             self.frozen_source = 'a loaded state dict'
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _hooks(module: nn.Module) -> set[tuple[str, str, int]]:
+    """Every forward hook in a module's tree, as (module path, table of hooks, key)."""
+    return {
+        (path, table, key) for path, part in module.named_modules() for table in _HOOKS for key in getattr(part, table)
+    }
+
+
+def build_tunings(cfg: TuningCfg) -> list[Tuning]:
+    """Build one tuning or several.
+
+    Args:
+        cfg (str | dict | list): A name, a config, or a list of these.
+
+    Raises:
+        TuningError: a name is unknown, an argument is, or the tunings do not combine.
+    """
+    items = [cfg] if isinstance(cfg, str | Mapping) else list(cfg)
+    tunings = []
+    for item in items:
+        settings = dict(type=item) if isinstance(item, str) else dict(item)
+        name = settings.pop('type', None)
+        cls = TUNINGS.get(name) if isinstance(name, str) else None
+        if cls is None:
+            known = ', '.join(sorted(TUNINGS.module_dict))
+            raise TuningError(f'tuning={item!r}: type must be one of {known}, but got {name!r}')
+        try:
+            tunings.append(cls(**settings))
+        except TypeError as error:
+            raise TuningError(f'tuning={item!r}: {error}') from error
+    names = [tuning.name for tuning in tunings]
+    alone = [tuning.name for tuning in tunings if not tuning.combines]
+    if len(tunings) > 1 and (alone or len(set(names)) < len(names)):
+        why = f'{alone[0]} stands alone' if alone else 'each may stand there once'
+        raise TuningError(f'tunings {names} do not combine: {why}')
+    return tunings
+
+
+def _one_init_cfg(init_cfg: Any, pretrained: str | None, backbone: dict[str, Any]) -> Any:
+    """The one setting of the initial weights, taken out of the backbone's config where it stands there."""
+    written = {
+        'pretrained': pretrained,
+        'init_cfg': init_cfg,
+        'backbone.init_cfg': backbone.pop('init_cfg', None),
+        'backbone.pretrained': None if backbone.get('type') == 'timm' else backbone.pop('pretrained', None),
+    }
+    given = {key: value for key, value in written.items() if value is not None}
+    if len(given) > 1:
+        listed = ' and '.join(f'{key}={value!r}' for key, value in given.items())
+        raise ValueError(f'{listed} both name initial weights: keep one of them (set the other to None)')
+    for key, value in given.items():
+        return dict(type='Pretrained', checkpoint=value) if key.endswith('pretrained') else value
+    return None

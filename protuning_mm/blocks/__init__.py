@@ -1,5 +1,7 @@
 """What tunings add to a frozen network: pure torch, usable without any mm* library."""
 
+from protuning_mm.blocks.adapters import Adapter, ConvAdapter, LowRank, ParallelAdapter, ScaleShift
 from protuning_mm.blocks.prompt_block import PromptBlock
+from protuning_mm.blocks.side_network import SideNetwork
 
-__all__ = ['PromptBlock']
+__all__ = ['Adapter', 'ConvAdapter', 'LowRank', 'ParallelAdapter', 'PromptBlock', 'ScaleShift', 'SideNetwork']

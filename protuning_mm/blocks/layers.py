@@ -22,6 +22,18 @@ ACTS: dict[str, Callable[..., nn.Module]] = {
     'LeakyReLU': nn.LeakyReLU,
 }
 
+_NORM_CLASSES = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.GroupNorm,
+    nn.LayerNorm,
+)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a batch, instance, group or layer norm, those of the host libraries included."""
+    return isinstance(module, _NORM_CLASSES)
+
 
 def build_norm(cfg: LayerCfg | None, channels: int) -> nn.Module:
     """Build a norm over ``channels`` maps; ``None`` builds the identity.

@@ -7,18 +7,27 @@ from torch import Tensor
 from protuning_mm.checkpoints.errors import CheckpointError, FrozenWeightsError
 from protuning_mm.checkpoints.safe_load import load_checkpoint_file
 
-# A bare classifier's own head; everything beside `backbone.` is passed over in a whole model.
-CLASSIFIER_HEADS = ('fc.', 'head.', 'classifier.')
+# What stands beside a bare backbone in published files: a classifier's head or heads, MoCo v3's projector (which takes
+# the head's place), MAE's decoder.
+_BESIDE = ('fc.', 'head.', 'head_dist.', 'classifier.', 'mask_token', 'decoder_')
+# Where a file's tensors are: mmengine and MoCo v3; DeiT, Swin and MAE.
+_WRAPPERS = ('state_dict', 'model')
+# What the backbone's keys begin with in a larger model: the hosts' models; MoCo v3, whose other encoder is an average.
+_PREFIXES = ('backbone.', 'base_encoder.')
 _LISTED = 12
+_NOT_LEARNED = ('num_batches_tracked', 'relative_position_index', 'attn_mask')
 
 
-def read_backbone_state(checkpoint: str, prefix: str | None = None) -> dict[str, Tensor]:
+def read_backbone_state(checkpoint: str, prefix: str | None = None, own: Collection[str] = ()) -> dict[str, Tensor]:
     """Read the backbone's part of a checkpoint.
 
     Args:
-        checkpoint (str): A path, URL or scheme that mmengine knows. A bare backbone or classifier, or a whole detector,
-            segmentor or classifier whose backbone's keys begin with ``backbone.``.
-        prefix (str, optional): The prefix of the backbone's keys. Defaults to ``backbone.`` where there are such keys.
+        checkpoint (str): A path (``.safetensors`` too), URL or scheme that mmengine knows. A bare backbone or
+            classifier, or a whole detector, segmentor or classifier whose backbone's keys begin with ``backbone.``, or
+            what the authors of DeiT, Swin, MAE and MoCo v3 publish.
+        prefix (str, optional): The prefix of the backbone's keys. Defaults to ``backbone.`` where there are such keys,
+            then to MoCo v3's ``base_encoder.``.
+        own (Collection[str]): The backbone's own keys, which are never taken for a classifier's head.
 
     Returns:
         dict[str, Tensor]: The tensors under the backbone's own keys; a classifier's head, necks and heads left out.
@@ -27,22 +36,22 @@ def read_backbone_state(checkpoint: str, prefix: str | None = None) -> dict[str,
         CheckpointError: the file cannot be loaded, or no key has the prefix.
     """
     loaded = load_checkpoint_file(checkpoint)
-    state = loaded.get('state_dict', loaded)
+    state = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), loaded)
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         raise CheckpointError(f'checkpoint {checkpoint!r} holds no dict of named tensors')
     state = {k.removeprefix('module.'): v for k, v in state.items() if isinstance(v, Tensor)}
-    if prefix is None and any(key.startswith('backbone.') for key in state):
-        prefix = 'backbone.'
-    if not prefix:
-        return {k: v for k, v in state.items() if not k.startswith(CLASSIFIER_HEADS)}
-    prefix = prefix if prefix.endswith('.') else f'{prefix}.'
-    part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    if not part:
-        raise CheckpointError(
-            f'checkpoint {checkpoint!r} has no key that begins with {prefix!r}; its keys begin with '
-            f'{sorted({key.split(".")[0] for key in state})}'
-        )
-    return part
+    if prefix is None:
+        prefix = next((p for p in _PREFIXES if any(key.startswith(p) for key in state)), None)
+    if prefix:
+        prefix = prefix if prefix.endswith('.') else f'{prefix}.'
+        part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if not part:
+            raise CheckpointError(
+                f'checkpoint {checkpoint!r} has no key that begins with {prefix!r}; its keys begin with '
+                f'{sorted({key.split(".")[0] for key in state})}'
+            )
+        state = part
+    return {k: v for k, v in state.items() if k in own or not k.startswith(_BESIDE)}
 
 
 def check_frozen_tensors(
@@ -50,20 +59,26 @@ def check_frozen_tensors(
     state: Mapping[str, Tensor],
     source: str,
     added: Collection[str] = (),
+    optional: Collection[str] = (),
 ) -> None:
     """Check that a state fills every frozen tensor, and that it is of no larger network.
 
     Args:
         frozen (Mapping): The frozen tensors by key.
         state (Mapping): What is to be loaded, under the same keys. ``num_batches_tracked`` may be missing: it is not
-            used in eval mode, and older files lack it.
+            used in eval mode, and older files lack it. So may constants that follow from the config.
         source (str): What ``state`` was read from, for the error.
         added (Collection[str]): Children of the backbone that a tuning added; their keys are not looked at.
+        optional (Collection[str]): Beginnings of keys that may be missing.
 
     Raises:
         FrozenWeightsError: lists the keys that are missing, of another shape or unknown.
     """
-    missing = [key for key in frozen if key not in state and not key.endswith('num_batches_tracked')]
+    missing = [
+        key
+        for key in frozen
+        if key not in state and not key.endswith(_NOT_LEARNED) and not key.startswith(tuple(optional))
+    ]
     reshaped = [
         f'{key}: {tuple(state[key].shape)} there, {tuple(tensor.shape)} here'
         for key, tensor in frozen.items()

@@ -79,13 +79,15 @@ def load_checkpoint_file(path: str, map_location: Any = 'cpu') -> dict[str, Any]
     """Load a checkpoint by path, URL or scheme (``torchvision://``, ``open-mmlab://``, …), without running code.
 
     Args:
-        path (str): Where the checkpoint is, in mmengine's words.
+        path (str): Where the checkpoint is, in mmengine's words, or the path of a ``.safetensors`` file.
         map_location: As in :func:`torch.load`. Defaults to ``'cpu'``.
 
     Raises:
         CheckpointError: it is not there, cannot be fetched, is damaged, is no dict, or would run code.
     """
     install()
+    if path.endswith('.safetensors'):
+        return _load_safetensors(path, map_location)
     try:
         checkpoint = mmengine_checkpoint.CheckpointLoader.load_checkpoint(path, map_location)
     except FileNotFoundError as error:
@@ -103,6 +105,23 @@ def load_checkpoint_file(path: str, map_location: Any = 'cpu') -> dict[str, Any]
             "with a 'state_dict', is expected"
         )
     return checkpoint
+
+
+def _load_safetensors(path: str, device: Any) -> dict[str, Any]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise CheckpointError(f'{path} needs the package safetensors to be read: pip install safetensors') from None
+    try:
+        return load_file(path, device)
+    except FileNotFoundError as error:
+        raise CheckpointError(f'checkpoint {path!r} does not exist ({error})') from None
+    except SafetensorError as error:
+        raise CheckpointError(
+            f'{path} cannot be read as a safetensors file ({_size(path)}): {error}. It is damaged, truncated or no '
+            'such file; copy or download it again.'
+        ) from None
 
 
 def install() -> None:

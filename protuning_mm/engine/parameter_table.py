@@ -7,8 +7,7 @@ from typing import Any
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from protuning_mm.backbones import FrozenBackbone
-from protuning_mm.backbones.stages import read_resnet
+from protuning_mm.backbones import TunedBackbone, read_stages
 
 
 @dataclass(frozen=True)
@@ -83,44 +82,56 @@ def count_parameters(model: Any) -> ParameterTable:
     """
     if is_model_wrapper(model):
         model = model.module
-    parts = [_count(name, module) for name, module in _parts(model)]
+    parts = [_count(name, params) for name, params in _parts(model)]
     backbone = getattr(model, 'backbone', None)
     added = 0
-    if isinstance(backbone, FrozenBackbone):
+    if isinstance(backbone, TunedBackbone):
         added = sum(
             param.numel()
             for name, child in backbone.named_children()
-            if name not in backbone.frozen_children
+            if name not in backbone.plain_children
             for param in child.parameters()
         )
     return ParameterTable([part for part in parts if part.trained or part.frozen], added)
 
 
-def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _parts(model: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:
     for name, child in model.named_children():
-        if name == 'backbone' and (isinstance(child, FrozenBackbone) or hasattr(child, 'res_layers')):
+        if name == 'backbone':
             yield from _parts_of_backbone(name, child)
         elif name == 'roi_head':  # a detector's heads of the second stage, one row each
             for head, module in child.named_children():
-                yield f'{name}.{head}', module
+                yield f'{name}.{head}', list(module.parameters())
         else:
-            yield name, child
+            yield name, list(child.parameters())
 
 
-def _parts_of_backbone(name: str, backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    read = backbone._stages if isinstance(backbone, FrozenBackbone) else read_resnet(backbone)
-    children = dict(backbone.named_children())
-    stem = [child for key, child in children.items() if key in read.stem_names]
-    yield f'{name}.stem', nn.ModuleList(stem)
-    for i, key in enumerate(read.names):
-        yield f'{name}.stages.{i}', children[key]
-    for key, child in children.items():
-        if key not in read.stem_names + read.names:
-            yield f'{name}.{key}', child
+def _parts_of_backbone(name: str, backbone: Any) -> Iterator[tuple[str, list[nn.Parameter]]]:
+    """Stem (with whatever else belongs to no stage, such as final norms), stages, and what a tuning added."""
+    if isinstance(backbone, TunedBackbone):
+        reading, plain_keys = backbone.reading, backbone.plain_keys
+        added = [child for child in backbone._modules if child not in backbone.plain_children]
+    else:
+        try:
+            reading = read_stages(backbone)
+        except TypeError:  # of a class that nobody reads as stages
+            yield name, list(backbone.parameters())
+            return
+        plain_keys, added = frozenset(backbone.state_dict()), []
+    params = {key: param for key, param in backbone.named_parameters() if key in plain_keys}
+    rows: list[list[nn.Parameter]] = []
+    for stage in reading.stages:
+        starts = tuple(f'{path}.' for path in stage.modules)
+        rows.append([params.pop(key) for key in list(params) if key.startswith(starts)])
+    yield f'{name}.stem', list(params.values())
+    for i, row in enumerate(rows):
+        yield f'{name}.stages.{i}', row
+    for child in added:
+        yield f'{name}.{child}', list(backbone._modules[child].parameters())
 
 
-def _count(name: str, module: nn.Module) -> Part:
+def _count(name: str, params: list[nn.Parameter]) -> Part:
     counts = {True: 0, False: 0}
-    for param in module.parameters():
+    for param in params:
         counts[param.requires_grad] += param.numel()
     return Part(name, trained=counts[True], frozen=counts[False])

@@ -45,6 +45,7 @@ def test_upernet_demo_trains_and_validates(data: Path, tmp_path: Path) -> None:
             *('train_cfg.val_interval=2', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0'),
             *('train_dataloader.persistent_workers=False', 'val_dataloader.persistent_workers=False'),
             *('default_hooks.logger.interval=1', 'train_dataloader.batch_size=2'),
+            f'visualizer.name={tmp_path.name}',  # mmengine keeps one visualizer of a name in a process
         ]
     )
     scalars = Run(tmp_path, 0, 0, 0, 0, 0).scalars()

@@ -7,7 +7,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from protuning_mm.backbones import FrozenBackbone
+from protuning_mm.backbones import TunedBackbone
 from protuning_mm.checkpoints import FrozenWeightsError
 from protuning_mm.engine.class_check import check_classes
 from protuning_mm.engine.parameter_table import count_parameters
@@ -32,11 +32,11 @@ class TuningHook(Hook):
             return
         state = checkpoint.get('state_dict', checkpoint)
         here = _unwrap(runner.model).state_dict()
-        frozen = _frozen_keys(runner.model)
+        plain = _plain_keys(runner.model)
         changed = [
             f'{key}: {_shape(state[key])} there, {_shape(here[key])} here'
             for key in list(state)
-            if key in here and key not in frozen and _shape(state[key]) != _shape(here[key])
+            if key in here and key not in plain and _shape(state[key]) != _shape(here[key])
         ]
         for line in changed:
             del state[line.split(': ')[0]]
@@ -53,8 +53,8 @@ class TuningHook(Hook):
         if runner.val_loop is not None:
             check_classes(_unwrap(runner.model), runner.val_dataloader.dataset, 'val_dataloader')
         runner.logger.info('Parameters:\n' + str(count_parameters(runner.model)))
-        for name, backbone in _frozen_backbones(runner.model):
-            ignored = getattr(backbone, 'ignored_args', {})
+        for name, backbone in _tuned_backbones(runner.model):
+            ignored = backbone.ignored_args
             if ignored:
                 listed = ', '.join(f'{key}={value}' for key, value in ignored.items())
                 runner.logger.info(f'{name}: {listed} from the config has no effect: the tuning owns freezing')
@@ -68,8 +68,8 @@ class TuningHook(Hook):
 
     @staticmethod
     def _check_frozen(model: nn.Module) -> None:
-        for name, backbone in _frozen_backbones(model):
-            if backbone.frozen_source is None and not backbone.allow_random_backbone:
+        for name, backbone in _tuned_backbones(model):
+            if backbone.needs_weights():
                 raise FrozenWeightsError(
                     f'the frozen tensors of {name} ({type(backbone).__name__}) came from no file: they are random, '
                     "and nothing will train them. Set model.backbone.init_cfg=dict(type='Pretrained', "
@@ -86,12 +86,12 @@ def _unwrap(model: Any) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def _frozen_backbones(model: nn.Module) -> list[tuple[str, FrozenBackbone]]:
+def _tuned_backbones(model: nn.Module) -> list[tuple[str, TunedBackbone]]:
     model = _unwrap(model)
-    return [(name, m) for name, m in model.named_modules() if isinstance(m, FrozenBackbone)]
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, TunedBackbone)]
 
 
-def _frozen_keys(model: nn.Module) -> set[str]:
+def _plain_keys(model: nn.Module) -> set[str]:
     return {
-        f'{name}.{key}' if name else key for name, backbone in _frozen_backbones(model) for key in backbone.frozen_keys
+        f'{name}.{key}' if name else key for name, backbone in _tuned_backbones(model) for key in backbone.plain_keys
     }

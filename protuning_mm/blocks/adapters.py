@@ -1,0 +1,170 @@
+"""Modules that see a frozen module's input x and output y, and answer with what takes the place of y.
+
+Each starts as the identity on y, except where it says otherwise.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def bottleneck_width(channels: int, reduction: int) -> int:
+    """``channels / reduction``, at least 1."""
+    return max(1, channels // reduction)
+
+
+class Adapter(nn.Module):
+    """y + up(act(down(y))): a bottleneck after a branch (Houlsby et al., ICML 2019).
+
+    Args:
+        channels (int): Channels C of the last dimension.
+        hidden (int): Width of the bottleneck.
+
+    Shape:
+        - x: anything
+        - y: (…, C)
+        - Output: (…, C)
+    """
+
+    act: nn.Module
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(channels, hidden)
+        self.act = nn.GELU()
+        self.up = nn.Linear(hidden, channels)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        nn.init.xavier_uniform_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return y + self.up(self.act(self.down(y)))
+
+
+class ParallelAdapter(Adapter):
+    """y + s up(relu(down(x))): a bottleneck beside a branch (AdaptFormer, Chen et al., NeurIPS 2022).
+
+    Args:
+        channels (int): Channels C of the last dimension of x and y.
+        hidden (int): Width of the bottleneck.
+        scale (float): s. Defaults to 0.1.
+    """
+
+    def __init__(self, channels: int, hidden: int, scale: float = 0.1) -> None:
+        super().__init__(channels, hidden)
+        self.act = nn.ReLU()
+        self.scale = scale
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return y + self.scale * self.up(self.act(self.down(x)))
+
+
+class ConvAdapter(nn.Module):
+    """y + α up(act(down(x))) beside a convolution (Conv-Adapter, Chen et al., 2022).
+
+    ``down`` has the convolution's kernel, stride, padding and dilation, and is as far depth-wise as the channels allow;
+    ``up`` is 1x1; α is learned, one for each channel. Ours: ``up`` starts at zero.
+
+    Args:
+        conv (nn.Conv2d): The convolution that it stands beside.
+        hidden (int): Width of the bottleneck.
+    """
+
+    def __init__(self, conv: nn.Conv2d, hidden: int) -> None:
+        super().__init__()
+        groups = hidden if conv.in_channels % hidden == 0 else 1
+        size: Any = dict(kernel_size=conv.kernel_size, stride=conv.stride, padding=conv.padding, dilation=conv.dilation)
+        self.down = nn.Conv2d(conv.in_channels, hidden, groups=groups, **size)
+        self.act = nn.ReLU()
+        self.up = nn.Conv2d(hidden, conv.out_channels, 1)
+        self.scale = nn.Parameter(torch.ones(conv.out_channels, 1, 1))
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        nn.init.kaiming_normal_(self.down.weight, mode='fan_in', nonlinearity='relu')
+        for parameter in (self.down.bias, self.up.weight, self.up.bias):
+            if parameter is not None:
+                nn.init.zeros_(parameter)
+        nn.init.ones_(self.scale)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return y + self.scale * self.up(self.act(self.down(x)))
+
+
+class LowRank(nn.Module):
+    """y + s B(A(x)): a low-rank update of a linear layer or a convolution (LoRA, Hu et al., ICLR 2022).
+
+    For a convolution A has its kernel and B is 1x1, so that the update is a convolution of the same kernel. Grouped
+    convolutions get an update of rank r in each group.
+
+    Args:
+        layer (nn.Linear | nn.Conv2d): The layer that is updated.
+        rank (int): r.
+        scale (float): s.
+    """
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.a: Any
+        self.b: Any
+        if isinstance(layer, nn.Conv2d):
+            groups = layer.groups
+            size: Any = dict(
+                kernel_size=layer.kernel_size,
+                stride=layer.stride,
+                padding=layer.padding,
+                dilation=layer.dilation,
+                padding_mode=layer.padding_mode,
+            )
+            self.a = nn.Conv2d(layer.in_channels, rank * groups, groups=groups, bias=False, **size)
+            self.b = nn.Conv2d(rank * groups, layer.out_channels, 1, groups=groups, bias=False)
+        else:
+            self.a = nn.Linear(layer.in_features, rank, bias=False)
+            self.b = nn.Linear(rank, layer.out_features, bias=False)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        nn.init.kaiming_uniform_(self.a.weight, a=5**0.5)
+        nn.init.zeros_(self.b.weight)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return y + self.scale * self.b(self.a(x))
+
+    def delta(self) -> Tensor:
+        """The update of the layer's weight, in the weight's shape."""
+        a: Tensor = self.a.weight
+        b: Tensor = self.b.weight
+        if not isinstance(self.a, nn.Conv2d):
+            return self.scale * (b @ a)
+        groups: int = self.a.groups
+        rank, out = a.shape[0] // groups, b.shape[0]
+        update = b.reshape(groups, out // groups, rank) @ a.reshape(groups, rank, -1)
+        return self.scale * update.reshape(out, *a.shape[1:])
+
+
+class ScaleShift(nn.Module):
+    """γ y + β, one γ and β for each channel (SSF, Lian et al., NeurIPS 2022).
+
+    Args:
+        channels (int): Number of channels.
+        dim (int): The dimension of y that holds them, 1 or -1.
+    """
+
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        shape = (channels, 1, 1) if dim == 1 else (channels,)
+        self.scale = nn.Parameter(torch.ones(shape))
+        self.shift = nn.Parameter(torch.zeros(shape))
+
+    def init_weights(self) -> None:
+        nn.init.ones_(self.scale)
+        nn.init.zeros_(self.shift)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return y * self.scale + self.shift

@@ -1,0 +1,65 @@
+"""A light network beside the frozen one."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SideNetwork(nn.Module):
+    """Walks the image through as many stages as the frozen network has outputs, and fuses the two.
+
+    Side-Tuning (Zhang et al., ECCV 2020): α B(x) + (1 - α) S(x), with α = sigmoid of a learned number that starts at 0,
+    as theirs does. Theirs has one output; ours fuses every one, each with an α of its own.
+
+    A stage is a 3x3 depth-wise and a 1x1 convolution at stride 2, with a group norm and ReLU; the stem is a 3x3
+    convolution at stride 4.
+
+    Args:
+        channels (Sequence[int]): Channels of each output.
+        width (int): Channels of the stem; each stage has twice as many as the one before.
+
+    Shape:
+        - image: (N, 3, H, W)
+        - outs: (N, C_i, H_i, W_i), or (N, C_i) for pooled outputs, each
+        - Output: as ``outs``
+    """
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, stride=4, padding=1)
+        self.stages = nn.ModuleList()
+        self.project = nn.ModuleList()
+        for i, out in enumerate(channels):
+            here, there = width * 2**i, width * 2 ** (i + 1)
+            self.stages.append(
+                nn.Sequential(
+                    nn.Conv2d(here, here, 3, stride=2, padding=1, groups=here, bias=False),
+                    nn.Conv2d(here, there, 1, bias=False),
+                    nn.GroupNorm(1, there),
+                    nn.ReLU(),
+                )
+            )
+            self.project.append(nn.Conv2d(there, out, 1))
+        self.alpha = nn.Parameter(torch.zeros(len(channels)))
+
+    def init_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.GroupNorm):
+                module.reset_parameters()
+        nn.init.zeros_(self.alpha)
+
+    def forward(self, image: Tensor, outs: Sequence[Tensor]) -> list[Tensor]:
+        x = self.stem(image)
+        fused = []
+        for i, out in enumerate(outs):
+            x = self.stages[i](x)
+            side = self.project[i](x)
+            if out.dim() == 4:
+                side = F.interpolate(side, out.shape[2:], mode='bilinear', align_corners=False)
+            else:
+                side = side.mean((2, 3))
+            alpha = self.alpha[i].sigmoid()
+            fused.append(alpha * out + (1 - alpha) * side)
+        return fused

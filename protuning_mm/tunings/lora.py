@@ -1,0 +1,55 @@
+"""LoRA: low-rank updates of linear layers and convolutions.
+
+Source: Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022, for linear layers. For
+convolutions ours: A has the convolution's kernel, B is 1x1. Layers whose update would have no fewer parameters than
+the layer itself (depth-wise convolutions) are left alone, and so are the projections inside
+``torch.nn.MultiheadAttention``, which are never called as modules (mmseg's VisionTransformer has them; mmpretrain's
+and timm's have their own).
+"""
+
+import torch
+from torch import nn
+
+from protuning_mm.blocks import LowRank
+from protuning_mm.registry import TUNINGS
+from protuning_mm.stages import Stages
+from protuning_mm.tunings.base import Tuning, TuningError
+
+
+@TUNINGS.register_module('lora')
+class LoRATuning(Tuning):
+    """A low-rank update of every linear layer and convolution of the blocks.
+
+    Args:
+        rank (int): r, for each group of a convolution. Defaults to 4.
+        alpha (float): The update is scaled by ``alpha / rank``. Defaults to 4.
+
+    Raises:
+        TuningError: ``rank`` is not positive, or no layer is large enough for it.
+    """
+
+    child = 'lora'
+
+    def __init__(self, rank: int = 4, alpha: float = 4) -> None:
+        super().__init__()
+        if not isinstance(rank, int) or rank < 1:
+            raise TuningError(f'lora with rank={rank!r}: must be a positive whole number')
+        self.rank = rank
+        self.alpha = alpha
+
+    def setup(self, backbone: nn.Module, stages: Stages) -> None:
+        for block in stages.blocks:
+            module = backbone.get_submodule(block.path)
+            inside = [f'{name}.' for name, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)]
+            for name, layer in module.named_modules():
+                if isinstance(layer, nn.Linear | nn.Conv2d) and not name.startswith(tuple(inside)):
+                    update = LowRank(layer, self.rank, self.alpha / self.rank)
+                    if sum(p.numel() for p in update.parameters()) < layer.weight.numel():
+                        self.tap(backbone, f'{block.path}.{name}', update)
+        if self.added is None:
+            raise TuningError(f'lora with rank={self.rank}: no layer of this backbone is larger than its update')
+
+    @torch.no_grad()
+    def merge(self, backbone: nn.Module) -> None:
+        for layer, update in self.tapped(backbone):
+            layer.weight += update.delta()

@@ -1,0 +1,61 @@
+"""Pro-Tuning: after every frozen stage a prompt block makes a prompt from the feature, and is blended into it.
+
+Paper: *Pro-tuning: Unified Prompt Tuning for Vision Tasks* (Nie et al., arXiv 2207.14381, IEEE TCSVT 2024). The paper
+leaves the blend's scale open: ours is the plain sum. How tokens become a map is ours too: prefix tokens (class,
+distillation) are left out and put back untouched, save in the last stage of a network that returns nothing but them:
+there the prompt's mean over the image is added to them, or the last prompt would reach no head.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from protuning_mm.blocks import PromptBlock
+from protuning_mm.registry import TUNINGS
+from protuning_mm.stages import Stages, stage_indices
+from protuning_mm.tunings.base import Tuning, TuningError
+
+
+@TUNINGS.register_module('pro')
+class ProTuning(Tuning):
+    """With stages S_i and prompt blocks P_i, x̃_i = S_i(x̃_{i-1}) + P_i(S_i(x̃_{i-1})) feeds the next stage and the neck.
+
+    Args:
+        prompt_stages (Sequence[int], optional): Stages that get a prompt block. Defaults to every stage.
+        **prompt: Arguments of :class:`~protuning_mm.blocks.PromptBlock`: ``ratio``, ``kernel_size``, ``norm_cfg``,
+            ``act_cfg``, ``init``.
+
+    Raises:
+        ValueError: ``prompt_stages`` or an argument of the prompt block is out of range.
+    """
+
+    child = 'prompts'
+
+    def __init__(self, prompt_stages: Sequence[int] | None = None, **prompt: Any) -> None:
+        super().__init__()
+        self.prompt_stages = prompt_stages
+        self.prompt = prompt
+
+    @property
+    def prompts(self) -> Any:
+        """The prompt blocks, one for each stage; ``None`` where there is none."""
+        return self.added
+
+    def setup(self, backbone: nn.Module, stages: Stages) -> None:
+        number = len(stages.stages)
+        chosen = tuple(range(number)) if self.prompt_stages is None else self.prompt_stages
+        self.prompt_stages = stage_indices('prompt_stages', chosen, number, ' up to its last output')
+        prompts: list[Any] = [
+            PromptBlock(channels, **self.prompt) if i in self.prompt_stages else None
+            for i, channels in enumerate(stages.channels)
+        ]
+        self.added = nn.ModuleList(prompts)
+
+    def after_stage(self, i: int, x: Tensor) -> Tensor:
+        if i in self.prompt_stages:  # type: ignore[operator]
+            x = x + self.prompts[i](x)  # x̃_i feeds the next stage and the neck
+        return x
+
+    def merge(self, backbone: nn.Module) -> None:
+        raise TuningError('pro cannot be merged: its prompts depend on the image, so no fixed weights hold them')

@@ -1,0 +1,46 @@
+"""SSF: a scale and a shift after every layer.
+
+Source: Lian et al., *Scaling & Shifting Your Features*, NeurIPS 2022: after linear layers, convolutions and norms.
+Ours: those of the stages' blocks; layer norms over maps, norms with an activation inside (timm's BatchNormAct2d) and
+the projections inside ``torch.nn.MultiheadAttention`` are left alone.
+"""
+
+import torch
+from torch import nn
+
+from protuning_mm.blocks import ScaleShift
+from protuning_mm.registry import TUNINGS
+from protuning_mm.stages import Stages
+from protuning_mm.tunings.base import Tuning
+
+
+@TUNINGS.register_module('ssf')
+class SSFTuning(Tuning):
+    """A learned scale and shift for each channel after the layers of every block."""
+
+    child = 'ssf'
+
+    def setup(self, backbone: nn.Module, stages: Stages) -> None:
+        for block in stages.blocks:
+            module = backbone.get_submodule(block.path)
+            inside = [f'{name}.' for name, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)]
+            for name, layer in module.named_modules():
+                if name.startswith(tuple(inside)):
+                    continue
+                if isinstance(layer, nn.Conv2d) or type(layer) in (nn.BatchNorm2d, nn.SyncBatchNorm):
+                    channels = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.num_features
+                    self.tap(backbone, f'{block.path}.{name}', ScaleShift(channels, 1))
+                elif isinstance(layer, nn.Linear):
+                    self.tap(backbone, f'{block.path}.{name}', ScaleShift(layer.out_features, -1))
+                elif type(layer) is nn.LayerNorm:
+                    self.tap(backbone, f'{block.path}.{name}', ScaleShift(layer.normalized_shape[0], -1))
+
+    @torch.no_grad()
+    def merge(self, backbone: nn.Module) -> None:
+        for layer, added in self.tapped(backbone):
+            scale, shift = added.scale.flatten(), added.shift.flatten()
+            layer.weight *= scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
+            if layer.bias is None:
+                layer.bias = nn.Parameter(shift.clone())
+            else:
+                layer.bias.mul_(scale).add_(shift)
