@@ -1,8 +1,8 @@
 """Real pixels that installed packages carry, and who may use which of them.
 
 Three parties draw from them: ``source`` (the network that is frozen later) and the ``train`` and ``val`` splits of the
-demo's data set. The source has photographs of its own and no handwritten digit. Train and val share no digit; they share
-photographs and textures, but each keeps to its own side of a cut through every one of them.
+demo's data set. The source has photographs of its own and no handwritten digit. Train and val share no digit; they
+share photographs and textures, but each keeps to its own side of a cut through every one of them.
 """
 
 from functools import cache
