@@ -9,6 +9,8 @@ import pytest
 from mmengine.config import Config
 
 from protuning_mm import TUNINGS, TunedBackbone, TuningError
+from protuning_mm.apis.count_params import main
+from protuning_mm.apis.parameter_grid import BACKBONES, count_grid
 from tests.families import CELLS, FAMILIES, TUNING_CFGS
 from tests.mini import REPO
 
@@ -112,3 +114,63 @@ def test_every_tuning_has_its_row_its_paragraph_and_its_fragment(name: str) -> N
     except TuningError:
         merged = False
     assert merges.startswith('yes') == merged
+
+
+def documented() -> dict[str, dict[str, dict[str, str]]]:
+    """docs/parameters.md: task -> tuning -> backbone -> the cell."""
+    text = (REPO / 'docs/parameters.md').read_text().split('## Tables')[1]
+    grid: dict[str, dict[str, dict[str, str]]] = {}
+    for section in text.split('### ')[1:]:
+        task, *lines = section.strip().splitlines()
+        header, _, *body = (
+            [cell.strip() for cell in line.strip('|').split('|')] for line in lines if line.startswith('|')
+        )
+        grid[task] = {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in body}
+    return grid
+
+
+@pytest.mark.parametrize('which', ['two', pytest.param('all', marks=pytest.mark.slow)])
+def test_parameters_are_what_the_command_counts(which: str, capsys: pytest.CaptureFixture) -> None:
+    """Two backbones in `make test`; in `make test-all` what the command prints, to the letter."""
+    if which == 'all':
+        main(['--grid'])
+        assert capsys.readouterr().out in (REPO / 'docs/parameters.md').read_text()
+        return
+    backbones = ['ResNet-50', 'DeiT-S']
+    grid = count_grid(REPO / 'configs', {name: BACKBONES[name] for name in backbones})
+    for task, rows in documented().items():
+        assert set(rows) == set(grid[task])
+        for tuning, cells in rows.items():
+            for name in backbones:
+                counted = grid[task][tuning][name]
+                expected = '–' if counted is None else f'{counted[0] / 1e6:.2f} ({counted[0] / counted[1]:.1%})'
+                assert cells[name] == expected, f'{task}, {tuning}, {name}'
+
+
+def test_published_figures_stand_beside_those_of_the_tables() -> None:
+    """Ratios and totals of the comparison, from this page's own tables."""
+    text = (REPO / 'docs/parameters.md').read_text()
+    grid = documented()
+
+    def millions(task: str, tuning: str, backbone: str) -> float:
+        return float(grid[task][tuning][backbone].split()[0])
+
+    cls = 'Classification, 120 classes'
+    for backbone, said in (('ResNet-101', '11.1 times'), ('ResNet-50', '| 6.2 times |')):
+        times = millions(cls, 'full', backbone) / millions(cls, 'pro', backbone)
+        assert f'{times:.1f} times' in said and said in text
+    full, pro = ((millions(cls, t, 'DeiT-B'), millions(cls, t, 'DeiT-S')) for t in ('full', 'pro'))
+    said_times = re.search(r'\*\*([\d.]+) and ([\d.]+) times\*\*', text)
+    assert said_times and [float(t) for t in said_times.groups()] == pytest.approx(
+        [f / p for f, p in zip(full, pro, strict=True)], rel=0.02
+    )
+    fcn = 'FCN, ADE20K'
+    fewer = 100 * (1 - millions(fcn, 'pro', 'ResNet-50') / millions(fcn, 'partial', 'ResNet-50'))
+    assert f'{fewer:.1f} % fewer |' in text
+    # published totals, in millions
+    assert [millions(task, 'full', 'ResNet-50') for task in list(grid)[1:]] == pytest.approx(
+        [77.32, 80.26, 49.60, 66.52], rel=0.005
+    )
+    assert [millions(task, 'pro', 'ResNet-50') for task in list(grid)[1:]] == pytest.approx(
+        [57.43, 60.36, 29.69, 46.60], rel=0.005
+    )

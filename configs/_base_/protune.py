@@ -10,7 +10,7 @@ protune_backbone = dict(
     allow_random_backbone=False,
 )
 # the same for any backbone: backbone=dict(_delete_=True, backbone=<the host's>, **_base_.protune_any_backbone)
-protune_any_backbone = dict(type='protuning_mm.TunedBackbone', tuning=dict(type='pro', ratio=0.32, kernel_size=5))
+protune_any_backbone = dict(type='protuning_mm.TunedBackbone', tuning=dict(type='pro'))
 # the optimizer holds no frozen parameter
 protune_optim_wrapper = dict(constructor='protuning_mm.TrainableOptimWrapperConstructor')
 protune_hooks = dict(

@@ -9,13 +9,21 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS
 from mmengine.registry import init_default_scope as set_default_scope
 
+from protuning_mm.apis.parameter_grid import as_markdown, count_grid
 from protuning_mm.engine import ParameterTable, count_parameters
+
+# in a checkout beside the package, in an installed package inside it
+CONFIGS = Path(__file__).resolve().parents[1] / '.mim/configs'
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Count trained and frozen parameters, several configs side by side')
-    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='paths of configs')
+    parser.add_argument('configs', nargs='*', metavar='CONFIG', help='paths of configs')
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    parser.add_argument('--markdown', action='store_true', help='print Markdown instead of a table')
+    parser.add_argument(
+        '--grid', action='store_true', help="every tuning on the paper's backbones and tasks, instead of configs"
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of every config')
     return parser.parse_args(argv)
 
@@ -35,8 +43,8 @@ def table_of(config: str, options: dict[str, object] | None = None) -> Parameter
         return count_parameters(registry.build(cfg.model))
 
 
-def side_by_side(tables: dict[str, ParameterTable]) -> str:
-    """Format several tables: a row a part, two columns (trained, frozen; millions) a config."""
+def _rows(tables: dict[str, ParameterTable]) -> list[list[str]]:
+    """A row a part, two columns (trained, frozen; millions) a config."""
     names = list(tables)
     parts = list(dict.fromkeys(part.name for table in tables.values() for part in table.parts))
     rows = [['M parameters', *(text for name in names for text in (name, ''))]]
@@ -50,6 +58,20 @@ def side_by_side(tables: dict[str, ParameterTable]) -> str:
     rows.append(['total'] + [text for t in tables.values() for text in (_millions(t.trained), _millions(t.frozen))])
     rows.append(['full fine-tuning'] + [text for t in tables.values() for text in (_millions(t.full), '')])
     rows.append(['share of full'] + [text for t in tables.values() for text in (f'{t.share:.1%}', '')])
+    return rows
+
+
+def in_markdown(tables: dict[str, ParameterTable]) -> str:
+    """Format several tables for Markdown."""
+    names, kinds, *rows = _rows(tables)
+    head = [names[0]] + [f'{names[i - (i + 1) % 2]}, {kinds[i]}' for i in range(1, len(names))]
+    lines = [head, ['---'] + ['---:'] * (len(head) - 1), *rows]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def side_by_side(tables: dict[str, ParameterTable]) -> str:
+    """Format several tables for a terminal."""
+    names, rows = list(tables), _rows(tables)
     widths = [max(len(row[i]) for row in rows[1:]) for i in range(len(rows[0]))]
     for i in range(len(names)):  # a config's name spans its two columns
         short = widths[2 * i + 1] + widths[2 * i + 2] + 2 - len(names[i])
@@ -67,9 +89,17 @@ def side_by_side(tables: dict[str, ParameterTable]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.grid:
+        counted = count_grid(Path(args.configs[0]) if args.configs else CONFIGS)
+        print(json.dumps(counted, indent=2) if args.json else as_markdown(counted))
+        return
+    if not args.configs:
+        raise SystemExit('error: name one config or several, or --grid')
     tables = {Path(path).stem: table_of(path, args.cfg_options) for path in args.configs}
     if args.json:
         print(json.dumps({name: table.to_dict() for name, table in tables.items()}, indent=2))
+    elif args.markdown:
+        print(in_markdown(tables))
     else:
         print(side_by_side(tables))
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class SideNetwork(nn.Module):
-    """Walks the image through as many stages as the frozen network has outputs, and fuses the two.
+    """Walks the image through as many stages as the frozen network has, and fuses the two at its outputs.
 
     Side-Tuning (Zhang et al., ECCV 2020): α B(x) + (1 - α) S(x), with α = sigmoid of a learned number that starts at 0,
     as theirs does. Theirs has one output; ours fuses every one, each with an α of its own.
@@ -17,7 +17,8 @@ class SideNetwork(nn.Module):
     convolution at stride 4.
 
     Args:
-        channels (Sequence[int]): Channels of each output.
+        channels (Sequence[int]): Channels of each stage of the frozen network, up to its last output.
+        outs (Sequence[int]): The stages that its outputs come from.
         width (int): Channels of the stem; each stage has twice as many as the one before.
 
     Shape:
@@ -26,12 +27,12 @@ class SideNetwork(nn.Module):
         - Output: as ``outs``
     """
 
-    def __init__(self, channels: Sequence[int], width: int) -> None:
+    def __init__(self, channels: Sequence[int], outs: Sequence[int], width: int) -> None:
         super().__init__()
+        self.outs = tuple(outs)
         self.stem = nn.Conv2d(3, width, 3, stride=4, padding=1)
         self.stages = nn.ModuleList()
-        self.project = nn.ModuleList()
-        for i, out in enumerate(channels):
+        for i in range(len(channels)):
             here, there = width * 2**i, width * 2 ** (i + 1)
             self.stages.append(
                 nn.Sequential(
@@ -41,8 +42,8 @@ class SideNetwork(nn.Module):
                     nn.ReLU(),
                 )
             )
-            self.project.append(nn.Conv2d(there, out, 1))
-        self.alpha = nn.Parameter(torch.zeros(len(channels)))
+        self.project = nn.ModuleList(nn.Conv2d(width * 2 ** (i + 1), channels[i], 1) for i in outs)
+        self.alpha = nn.Parameter(torch.zeros(len(outs)))
 
     def init_weights(self) -> None:
         for module in self.modules():
@@ -51,11 +52,13 @@ class SideNetwork(nn.Module):
         nn.init.zeros_(self.alpha)
 
     def forward(self, image: Tensor, outs: Sequence[Tensor]) -> list[Tensor]:
-        x = self.stem(image)
+        x, features = self.stem(image), []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
         fused = []
         for i, out in enumerate(outs):
-            x = self.stages[i](x)
-            side = self.project[i](x)
+            side = self.project[i](features[self.outs[i]])
             if out.dim() == 4:
                 side = F.interpolate(side, out.shape[2:], mode='bilinear', align_corners=False)
             else:

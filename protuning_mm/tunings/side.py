@@ -33,8 +33,7 @@ class SideTuning(Tuning):
         self.width = width
 
     def setup(self, backbone: nn.Module, stages: Stages) -> None:
-        channels = [stages.channels[i] for i in stages.outs]
-        self.added = nn.ModuleList([SideNetwork(channels, self.width)])
+        self.added = nn.ModuleList([SideNetwork(stages.channels, stages.outs, self.width)])
 
     def after_forward(self, image: Tensor, outs: Any) -> Any:
         single = isinstance(outs, Tensor)

@@ -1,0 +1,24 @@
+# Swin-B (Liu et al., ICCV 2021), windows of 7, ImageNet-1K
+file = 'https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_base_patch4_window7_224.pth'
+cls_backbone = dict(
+    type='mmpretrain.SwinTransformer',
+    arch='base',
+    drop_path_rate=0.3,
+    init_cfg=dict(type='Pretrained', checkpoint=file),
+)
+det_backbone = dict(
+    type='mmdet.SwinTransformer',
+    embed_dims=128,
+    depths=(2, 2, 18, 2),
+    num_heads=(4, 8, 16, 32),
+    drop_path_rate=0.3,
+    init_cfg=dict(type='Pretrained', checkpoint=file),
+)
+seg_backbone = dict(
+    type='mmseg.SwinTransformer',
+    embed_dims=128,
+    depths=(2, 2, 18, 2),
+    num_heads=(4, 8, 16, 32),
+    drop_path_rate=0.3,
+    init_cfg=dict(type='Pretrained', checkpoint=file),
+)
