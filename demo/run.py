@@ -18,7 +18,7 @@ from demo.training import ROOT, Run, ToolError, test, train
 
 CONFIG = ROOT / 'configs/det/htc_r50_protune_demo.py'
 # Lowest segm mAP that counts as working; docs/demo.md has the figures of three seeds.
-FLOOR = 0.40
+FLOOR = 0.28
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
