@@ -17,7 +17,7 @@ ROOMS = {
     'backbones': {'checkpoints', 'tunings'},
     'engine': {'backbones', 'checkpoints'},
     'datasets': set(),
-    'apis': {'backbones', 'checkpoints', 'datasets', 'engine'},
+    'apis': {'backbones', 'checkpoints', 'datasets', 'engine', 'tunings'},
 }
 
 
