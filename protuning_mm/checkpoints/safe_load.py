@@ -6,7 +6,6 @@ when it refuses, falls back to the unrestricted one with a warning. Here a refus
 
 import os
 import pickle
-import zipfile
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -18,9 +17,6 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from protuning_mm.checkpoints.errors import CheckpointError
-
-# What torch and zipfile raise over bytes that are no whole checkpoint.
-_DAMAGED = (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 
 
 def _getattr_of_history_buffer(owner: Any, name: str) -> Any:
@@ -68,7 +64,7 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
         raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(name, str(error))) from None
-    except (*_DAMAGED, OSError) as error:
+    except Exception as error:  # arbitrary bytes are an arbitrary pickle program: it can fail in any way
         raise CheckpointError(
             f'{name} cannot be read as a checkpoint ({_size(file)}): {_first_line(error)}. It is damaged, truncated or '
             'no file that torch.save wrote; copy or download it again.'
@@ -140,7 +136,9 @@ def _weights_only(load_url: Callable[..., Any]) -> Callable[..., Any]:
                 return _without_config_text(load_url(url, *args, **kwargs, weights_only=True))
         except pickle.UnpicklingError as error:
             raise CheckpointError(_refusal(url, str(error))) from None
-        except _DAMAGED as error:  # not OSError: that is the network's
+        except OSError:  # the network's
+            raise
+        except Exception as error:  # arbitrary bytes are an arbitrary pickle program: it can fail in any way
             raise CheckpointError(
                 f'{url} cannot be read as a checkpoint: {_first_line(error)}. If the download was cut, delete the file '
                 f'of that name in {torch.hub.get_dir()}/checkpoints and try again.'
@@ -180,4 +178,4 @@ def _size(file: Any) -> str:
 
 
 def _first_line(error: object) -> str:
-    return (str(error).splitlines() or [''])[0][:200]
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     config = write_config('upernet', tmp_path)
     weights = tmp_path / 'resnet18v1c.pth'
     whole = weights.read_bytes()
-    for content in (whole[: len(whole) // 2], b'', b'<html>404</html>', os.urandom(1000)):
+    for content in (whole[: len(whole) // 2], b'', b'<html>404</html>', random.Random(0).randbytes(1000)):
         weights.write_bytes(content)
         said = train(config)
         assert str(weights) in said and 'cannot be read as a checkpoint' in said, content[:20]

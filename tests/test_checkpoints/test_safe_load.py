@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,3 +208,31 @@ def test_loading_changes_nothing_on_refusal(weights: Weights, tmp_path: Path) ->
     with pytest.raises(CheckpointError):
         load_checkpoint(tuned, str(path))
     assert all(torch.equal(t, before[k]) for k, t in tuned.state_dict().items())
+
+
+@pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+def test_arbitrary_bytes_are_called_damaged(tmp_path: Path) -> None:
+    """Random bytes are a random pickle program, which can fail with any exception at all."""
+    path = tmp_path / 'x.pth'
+    for seed in range(500):
+        path.write_bytes(random.Random(seed).randbytes(1000))
+        with pytest.raises(CheckpointError, match='cannot be read as a checkpoint|would run code'):
+            safe_torch_load(path)
+
+
+@pytest.mark.parametrize('write', FORMATS.values(), ids=FORMATS)
+@pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+def test_changed_bytes_load_or_are_refused(write: Callable[[Any, Path], Any], tmp_path: Path) -> None:
+    path = tmp_path / 'x.pth'
+    write(dict(state_dict={'a': torch.randn(3, 4)}, meta=dict(epoch=1)), path)
+    whole, refused = path.read_bytes(), 0
+    for seed in range(200):
+        draw, content = random.Random(seed), bytearray(whole)
+        for _ in range(3):
+            content[draw.randrange(len(content))] = draw.randrange(256)
+        path.write_bytes(content)
+        try:
+            safe_torch_load(path)
+        except CheckpointError:
+            refused += 1
+    assert refused > 10
