@@ -59,7 +59,7 @@ def train(net: SourceNet, crops: SourceCrops, batch_size: int, lr: float) -> Non
         images = images.contiguous(memory_format=torch.channels_last)
         loss = F.cross_entropy(net(images), labels, label_smoothing=0.1)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
         if step % 50 == 0:

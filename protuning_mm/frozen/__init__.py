@@ -1,0 +1,5 @@
+"""Frozen parts of a network that cost almost no memory. Pure torch; usable on its own."""
+
+from protuning_mm.frozen.takeover import FrozenReport, freeze_efficiently, refold, release, report
+
+__all__ = ['FrozenReport', 'freeze_efficiently', 'refold', 'release', 'report']

@@ -1,0 +1,126 @@
+"""A convolution as numbers: its result, and the gradient of its input or of its weights, each on its own."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ConvOp(NamedTuple):
+    """A convolution without a module and without a graph.
+
+    Args:
+        weight (Tensor): (C_out, C_in / groups, k_h, k_w).
+        bias (Tensor, optional): (C_out,).
+        stride, padding, dilation (tuple[int, int]): As in :class:`torch.nn.Conv2d`.
+        groups (int): As in :class:`torch.nn.Conv2d`.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def _is_matmul(self, x: Tensor) -> bool:
+        """Whether a matrix product does the same and costs less: oneDNN copies contiguous maps to its own layout."""
+        pointwise = self.weight.shape[2:] == (1, 1) and self.padding == (0, 0) and self.groups == 1
+        return pointwise and x.device.type == 'cpu' and x.element_size() >= 4 and x.is_contiguous()
+
+    def __call__(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Convolve.
+
+        Args:
+            x (Tensor): (N, C_in, H, W).
+            onto (Tensor, optional): What the result is added to, in place, without the bias.
+
+        Returns:
+            Tensor: (N, C_out, H', W'), or ``onto``.
+        """
+        weight, bias = self.weight, None if onto is not None else self.bias
+        if not self._is_matmul(x) or (onto is not None and not onto.is_contiguous()):
+            y = F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+            return y if onto is None else onto.add_(y)
+        x = x[:, :, :: self.stride[0], :: self.stride[1]]
+        size, columns = x.shape[2:], x.flatten(2)
+        matrix = weight.flatten(1).expand(len(x), -1, -1)
+        if onto is not None:
+            onto.flatten(2).baddbmm_(matrix, columns)
+            return onto
+        if self.bias is None:
+            return torch.bmm(matrix, columns).unflatten(2, size)
+        return torch.baddbmm(self.bias.unsqueeze(1), matrix, columns).unflatten(2, size)
+
+    def input_grad(self, grad: Tensor, size: Sequence[int], onto: Tensor | None = None) -> Tensor:
+        """The gradient of the input, given the output's.
+
+        Args:
+            grad (Tensor): (N, C_out, H', W').
+            size (Sequence[int]): (H, W) of the input.
+            onto (Tensor, optional): What the result is added to, in place.
+
+        Returns:
+            Tensor: (N, C_in, H, W), or ``onto``.
+        """
+        if self._is_matmul(grad) and (onto is None or (onto.is_contiguous() and onto.dtype == grad.dtype)):
+            return self._pointwise_input_grad(grad, size, onto)
+        output_padding = [
+            full - ((short - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
+            for full, short, stride, padding, dilation, kernel in zip(
+                size, grad.shape[2:], self.stride, self.padding, self.dilation, self.weight.shape[2:]
+            )
+        ]
+        x_grad = F.conv_transpose2d(
+            grad, self.weight, None, self.stride, self.padding, output_padding, self.groups, self.dilation
+        )
+        return x_grad if onto is None else onto.add_(x_grad)
+
+    def weight_grad(self, grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The gradients of the weight and of the bias, where there is one.
+
+        Args:
+            grad (Tensor): (N, C_out, H', W'), that of the output.
+            x (Tensor): (N, C_in, H, W), the input.
+        """
+        if self._is_matmul(x) and self.stride == (1, 1):
+            weight = torch.bmm(grad.flatten(2), x.flatten(2).transpose(1, 2)).sum(0).view(self.weight.shape)
+            return weight, None if self.bias is None else grad.sum((0, 2, 3))
+        _, weight, bias = torch.ops.aten.convolution_backward(
+            grad,
+            x,
+            self.weight,
+            [len(self.weight)],
+            self.stride,
+            self.padding,
+            self.dilation,
+            False,
+            (0, 0),
+            self.groups,
+            (False, True, self.bias is not None),
+        )
+        return weight, bias
+
+    def _pointwise_input_grad(self, grad: Tensor, size: Sequence[int], onto: Tensor | None) -> Tensor:
+        matrix = self.weight.flatten(1).t().expand(len(grad), -1, -1)
+        columns = grad.flatten(2)
+        if self.stride == (1, 1):
+            if onto is not None:
+                onto.flatten(2).baddbmm_(matrix, columns)
+                return onto
+            return torch.bmm(matrix, columns).unflatten(2, size)
+        x_grad = torch.bmm(matrix, columns).unflatten(2, grad.shape[2:])
+        if onto is None:
+            onto = x_grad.new_zeros(len(grad), x_grad.shape[1], *size)
+        onto[:, :, :: self.stride[0], :: self.stride[1]] += x_grad
+        return onto
+
+
+def geometry(conv: nn.Conv2d) -> dict[str, Any] | None:
+    """Stride, padding, dilation and groups; None where the padding is not a number of zeros."""
+    padding = (0, 0) if conv.padding == 'valid' else conv.padding
+    if conv.padding_mode != 'zeros' or isinstance(padding, str):
+        return None
+    return dict(stride=conv.stride, padding=padding, dilation=conv.dilation, groups=conv.groups)

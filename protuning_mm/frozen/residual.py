@@ -1,0 +1,124 @@
+"""A frozen residual block as one node of the graph.
+
+y = ReLU(f_k(… ReLU(f_1(x))) + g(x)), where each f and the shortcut g is a convolution with its batch norm folded in.
+The gradient of x needs the weights, which are there anyway, and for each ReLU which elements it passed on. So a bit an
+element is kept, where torch keeps the input of every convolution and of every batch norm: four bytes an element each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from protuning_mm.frozen.bits import Dead, pack_dead, zero_dead
+from protuning_mm.frozen.conv import ConvOp
+from protuning_mm.frozen.once import once
+
+
+@dataclass(frozen=True)
+class FixedBlock:
+    """A residual block as numbers.
+
+    Args:
+        branch (Sequence[ConvOp]): f_1 … f_k.
+        pool (tuple, optional): Arguments of the average pooling before the shortcut's convolution.
+        shortcut (ConvOp, optional): g; None where it is the identity.
+    """
+
+    branch: Sequence[ConvOp]
+    pool: tuple[Any, ...] | None = None
+    shortcut: ConvOp | None = None
+
+    def __call__(self, x: Tensor, kept: list[Dead] | None = None) -> Tensor:
+        """Run the block without a graph.
+
+        Args:
+            x (Tensor): (N, C, H, W).
+            kept (list, optional): Takes what the backward needs: for each ReLU, in order, what it did not pass on.
+
+        Returns:
+            Tensor: (N, C', H', W'), in the weights' type.
+        """
+        last, shortcut = self.branch[-1], self.shortcut
+        dtype = last.weight.dtype
+        if shortcut is not None and shortcut.bias is not None:
+            last = last._replace(bias=shortcut.bias if last.bias is None else last.bias + shortcut.bias)
+        y = x.to(dtype)
+        for conv in self.branch[:-1]:
+            y = conv(y).relu_()
+            if kept is not None:
+                kept.append(pack_dead(y))
+        y = last(y)
+        if shortcut is None:
+            y.add_(x)
+        else:
+            pooled = x if self.pool is None else F.avg_pool2d(x, *self.pool)
+            y = shortcut(pooled.to(dtype), onto=y)
+        y.relu_()
+        if kept is not None:
+            kept.append(pack_dead(y))
+        return y
+
+    def input_grad(self, grad: Tensor, kept: Sequence[Dead], size: torch.Size, dtype: torch.dtype) -> Tensor:
+        """The gradient of x, given that of y.
+
+        Args:
+            grad (Tensor): The gradient of y; it is left as it is.
+            kept (Sequence[Dead]): What :meth:`__call__` noted.
+            size (torch.Size): Of x.
+            dtype (torch.dtype): Of x.
+
+        Returns:
+            Tensor: (N, C, H, W), in x's type.
+        """
+        at_sum = zero_dead(grad, kept[-1])
+        down = at_sum
+        for conv, dead in zip(self.branch[:0:-1], kept[-2::-1]):
+            down = zero_dead(conv.input_grad(down, dead.size[2:]), dead, inplace=True)
+        first = self.branch[0]
+        if self.shortcut is None:
+            # the identity's gradient is the sum's own, and the branch's is added to it
+            return first.input_grad(down, size[2:], onto=at_sum.to(dtype))
+        x_grad = first.input_grad(down, size[2:]).to(dtype)
+        del down
+        if self.pool is None:
+            return self.shortcut.input_grad(at_sum, size[2:], onto=x_grad)
+        like_x = x_grad.new_empty(1).expand(size)  # only its size is read
+        pooled_size = F.avg_pool2d(like_x[:1, :1], *self.pool).shape[2:]
+        pooled = self.shortcut.input_grad(at_sum, pooled_size).to(dtype)
+        return x_grad.add_(torch.ops.aten.avg_pool2d_backward(pooled, like_x, *self.pool))
+
+
+class ResidualBlock(torch.autograd.Function):
+    """:class:`FixedBlock` with a gradient for x, and for nothing else."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, block: FixedBlock) -> Tensor:
+        kept: list[Dead] = []
+        y = block(x, kept)
+        ctx.save_for_backward(*(dead.bits for dead in kept))
+        ctx.layouts = [dead[1:] for dead in kept]
+        ctx.block, ctx.size, ctx.dtype = block, x.shape, x.dtype
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        kept = [Dead(bits, *layout) for bits, layout in zip(ctx.saved_tensors, ctx.layouts)]
+        with torch.no_grad(), torch.autocast(grad.device.type, enabled=False):
+            x_grad = ctx.block.input_grad(grad, kept, ctx.size, ctx.dtype)
+        return once(x_grad, grad), None
+
+
+def pool_args(pool: nn.AvgPool2d) -> tuple[Any, ...]:
+    """An average pooling's settings in the order of torch's functions."""
+    return (
+        pool.kernel_size,
+        pool.stride,
+        pool.padding,
+        pool.ceil_mode,
+        pool.count_include_pad,
+        pool.divisor_override,
+    )

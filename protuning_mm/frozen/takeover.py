@@ -1,0 +1,164 @@
+"""Which frozen parts of a network are run efficiently, and which are not.
+
+A part that is taken over keeps its class, its tensors and its place; its instance alone gets another ``forward``, which
+looks at the part as it is at every call.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from protuning_mm.frozen.anatomy import BLOCKS, ObstacleError, read_block, type_name
+from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
+from protuning_mm.frozen.efficient import EfficientForward
+from protuning_mm.frozen.fold import FoldedConv
+from protuning_mm.frozen.residual import FixedBlock, ResidualBlock, pool_args
+from protuning_mm.frozen.stem import EfficientStemNorm, take_stem
+
+
+@dataclass
+class FrozenReport:
+    """What runs efficiently and what does not.
+
+    Args:
+        taken (dict): Path of each part that is run efficiently, and its type.
+        plain (dict): Path of each part of a known type that is not, and why.
+        unknown (dict): Types of layers outside known parts that hold frozen parameters, and how many there are.
+    """
+
+    taken: dict[str, str] = field(default_factory=dict)
+    plain: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f'run efficiently: {_listed(Counter(self.taken.values()))}']
+        why = Counter(self.plain.values())
+        lines += [f'plain path: {number} × {reason}' for reason, number in why.items()]
+        if self.unknown:
+            lines.append(f'plain path, because outside known blocks: {_listed(self.unknown)}')
+        return '\n'.join(lines)
+
+
+def freeze_efficiently(module: nn.Module) -> FrozenReport:
+    """Run the frozen parts of a network efficiently.
+
+    Only the way of running changes: classes, names, tensors and, up to rounding, results stay. It freezes nothing:
+    what takes a gradient, or norms by the batch, goes on as before. :func:`release` undoes it.
+
+    Known are the residual blocks of mmdet, mmseg, mmpretrain, timm and torchvision (ResNet, V1c, V1d, ResNeXt, RegNet),
+    by their exact types, and those networks' stems.
+
+    Args:
+        module (nn.Module): The network, or a part of it.
+
+    Returns:
+        FrozenReport: What is run efficiently as the network stands now; see :func:`report`.
+    """
+    for part in list(module.modules()):
+        if type_name(part) in BLOCKS:
+            EfficientBlock(part)
+        take_stem(part)
+    return report(module)
+
+
+def release(module: nn.Module) -> None:
+    """Undo :func:`freeze_efficiently`."""
+    for forward in _forwards(module):
+        del forward.module.__dict__['forward']
+
+
+def refold(module: nn.Module) -> None:
+    """Forget all folded weights.
+
+    Needed after a change that cannot be seen: a write through ``.data`` on a GPU, which raises no version.
+    """
+    for forward in _forwards(module):
+        forward.refold()
+
+
+def report(module: nn.Module) -> FrozenReport:
+    """Tell what of a network is run efficiently as it stands now, what is not, and why.
+
+    Args:
+        module (nn.Module): What :func:`freeze_efficiently` was given.
+    """
+    found, inside = FrozenReport(), set[int]()
+    for path, part in module.named_modules():
+        forward = part.__dict__.get('forward')
+        if isinstance(forward, EfficientStemNorm):
+            continue  # its convolution speaks for both
+        if isinstance(forward, EfficientForward):
+            why = forward.obstacle()
+            if why is None:
+                found.taken[path] = type(part).__name__
+                inside.update(id(child) for child in forward.covers())
+            else:
+                found.plain[path] = f'{type(part).__name__}: {why}'
+                inside.update(id(child) for child in part.modules())
+        elif id(part) not in inside and any(p is not None and not p.requires_grad for p in part._parameters.values()):
+            found.unknown[type(part).__name__] = found.unknown.get(type(part).__name__, 0) + 1
+    return found
+
+
+def _forwards(module: nn.Module) -> list[EfficientForward]:
+    found = [part.__dict__.get('forward') for part in module.modules()]
+    return [forward for forward in found if isinstance(forward, EfficientForward)]
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ', '.join(f'{number} {name}' for name, number in sorted(counts.items())) or 'nothing'
+
+
+class EfficientBlock(EfficientForward):
+    """Forward of a frozen residual block: one node of the graph (:mod:`protuning_mm.frozen.residual`)."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module)
+        self.refold()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.refold()
+
+    def refold(self) -> None:
+        self._folds: dict[int, FoldedConv] = defaultdict(FoldedConv)
+
+    def covers(self) -> Iterable[nn.Module]:
+        return self.module.modules()
+
+    def obstacle(self) -> str | None:
+        try:
+            read_block(self.module)
+        except ObstacleError as why:
+            return str(why)
+        return None
+
+    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        fixed = None if args or kwargs or not runs_plainly(x) else self._fix(x)
+        if fixed is None:
+            return self.plain(x, *args, **kwargs)
+        with torch.autocast(x.device.type, enabled=False):
+            if torch.is_grad_enabled() and x.requires_grad:
+                return ResidualBlock.apply(x, fixed)
+            with torch.no_grad():
+                return fixed(x)
+
+    def _fix(self, x: Tensor) -> FixedBlock | None:
+        try:
+            parts = read_block(self.module)
+        except ObstacleError:
+            return None
+        dtype = compute_dtype(x, parts.branch[0][0])
+        if dtype is None:
+            return None
+        pairs = [*parts.branch, parts.shortcut] if parts.shortcut else parts.branch
+        fixed = [self._folds[i](conv, norm, dtype) for i, (conv, norm) in enumerate(pairs)]
+        return FixedBlock(
+            fixed[: len(parts.branch)],
+            pool=None if parts.pool is None else pool_args(parts.pool),
+            shortcut=fixed[-1] if parts.shortcut else None,
+        )
