@@ -6,9 +6,13 @@ Ours, because the paper leaves it open: the norm and the activation between the 
 hidden width (0.32 C, rounded to a multiple of 8; derived from the published parameter counts) and the initial values.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from protuning_mm.blocks.layers import LayerCfg, build_act, build_norm
+from protuning_mm.blocks.lean_blend import LeanBlend, norm_act
+from protuning_mm.frozen.conditions import is_watched, runs_plainly
 
 NORM: LayerCfg = {'type': 'GN', 'num_groups': 1}
 ACT: LayerCfg = {'type': 'ReLU'}
@@ -97,3 +101,34 @@ class PromptBlock(nn.Module):
         prompt = self.act(self.norm2(self.depthwise(prompt)))
         prompt = self.expand(prompt)
         return prompt if self.scale is None else prompt * self.scale
+
+    def blend(self, x: Tensor) -> Tensor:
+        """The feature with its prompt, x + P(x), as one node of the graph that keeps no more than gradients need.
+
+        The same as ``x + self(x)``, which is what runs where someone looks inside: hooks, tracing, compilation, layers
+        that are not known.
+        """
+        layers = norm_act(self.norm1, self.act), norm_act(self.norm2, self.act)
+        convs = (self.reduce, self.depthwise, self.expand)
+        if None in layers or any(type(c) is not nn.Conv2d for c in convs) or is_watched(self) or not runs_plainly(x):
+            return x + self(x)
+        weight: Tensor = self.expand.weight
+        bias: Any = self.expand.bias
+        if self.scale is not None:
+            weight, bias = weight * self.scale.unsqueeze(-1), bias * self.scale.flatten()
+        blended: Tensor = LeanBlend.apply(
+            x,
+            layers,
+            dict(padding=self.depthwise.padding, groups=self.depthwise.groups),
+            *_tensors(self.reduce),
+            *_tensors(self.norm1),
+            *_tensors(self.depthwise),
+            *_tensors(self.norm2),
+            weight,
+            bias,
+        )
+        return blended
+
+
+def _tensors(layer: nn.Module) -> tuple[Tensor | None, Tensor | None]:
+    return getattr(layer, 'weight', None), getattr(layer, 'bias', None)

@@ -38,6 +38,7 @@ class Tuning:
         combines (bool): Whether it may stand in a list with others.
         trained (frozenset[str]): The plain backbone's own parameters that are trained, by their keys.
         trains_mode (bool): Whether the backbone follows ``train()``; otherwise it stays in eval mode.
+        efficient (bool): Whether what is added may run on a graph of its own that keeps less than torch's.
     """
 
     child: ClassVar[str] = 'added'
@@ -49,6 +50,7 @@ class Tuning:
         self.trained: frozenset[str] = frozenset()
         self.added: nn.ModuleDict | nn.ModuleList | None = None
         self._tapped: dict[str, str] = {}
+        self.efficient = True
 
     @property
     def name(self) -> str:

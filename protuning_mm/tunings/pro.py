@@ -54,7 +54,9 @@ class ProTuning(Tuning):
 
     def after_stage(self, i: int, x: Tensor) -> Tensor:
         if i in self.prompt_stages:  # type: ignore[operator]
-            x = x + self.prompts[i](x)  # x̃_i feeds the next stage and the neck
+            prompt = self.prompts[i]
+            # x̃_i feeds the next stage and the neck
+            x = prompt.blend(x) if self.efficient else x + prompt(x)
         return x
 
     def merge(self, backbone: nn.Module) -> None:

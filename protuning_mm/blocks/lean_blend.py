@@ -1,0 +1,148 @@
+"""The prompt block and its blend as one node of the graph, which keeps no more than their gradients need.
+
+x̃ = x + W_3 a_2 + b_3, a_2 = φ(norm(h_2)), h_2 = W_2 * a_1 (depth-wise), a_1 = φ(norm(h_1)), h_1 = W_1 x. Kept are x,
+which is the stage's feature, h_1 and h_2. The norms and activations between are made again from them in the backward
+pass: that is cheap, and gives exactly what was there. torch keeps each of them, too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from protuning_mm.frozen.conv import ConvOp
+from protuning_mm.frozen.once import once
+
+# activations without state
+_ACTS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.LeakyReLU, nn.Identity)
+
+
+@dataclass(frozen=True)
+class NormAct:
+    """A norm and the activation after it, which can be run again.
+
+    Args:
+        norm (nn.Module): The norm; running it once updates its statistics, if it has any.
+        act (nn.Module): The activation.
+        again (Callable): The norm as a function of (h, weight, bias), without any effect.
+    """
+
+    norm: Any
+    act: nn.Module
+    again: Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
+
+    def __call__(self, h: Tensor) -> Tensor:
+        return self._act(self.norm(h), h)
+
+    def run_again(self, h: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """The same result once more."""
+        return self._act(self.again(h, weight, bias), h)
+
+    def _act(self, normed: Tensor, h: Tensor) -> Tensor:
+        if type(self.act) is nn.ReLU and normed is not h:
+            return normed.relu_()
+        return normed if type(self.act) is nn.Identity else self.act(normed)
+
+    def grads(self, h: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Callable[..., Any]]:
+        """The activation a, and what maps the gradient of a to those of h, weight and bias."""
+        leaves = [None if t is None else t.detach().requires_grad_() for t in (h, weight, bias)]
+        with torch.enable_grad():
+            a = self.run_again(*leaves)  # type: ignore[arg-type]
+
+        def backward(grad: Tensor) -> list[Tensor | None]:
+            wanted = [leaf for leaf in leaves if leaf is not None]
+            found = iter(torch.autograd.grad(a, wanted, grad.to(a.dtype)))
+            return [None if leaf is None else next(found) for leaf in leaves]
+
+        return a.detach(), backward
+
+
+def norm_act(norm: Any, act: nn.Module) -> NormAct | None:
+    """Read a norm and an activation; None where it is not known how to run them again."""
+    if type(act) not in _ACTS:
+        return None
+    again = _again(norm)
+    return None if again is None else NormAct(norm, act, again)
+
+
+def _again(norm: Any) -> Callable[[Tensor, Tensor | None, Tensor | None], Tensor] | None:
+    if type(norm) is nn.Identity:
+        return lambda h, weight, bias: h
+    if type(norm) is nn.GroupNorm:
+        return lambda h, weight, bias: F.group_norm(h, norm.num_groups, weight, bias, norm.eps)
+    if type(norm) is nn.InstanceNorm2d and not norm.track_running_stats:
+        return lambda h, weight, bias: F.instance_norm(h, None, None, weight, bias, True, 0, norm.eps)
+    if type(norm) is nn.BatchNorm2d:
+        of_batch = norm.training or norm.running_mean is None
+        mean: Any = None if of_batch else norm.running_mean.clone()  # type: ignore[union-attr]
+        var: Any = None if of_batch else norm.running_var.clone()  # type: ignore[union-attr]
+        return lambda h, weight, bias: F.batch_norm(h, mean, var, weight, bias, of_batch, 0, norm.eps)
+    return None
+
+
+class LeanBlend(torch.autograd.Function):
+    """x̃ from x, the layers between, and every weight, in the order in which they are used.
+
+    ``geometry`` holds the depth-wise convolution's padding and groups.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        layers: tuple[NormAct, NormAct],
+        geometry: dict[str, Any],
+        *weights: Tensor | None,
+    ) -> Tensor:
+        w1, b1, _, _, w2, b2, _, _, w3, b3 = weights
+        kind = x.device.type
+        autocast = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if autocast else x.dtype
+        with torch.autocast(kind, enabled=False):
+            h1 = _op(dtype, w1, b1)(x.to(dtype))
+        a = layers[0](h1).to(dtype)
+        with torch.autocast(kind, enabled=False):
+            h2 = _op(dtype, w2, b2, **geometry)(a)
+        a = layers[1](h2).to(dtype)
+        with torch.autocast(kind, enabled=False):
+            prompt = _op(dtype, w3, b3)(a)
+        ctx.save_for_backward(x, h1, h2, *weights)
+        ctx.layers, ctx.geometry, ctx.dtype, ctx.autocast = layers, geometry, dtype, autocast
+        return prompt.add_(x) if prompt.dtype == x.dtype else prompt + x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        with torch.no_grad(), torch.autocast(grad.device.type, enabled=False):
+            grads = _backward(ctx, grad)
+        return tuple(g if g is None else once(g, grad) for g in grads)
+
+
+def _backward(ctx: Any, grad: Tensor) -> list[Any]:
+    x, h1, h2, w1, b1, n1, c1, w2, b2, n2, c2, w3, b3 = ctx.saved_tensors
+    dtype = ctx.dtype
+    of: dict[int, Tensor | None] = {}
+
+    def through(i: int, op: ConvOp, grad: Tensor, h: Tensor, norm: tuple[Tensor | None, Tensor | None]) -> Tensor:
+        """From the gradient of a convolution's result to that of the hidden map before the norm before it."""
+        with torch.autocast(grad.device.type, dtype=dtype if ctx.autocast else None, enabled=ctx.autocast):
+            a, backward = ctx.layers[i].grads(h, *norm)
+        of[4 * i + 4], of[4 * i + 5] = op.weight_grad(grad, a.to(dtype))
+        h_grad, of[4 * i + 2], of[4 * i + 3] = backward(op.input_grad(grad, h.shape[2:]))
+        return h_grad
+
+    h_grad = through(1, _op(dtype, w3, b3), grad.to(dtype), h2, (n2, c2))
+    h_grad = through(0, _op(dtype, w2, b2, **ctx.geometry), h_grad, h1, (n1, c1))
+    op = _op(dtype, w1, b1)
+    of[0], of[1] = op.weight_grad(h_grad, x.to(dtype))
+    x_grad = None
+    if ctx.needs_input_grad[0]:
+        x_grad = op.input_grad(h_grad, x.shape[2:]).to(x.dtype).add_(grad)
+    weights = (w1, b1, n1, c1, w2, b2, n2, c2, w3, b3)
+    return [x_grad, None, None, *(None if w is None else of[i].to(w.dtype) for i, w in enumerate(weights))]  # type: ignore[union-attr]
+
+
+def _op(dtype: torch.dtype, weight: Any, bias: Any, **geometry: Any) -> ConvOp:
+    return ConvOp(weight.to(dtype), None if bias is None else bias.to(dtype), **geometry)
