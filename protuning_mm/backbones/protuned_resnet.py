@@ -33,6 +33,7 @@ class ProTunedResNet(TunedBackbone):
         init_cfg (dict, optional): See :class:`TunedBackbone`.
         pretrained (str, optional): Short for ``init_cfg=dict(type='Pretrained', checkpoint=…)``; mmseg has it.
         allow_random_backbone (bool): See :class:`TunedBackbone`. Defaults to False.
+        efficient_frozen (bool): See :class:`TunedBackbone`. Defaults to True.
         **resnet: What the host's ResNet takes: ``depth``, ``base_channels``, ``style``, ``dcn``, ``dilations``,
             ``strides``, ``contract_dilation``, ``deep_stem`` (V1c), ``avg_down`` (with it, V1d), ``out_indices``,
             ``with_cp``, …
@@ -55,6 +56,7 @@ class ProTunedResNet(TunedBackbone):
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
         pretrained: str | None = None,
         allow_random_backbone: bool = False,
+        efficient_frozen: bool = True,
         **resnet: Any,
     ) -> None:
         if tuning is None:
@@ -69,5 +71,6 @@ class ProTunedResNet(TunedBackbone):
             init_cfg=init_cfg,
             pretrained=pretrained,
             allow_random_backbone=allow_random_backbone,
+            efficient_frozen=efficient_frozen,
         )
         self.out_indices = self.reading.outs

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from protuning_mm.backbones.hosts import build_plain
 from protuning_mm.backbones.readers import read_stages
 from protuning_mm.checkpoints.pretrained import check_frozen_tensors, read_backbone_state
+from protuning_mm.frozen import freeze_efficiently, refold, release
 from protuning_mm.registry import MODELS, TUNINGS
 from protuning_mm.stages import Maps, PrefixedTokens
 from protuning_mm.tunings import Tuning, TuningError
@@ -70,6 +71,8 @@ class TunedBackbone(BaseModule):
             backbone config's own.
         pretrained (str, optional): Short for ``init_cfg=dict(type='Pretrained', checkpoint=…)``; mmseg has it.
         allow_random_backbone (bool): Let training start on frozen weights that came from no file. Defaults to False.
+        efficient_frozen (bool): Run what is frozen on a graph that keeps almost nothing, with batch norms folded into
+            convolutions (:mod:`protuning_mm.frozen`). Results differ by rounding alone. Defaults to True.
 
     Shape:
         - Input: (N, 3, H, W)
@@ -91,6 +94,7 @@ class TunedBackbone(BaseModule):
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
         pretrained: str | None = None,
         allow_random_backbone: bool = False,
+        efficient_frozen: bool = True,
     ) -> None:
         cfg = dict(backbone)
         init_cfg = _one_init_cfg(init_cfg, pretrained, cfg)
@@ -116,6 +120,11 @@ class TunedBackbone(BaseModule):
         before = _hooks(plain)
         self._set_up_tunings()
         self.hooked = _hooks(plain) - before
+        self.efficient_frozen = efficient_frozen
+        if efficient_frozen:
+            freeze_efficiently(plain)
+        for each in tunings:
+            each.efficient = efficient_frozen
         self.train(self.training)
 
     def _set_up_tunings(self) -> None:
@@ -209,6 +218,7 @@ class TunedBackbone(BaseModule):
     def _without_added(self, copied: bool = False) -> nn.Module:
         tuned = self if copied else copy.deepcopy(self)
         plain: nn.Module = tuned.plain
+        release(plain)
         for name in set(plain._modules) - self.plain_children:
             del plain._modules[name]
         for path, table, key in tuned.hooked:
@@ -218,6 +228,8 @@ class TunedBackbone(BaseModule):
         return plain
 
     def train(self, mode: bool = True) -> 'TunedBackbone':
+        if mode != self.training:  # where EMA swaps weights behind torch's back
+            refold(self.plain)
         super().train(mode)
         follows = mode and any(tuning.trains_mode for tuning in self.tunings)
         if follows:
@@ -225,6 +237,11 @@ class TunedBackbone(BaseModule):
         else:
             for name in self.plain_children:
                 self._modules[name].eval()
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> 'TunedBackbone':
+        refold(self.plain)
+        super()._apply(fn, recurse)
         return self
 
     def init_weights(self) -> None:

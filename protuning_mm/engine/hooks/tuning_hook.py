@@ -11,6 +11,7 @@ from protuning_mm.backbones import TunedBackbone
 from protuning_mm.checkpoints import FrozenWeightsError
 from protuning_mm.engine.class_check import check_classes
 from protuning_mm.engine.parameter_table import count_parameters
+from protuning_mm.frozen import report
 from protuning_mm.registry import HOOKS
 
 
@@ -21,7 +22,8 @@ class TuningHook(Hook):
     - after a checkpoint is loaded (``load_from``, not ``resume``): head tensors whose shape differs from the model's,
       as they do where ``num_classes`` differs, are listed and left at their initial values. The backbone is strict.
     - before training: frozen tensors that came from no file stop the run (unless ``allow_random_backbone=True``);
-      classes of the data sets that do not match the heads stop it; then the table of trained and frozen parameters.
+      classes of the data sets that do not match the heads stop it; then the table of trained and frozen parameters,
+      and what of the backbone runs efficiently.
     - before validation and test: a random frozen backbone stops the run too.
     """
 
@@ -58,6 +60,8 @@ class TuningHook(Hook):
             if ignored:
                 listed = ', '.join(f'{key}={value}' for key, value in ignored.items())
                 runner.logger.info(f'{name}: {listed} from the config has no effect: the tuning owns freezing')
+            if backbone.efficient_frozen:
+                runner.logger.info(f'{name}, frozen execution:\n{report(backbone.plain)}')
 
     def before_val(self, runner: Runner) -> None:
         self._check_frozen(runner.model)
