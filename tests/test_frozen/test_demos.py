@@ -1,0 +1,142 @@
+"""The demos run efficiently by default, and what they compute is what plain torch computes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import set_random_seed
+from torch import Tensor, nn
+
+from demo.data import make_data
+from protuning_mm.apis.train import main as train_main
+from tests.mini import REPO
+from tests.plain import fill, relative_error
+from tests.tiny import QuickRunner
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp('data')
+    make_data(root, images=40, val_images=2)
+    return root
+
+
+def first_step(data: Path, work_dir: Path, efficient: bool) -> dict[str, Tensor]:
+    """Features, losses and gradients of the HTC demo's first batch."""
+    cfg = Config.fromfile(REPO / 'configs/det/htc_r50_protune_demo.py')
+    cfg.merge_from_dict(
+        {
+            'data_root': str(data / 'coco'),
+            'work_dir': str(work_dir),
+            'randomness': dict(seed=0),
+            'visualizer.name': work_dir.name,
+            'model.backbone.efficient_frozen': efficient,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+            'train_dataloader.batch_size': 2,
+            'train_dataloader.dataset.data_root': str(data / 'coco'),
+        }
+    )
+    assert Config.fromfile(REPO / 'configs/det/htc_r50_protune_demo.py').model.backbone.get('efficient_frozen', True)
+    torch.manual_seed(0)
+    runner = QuickRunner.from_cfg(cfg)
+    model: Any = runner.model
+    model.init_weights()
+    torch.manual_seed(1)
+    for prompt in model.backbone.prompts:  # not the identity: all gradients are there
+        nn.init.normal_(prompt.expand.weight, 0, 0.02)
+    model.train()
+    set_random_seed(2)
+    batch = model.data_preprocessor(next(iter(runner.build_dataloader(cfg.train_dataloader, seed=0))), True)
+    features = model.backbone(batch['inputs'])
+    torch.manual_seed(3)
+    losses = model(**batch, mode='loss')
+    model.parse_losses(losses)[0].backward()
+    found = {'image': batch['inputs']}
+    found |= {f'feature {i}': feature.detach() for i, feature in enumerate(features)}
+    for name, value in losses.items():
+        if 'loss' in name:
+            found[name] = torch.as_tensor(sum(value) if isinstance(value, list) else value).detach()
+    return found | {name: p.grad for name, p in model.backbone.named_parameters() if p.grad is not None}
+
+
+def test_htc_s_first_step(data: Path, tmp_path: Path) -> None:
+    """Later ones are not comparable: HTC amplifies any rounding within ten steps."""
+    got, expected = (first_step(data, tmp_path / way, way == 'efficient') for way in ('efficient', 'plain'))
+    assert set(got) == set(expected)
+    assert sum('loss' in name for name in got) >= 10
+    assert sum(name.startswith('prompts.') for name in got) == 4 * 8
+    for name, value in expected.items():
+        assert relative_error(got[name], value) < 1e-5, name
+
+
+def upernet_losses(data: Path, work_dir: Path, efficient: bool) -> list[float]:
+    train_main(
+        [
+            str(REPO / 'configs/seg/upernet_r50_protune_demo.py'),
+            *('--work-dir', str(work_dir), '--cfg-options', f'data_root={data / "ade"}', 'train_cfg.max_iters=20'),
+            *('train_cfg.val_interval=20', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0'),
+            *('train_dataloader.persistent_workers=False', 'val_dataloader.persistent_workers=False'),
+            *('default_hooks.logger.interval=1', 'train_dataloader.batch_size=2', 'randomness.seed=0'),
+            *(f'visualizer.name={work_dir.name}', f'model.backbone.efficient_frozen={efficient}'),
+        ]
+    )
+    lines = next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()
+    return [line['loss'] for line in map(json.loads, lines) if 'loss' in line]
+
+
+def test_upernet_s_first_20_losses(data: Path, tmp_path: Path) -> None:
+    got, expected = (upernet_losses(data, tmp_path / way, way == 'efficient') for way in ('efficient', 'plain'))
+    assert len(expected) == 20 and expected[-1] < expected[0]
+    assert got == pytest.approx(expected, rel=1e-4)
+
+
+def classifier_losses(efficient: bool) -> list[float]:
+    """mmpretrain's ImageClassifier on scikit-learn's handwritten digits."""
+    from mmpretrain.structures import DataSample
+    from sklearn.datasets import load_digits
+
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    backbone = dict(
+        type='protuning_mm.ProTunedResNet',
+        depth=18,
+        base_channels=16,
+        stem_channels=16,
+        allow_random_backbone=True,
+        efficient_frozen=efficient,
+        out_indices=(3,),
+    )
+    model = MODELS.build(
+        dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=backbone,
+            neck=dict(type='mmpretrain.GlobalAveragePooling'),
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=128),
+        )
+    )
+    fill(model.backbone)
+    model.train()
+    images, labels = load_digits(return_X_y=True)
+    images = torch.as_tensor(images).float().view(-1, 1, 8, 8) / 16
+    images = nn.functional.interpolate(images, size=(48, 48), mode='bilinear').expand(-1, 3, -1, -1)
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-3)
+    losses = []
+    for i in range(20):
+        samples = [DataSample().set_gt_label(int(label)) for label in labels[16 * i : 16 * i + 16]]
+        loss = model(images[16 * i : 16 * i + 16], samples, mode='loss')['loss']
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    return losses
+
+
+def test_a_classifier_s_first_20_losses() -> None:
+    got, expected = classifier_losses(True), classifier_losses(False)
+    assert min(expected[10:]) < expected[0]
+    assert got == pytest.approx(expected, rel=1e-4)
