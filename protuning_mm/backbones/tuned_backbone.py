@@ -116,15 +116,15 @@ class TunedBackbone(BaseModule):
         self.plain_keys = frozenset(plain.state_dict())
         for param in plain.parameters():
             param.requires_grad_(False)
+        self.efficient_frozen = efficient_frozen
+        if efficient_frozen:  # before anything is added
+            freeze_efficiently(plain)
         self.tunings = tunings
+        for each in tunings:
+            each.efficient = efficient_frozen
         before = _hooks(plain)
         self._set_up_tunings()
         self.hooked = _hooks(plain) - before
-        self.efficient_frozen = efficient_frozen
-        if efficient_frozen:
-            freeze_efficiently(plain)
-        for each in tunings:
-            each.efficient = efficient_frozen
         self.train(self.training)
 
     def _set_up_tunings(self) -> None:

@@ -88,8 +88,12 @@ def type_name(module: object) -> str:
     return f'{cls.__module__}.{cls.__qualname__}'
 
 
-def read_block(block: nn.Module) -> Anatomy:
+def read_block(block: nn.Module, own: type | tuple[type, ...] = ()) -> Anatomy:
     """Read a residual block of a known type.
+
+    Args:
+        block (nn.Module): The block.
+        own (type | tuple): A layer's replaced forward of this type is no obstacle.
 
     Raises:
         ObstacleError: says what is not known, or not frozen.
@@ -98,7 +102,7 @@ def read_block(block: nn.Module) -> Anatomy:
     check_frozen(block, 'the block')  # its own hooks see its input and output, which are there
     for name, part in block.named_modules():
         if part is not block:
-            check_untouched(part, name)
+            check_untouched(part, name, own)
     convs = [getattr(block, name) for name in names.convs]
     norms = [getattr(block, name) for name in names.norms]
     branch = [conv_and_norm(conv, norm) for conv, norm in zip(convs, norms)]
@@ -149,19 +153,19 @@ def conv_and_norm(conv: nn.Module, norm: nn.Module) -> tuple[nn.Conv2d, Any]:
     return conv, norm
 
 
-def check_untouched(part: nn.Module, name: str = 'it', own: type | None = None) -> None:
+def check_untouched(part: nn.Module, name: str = 'it', own: type | tuple[type, ...] = ()) -> None:
     """Check that nobody looks into a layer, and that nothing of it is trained.
 
     Args:
         part (nn.Module): The layer; its children are not looked at.
         name (str): What to call it.
-        own (type, optional): A replaced forward of this type is no obstacle.
+        own (type | tuple): A replaced forward of this type is no obstacle.
 
     Raises:
         ObstacleError: says what was found.
     """
     check_frozen(part, name)
-    if 'forward' in part.__dict__ and type(part.__dict__['forward']) is not own:
+    if 'forward' in part.__dict__ and not isinstance(part.__dict__['forward'], own):
         raise ObstacleError(f'the forward of {name} was replaced')
     if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
         raise ObstacleError(f'{name} has hooks')

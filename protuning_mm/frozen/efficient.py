@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from protuning_mm.frozen.anatomy import ObstacleError
+
 
 class EfficientForward(ABC):
     """Stands in the ``forward`` of one module's instance.
@@ -52,5 +54,13 @@ class EfficientForward(ABC):
         return (self.module,)
 
     @abstractmethod
+    def check(self) -> Any:
+        """Look at the module as it is now; raise ObstacleError where the plain path is to be taken, and say why."""
+
     def obstacle(self) -> str | None:
         """Why the plain path is taken now; None where it is not."""
+        try:
+            self.check()
+        except ObstacleError as why:
+            return str(why)
+        return None

@@ -72,16 +72,9 @@ class EfficientStemConv(EfficientForward):
         self._fold = FoldedConv()
 
     def covers(self) -> Iterable[nn.Module]:
-        return self.module, self._norm()
+        return self.module, self.check()
 
-    def obstacle(self) -> str | None:
-        try:
-            self._norm()
-        except ObstacleError as why:
-            return str(why)
-        return None
-
-    def _norm(self) -> Any:
+    def check(self) -> Any:
         """The norm after it, as the network stands now."""
         conv, network = self.module, None if self._network is None else self._network()
         norm = next((b for a, b in pairwise(_stem_layers(network)) if a is conv), None)
@@ -101,7 +94,7 @@ class EfficientStemConv(EfficientForward):
 
     def _run(self, x: Tensor) -> Tensor | None:
         try:
-            norm = self._norm()
+            norm = self.check()
         except ObstacleError:
             return None
         dtype = compute_dtype(x, self.module)
@@ -138,8 +131,8 @@ class EfficientStemNorm(EfficientForward):
     def refold(self) -> None:
         self.conv.refold()
 
-    def obstacle(self) -> str | None:
-        return self.conv.obstacle()
+    def check(self) -> Any:
+        return self.conv.check()
 
     def __call__(self, x: Tensor) -> Tensor:
         return x if self.conv.was_normed(x) else self.plain(x)

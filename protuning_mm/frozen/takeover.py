@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protuning_mm.frozen.anatomy import BLOCKS, ObstacleError, read_block, type_name
+from protuning_mm.frozen.anatomy import BLOCKS, Anatomy, ObstacleError, read_block, type_name
 from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
 from protuning_mm.frozen.efficient import EfficientForward
 from protuning_mm.frozen.fold import FoldedConv
+from protuning_mm.frozen.layers import EfficientConv, EfficientNorm, take_layer
 from protuning_mm.frozen.residual import FixedBlock, ResidualBlock, pool_args
 from protuning_mm.frozen.stem import EfficientStemNorm, take_stem
 
@@ -26,8 +27,8 @@ class FrozenReport:
 
     Args:
         taken (dict): Path of each part that is run efficiently, and its type.
-        plain (dict): Path of each part of a known type that is not, and why.
-        unknown (dict): Types of layers outside known parts that hold frozen parameters, and how many there are.
+        plain (dict): Path of each part of a known type that is not, and why; layers in it may be.
+        unknown (dict): Types of other layers that hold frozen parameters, and how many there are.
     """
 
     taken: dict[str, str] = field(default_factory=dict)
@@ -39,7 +40,7 @@ class FrozenReport:
         why = Counter(self.plain.values())
         lines += [f'plain path: {number} × {reason}' for reason, number in why.items()]
         if self.unknown:
-            lines.append(f'plain path, because outside known blocks: {_listed(self.unknown)}')
+            lines.append(f'as torch runs them: {_listed(self.unknown)}')
         return '\n'.join(lines)
 
 
@@ -50,7 +51,8 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
     what takes a gradient, or norms by the batch, goes on as before. :func:`release` undoes it.
 
     Known are the residual blocks of mmdet, mmseg, mmpretrain, timm and torchvision (ResNet, V1c, V1d, ResNeXt, RegNet),
-    by their exact types, and those networks' stems.
+    by their exact types, and those networks' stems. Elsewhere, and inside blocks that take the plain path, exact
+    convolutions and batch norms still keep nothing for themselves.
 
     Args:
         module (nn.Module): The network, or a part of it.
@@ -62,6 +64,8 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
         if type_name(part) in BLOCKS:
             EfficientBlock(part)
         take_stem(part)
+    for part in module.modules():
+        take_layer(part)
     return report(module)
 
 
@@ -89,8 +93,8 @@ def report(module: nn.Module) -> FrozenReport:
     found, inside = FrozenReport(), set[int]()
     for path, part in module.named_modules():
         forward = part.__dict__.get('forward')
-        if isinstance(forward, EfficientStemNorm):
-            continue  # its convolution speaks for both
+        if id(part) in inside or isinstance(forward, EfficientStemNorm):
+            continue  # what does its work speaks for it
         if isinstance(forward, EfficientForward):
             why = forward.obstacle()
             if why is None:
@@ -98,8 +102,7 @@ def report(module: nn.Module) -> FrozenReport:
                 inside.update(id(child) for child in forward.covers())
             else:
                 found.plain[path] = f'{type(part).__name__}: {why}'
-                inside.update(id(child) for child in part.modules())
-        elif id(part) not in inside and any(p is not None and not p.requires_grad for p in part._parameters.values()):
+        elif any(p is not None and not p.requires_grad for p in part._parameters.values()):
             found.unknown[type(part).__name__] = found.unknown.get(type(part).__name__, 0) + 1
     return found
 
@@ -130,12 +133,8 @@ class EfficientBlock(EfficientForward):
     def covers(self) -> Iterable[nn.Module]:
         return self.module.modules()
 
-    def obstacle(self) -> str | None:
-        try:
-            read_block(self.module)
-        except ObstacleError as why:
-            return str(why)
-        return None
+    def check(self) -> Anatomy:
+        return read_block(self.module, own=(EfficientConv, EfficientNorm))
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         fixed = None if args or kwargs or not runs_plainly(x) else self._fix(x)
@@ -149,7 +148,7 @@ class EfficientBlock(EfficientForward):
 
     def _fix(self, x: Tensor) -> FixedBlock | None:
         try:
-            parts = read_block(self.module)
+            parts = self.check()
         except ObstacleError:
             return None
         dtype = compute_dtype(x, parts.branch[0][0])

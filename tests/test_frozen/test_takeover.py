@@ -117,19 +117,19 @@ def test_plain_path_and_why(build: Callable[[], nn.Module], why: str, when: str)
         forward = taken.__dict__['forward']
         taken.__dict__.clear()
         taken.__dict__ |= unusual.__dict__ | dict(forward=forward)
-    x = torch.randn(2, 32, 9, 10)
+    x = torch.randn(2, 32, 9, 10).double()
     if 'replaced' not in why:  # a closure over its own layer
-        for a, b in zip(output_and_grad(taken, x), output_and_grad(build(), x)):
-            assert torch.equal(a, b)
+        for a, b in zip(output_and_grad(taken.double(), x), output_and_grad(build().double(), x)):
+            assert relative_error(a, b) < 1e-12
     found = report(taken)
-    assert not found.taken and why in found.plain['']
+    assert '' not in found.taken and why in found.plain['']
     assert why in str(found)
 
 
 def test_subclass_is_not_known() -> None:
     block = subclass()
     found = freeze_efficiently(block)
-    assert not found.taken and not found.plain
+    assert set(found.taken.values()) == {'Conv2d', 'BatchNorm2d'} and not found.plain
     assert 'forward' not in block.__dict__
 
 
@@ -170,7 +170,7 @@ def test_dcn_is_left() -> None:
     found = freeze_efficiently(net.requires_grad_(False))
     assert sorted(found.plain) == ['layer4.0', 'layer4.1', 'layer4.2']
     assert all('DeformConv2dPack is not an exact Conv2d' in why for why in found.plain.values())
-    assert len(found.taken) == 13 + 1
+    assert sum(kind == 'Bottleneck' for kind in found.taken.values()) == 13
 
 
 def test_names_tensors_and_classes_stay() -> None:

@@ -1,0 +1,129 @@
+"""Frozen layers outside known blocks: convolutions and batch norms that keep nothing for the backward pass.
+
+torch keeps a convolution's input for the weight's gradient and a norm's for that of γ, asked for or not.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from protuning_mm.frozen.anatomy import BATCH_NORMS, ObstacleError, type_name
+from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
+from protuning_mm.frozen.conv import ConvOp, geometry
+from protuning_mm.frozen.efficient import EfficientForward
+from protuning_mm.frozen.fold import FoldedConv
+from protuning_mm.frozen.once import once
+
+
+def take_layer(layer: nn.Module) -> None:
+    """Let a convolution or a batch norm keep nothing, while it is frozen and in eval mode."""
+    if 'forward' in layer.__dict__:
+        return
+    if type(layer) is nn.Conv2d:
+        EfficientConv(layer)
+    elif type_name(layer) in BATCH_NORMS:
+        EfficientNorm(layer)
+
+
+def _in_graph(x: Tensor, bias: Tensor | None) -> bool:
+    trained = bias is not None and bias.requires_grad
+    return torch.is_grad_enabled() and runs_plainly(x) and (x.requires_grad or trained)
+
+
+class EfficientConv(EfficientForward):
+    """Forward of a convolution whose weight is frozen; its bias may be trained: that gradient needs no input either."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module)
+        self.refold()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.refold()
+
+    def refold(self) -> None:
+        self._cast = FoldedConv()
+
+    def check(self) -> None:
+        if self.module.weight.requires_grad:
+            raise ObstacleError('its weight is trained')
+        if geometry(self.module) is None:
+            raise ObstacleError(f'padding={self.module.padding!r}, padding_mode={self.module.padding_mode!r}')
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not _in_graph(x, self.module.bias) or self.obstacle() is not None:
+            return self.plain(x)
+        dtype = compute_dtype(x, self.module)
+        if dtype is None:
+            return self.plain(x)
+        op = self._cast(self.module, None, dtype)
+        if self.module.bias is None:
+            op = op._replace(bias=None)
+        with torch.autocast(x.device.type, enabled=False):
+            return FrozenConv.apply(x.to(dtype), self.module.bias, op)
+
+
+class FrozenConv(torch.autograd.Function):
+    """A convolution with gradients for x and the bias alone; ``op`` has both weights in x's type."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, op: ConvOp) -> Tensor:
+        ctx.op, ctx.size, ctx.bias_dtype = op, x.shape[2:], None if bias is None else bias.dtype
+        return op(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        x_grad = bias_grad = None
+        with torch.no_grad(), torch.autocast(grad.device.type, enabled=False):
+            if ctx.needs_input_grad[0]:
+                x_grad = once(ctx.op.input_grad(grad, ctx.size), grad)
+            if ctx.needs_input_grad[1]:
+                bias_grad = once(grad.sum((0, 2, 3), dtype=ctx.bias_dtype), grad)
+        return x_grad, bias_grad, None
+
+
+class EfficientNorm(EfficientForward):
+    """Forward of a batch norm in eval mode whose γ is frozen; β may be trained: its gradient needs no input either."""
+
+    def refold(self) -> None:
+        pass
+
+    def check(self) -> None:
+        norm = self.module
+        if norm.training:
+            raise ObstacleError('a batch norm is in training mode')
+        if norm.running_mean is None or norm.running_var is None:
+            raise ObstacleError('a batch norm has no running statistics')
+        if norm.weight is not None and norm.weight.requires_grad:
+            raise ObstacleError('its weight is trained')
+
+    def __call__(self, x: Tensor) -> Tensor:
+        norm = self.module
+        if not _in_graph(x, norm.bias) or self.obstacle() is not None:
+            return self.plain(x)
+        with torch.no_grad():
+            scale = (norm.running_var + norm.eps).rsqrt()
+            if norm.weight is not None:
+                scale = scale * norm.weight
+        return FrozenNorm.apply(x, norm.bias, scale.view(-1, 1, 1), self.plain)
+
+
+class FrozenNorm(torch.autograd.Function):
+    """A batch norm by fixed statistics with gradients for x and β alone; ``run`` is the norm's own forward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, scale: Tensor, run: Any) -> Tensor:
+        ctx.scale, ctx.bias_dtype = scale, None if bias is None else bias.dtype
+        y: Tensor = run(x)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        x_grad = bias_grad = None
+        with torch.no_grad():
+            if ctx.needs_input_grad[0]:
+                x_grad = once((grad * ctx.scale).to(grad.dtype), grad)
+            if ctx.needs_input_grad[1]:
+                bias_grad = once(grad.sum((0, 2, 3), dtype=ctx.bias_dtype), grad)
+        return x_grad, bias_grad, None, None
