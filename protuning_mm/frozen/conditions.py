@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 
-def runs_plainly(x: Any) -> bool:
-    """Whether ``x`` is an ordinary batch of maps, run for its values: not traced, compiled, exported or transformed."""
+def runs_plainly(x: Any, dims: int = 4) -> bool:
+    """Whether ``x`` is an ordinary batch (of maps: 4 dims), run for its values: not traced, compiled or transformed."""
     return (
         type(x) in (Tensor, nn.Parameter)
-        and x.dim() == 4
+        and x.dim() == dims
         and x.layout == torch.strided
         and x.device.type in ('cpu', 'cuda')
         and not torch.compiler.is_compiling()

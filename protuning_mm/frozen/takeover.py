@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.frozen.anatomy import BLOCKS, Anatomy, ObstacleError, read_block, type_name
+from protuning_mm.frozen.attention import take_attention
 from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
 from protuning_mm.frozen.efficient import EfficientForward
 from protuning_mm.frozen.fold import FoldedConv
@@ -52,7 +53,8 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
 
     Known are the residual blocks of mmdet, mmseg, mmpretrain, timm and torchvision (ResNet, V1c, V1d, ResNeXt, RegNet),
     by their exact types, and those networks' stems. Elsewhere, and inside blocks that take the plain path, exact
-    convolutions and batch norms still keep nothing for themselves.
+    convolutions and batch norms still keep nothing for themselves, and Swin's window attention (of mmdet, mmseg and
+    mmpretrain) queries, keys and values alone.
 
     Args:
         module (nn.Module): The network, or a part of it.
@@ -66,6 +68,7 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
         take_stem(part)
     for part in module.modules():
         take_layer(part)
+        take_attention(part)
     return report(module)
 
 

@@ -1,0 +1,88 @@
+"""Swin's window attention, which keeps queries, keys and values, and nothing else.
+
+torch keeps the scaled queries and the attention weights as well. They are made again from what is kept: two small
+products and elementwise work, a few percent of the block's.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from protuning_mm.frozen.anatomy import ObstacleError, check_frozen, check_untouched, type_name
+from protuning_mm.frozen.conditions import runs_plainly
+from protuning_mm.frozen.efficient import EfficientForward
+from protuning_mm.frozen.once import once
+
+WINDOW_ATTENTIONS = (
+    'mmdet.models.backbones.swin.WindowMSA',
+    'mmseg.models.backbones.swin.WindowMSA',
+    'mmpretrain.models.utils.attention.WindowMSA',
+)
+
+
+def take_attention(module: nn.Module) -> None:
+    """Let a window attention of a known type keep no more than queries, keys and values."""
+    if type_name(module) in WINDOW_ATTENTIONS:
+        EfficientWindowAttention(module)
+
+
+class EfficientWindowAttention(EfficientForward):
+    """Forward of a window attention whose position bias is frozen; its projections may be anything."""
+
+    def refold(self) -> None:
+        pass
+
+    def check(self) -> None:
+        module = self.module
+        check_frozen(module, 'it')  # the position bias
+        for name in ('softmax', 'attn_drop'):
+            check_untouched(getattr(module, name), name)
+        if type(module.softmax) is not nn.Softmax or module.softmax.dim != -1:
+            raise ObstacleError(f'softmax is {module.softmax}')
+        if module.attn_drop.training and getattr(module.attn_drop, 'p', 1):
+            raise ObstacleError('attn_drop drops')
+
+    def __call__(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if not (torch.is_grad_enabled() and runs_plainly(x, dims=3)) or self.obstacle() is not None:
+            return self.plain(x, mask)
+        module = self.module
+        area = module.window_size[0] * module.window_size[1]
+        table = module.relative_position_bias_table[module.relative_position_index.view(-1)]
+        bias = table.view(area, area, -1).permute(2, 0, 1).contiguous()  # (heads, area, area)
+        y = WindowAttention.apply(module.qkv(x), bias, mask, module.num_heads, module.scale)
+        return module.proj_drop(module.proj(y))
+
+
+class WindowAttention(torch.autograd.Function):
+    """:func:`_attend` with a gradient for ``qkv`` alone, which alone is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, bias: Tensor, mask: Tensor | None, heads: int, scale: float) -> Tensor:
+        ctx.save_for_backward(qkv, bias, mask)
+        ctx.heads, ctx.scale = heads, scale
+        kind = qkv.device.type
+        ctx.autocast = dict(
+            device_type=kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
+        )
+        return _attend(qkv, bias, mask, heads, scale)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        qkv, bias, mask = ctx.saved_tensors
+        qkv = qkv.detach().requires_grad_()
+        with torch.enable_grad(), torch.autocast(**ctx.autocast):
+            y = _attend(qkv, bias, mask, ctx.heads, ctx.scale)
+        (qkv_grad,) = torch.autograd.grad(y, qkv, grad)
+        return once(qkv_grad, grad), None, None, None, None
+
+
+def _attend(qkv: Tensor, bias: Tensor, mask: Tensor | None, heads: int, scale: float) -> Tensor:
+    """Attention of each window, (N windows, L, 3 C) to (N windows, L, C)."""
+    windows, length, _ = qkv.shape
+    q, k, v = qkv.reshape(windows, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind()
+    weights = (q * scale) @ k.transpose(-2, -1) + bias
+    if mask is not None:  # (windows of an image, L, L)
+        per_image = weights.view(-1, len(mask), heads, length, length)
+        weights = (per_image + mask.unsqueeze(1)).view(windows, heads, length, length)
+    return (weights.softmax(-1) @ v).transpose(1, 2).reshape(windows, length, -1)
