@@ -180,10 +180,11 @@ def test_deformable_convolutions_build_and_run(weights: Weights) -> None:
     dcn = dict(type='DCN', deform_groups=1, fallback_on_stride=False)
     plain, tuned = both(weights, 'mmdet', depth=50, dcn=dcn, stage_with_dcn=(False, True, True, True))
     assert any('conv_offset' in key for key in tuned.plain_tensors())
-    x = image(128, 128)
+    # in double precision: random offsets of many pixels amplify any rounding
+    plain, tuned, x = plain.double(), tuned.double(), image(128, 128).double()
     got = tuned(x)
     for g, e in zip(got, plain(x)):
-        assert relative_error(g, e) <= 1e-5
+        assert relative_error(g, e) <= 1e-12
     got[-1].square().mean().backward()
     assert tuned.prompts[0].expand.weight.grad.any()
 
@@ -197,8 +198,8 @@ def test_prompt_stages() -> None:
     plain.load_state_dict({k: v for k, v in tuned.state_dict().items() if 'prompts' not in k})
     plain.eval()
     with torch.no_grad():
-        same = [torch.equal(g, e) for g, e in zip(tuned.train()(image()), plain(image()))]
-    assert same == [True, False, False, False]
+        apart = [relative_error(g, e) for g, e in zip(tuned.train()(image()), plain(image()))]
+    assert apart[0] <= 1e-5 and min(apart[1:]) > 1e-2
     none = ProTunedResNet(depth=18, host='mmdet', prompt_stages=(), **with_defaults({}))
     assert not [p for p in none.parameters() if p.requires_grad]
 
