@@ -156,15 +156,12 @@ class Run:
         return dict(forward=forward, backward=backward, step=forward + backward)
 
     def evaluate(self) -> dict[str, float]:
-        """One forward pass in evaluation mode."""
+        """One forward pass; the network is in evaluation mode already, or weights would be folded anew each time."""
         image = self.image()
-        self.net.eval()
         with torch.no_grad():
             watch = Stopwatch(self.args.device)
             self.forward(image)
-            seconds = watch.look()
-        self.net.train()
-        return dict(evaluation=seconds)
+            return dict(evaluation=watch.look())
 
     def peak(self, batch: int | None = None) -> float:
         """Peak of a step in MiB, the image aside."""
@@ -224,6 +221,8 @@ def measure(runs: dict[str, Run], args: argparse.Namespace, evaluate: bool) -> d
             chosen = {
                 n: run.evaluate for n, run in runs.items() if n in (PLAIN, EFFICIENT, 'linear', 'no tuning, host')
             }
+            for name in chosen:
+                runs[name].net.eval()
             for name, found in interleaved_times(chosen, 2 * args.rounds).items():
                 times.setdefault(name, {}).update(found)
         for name, found in times.items():
