@@ -205,8 +205,16 @@ def _maps(outs: Any) -> list[Tensor]:
 
 
 def measure(runs: dict[str, Run], args: argparse.Namespace, evaluate: bool) -> dict[str, dict[str, Any]]:
-    """Memory of each, then times of all in turn."""
+    """Times of evaluation, as in a process that does nothing else; memory of each; times of training steps, in turn."""
     rows: dict[str, dict[str, Any]] = {}
+    times: dict[str, dict[str, list[float]]] = {}
+    if args.rounds and evaluate:
+        chosen = {n: run.evaluate for n, run in runs.items() if n in (PLAIN, EFFICIENT, 'linear', 'no tuning, host')}
+        for name in chosen:
+            runs[name].net.eval()
+        times = interleaved_times(chosen, 2 * args.rounds)
+        for name in chosen:
+            runs[name].net.train()
     for name, run in runs.items():
         trains = name != 'no tuning, host'
         rows[name] = dict(peak=run.peak(), kept=run.kept()) if trains else {}
@@ -216,17 +224,10 @@ def measure(runs: dict[str, Run], args: argparse.Namespace, evaluate: bool) -> d
             rows[name]['largest batch'] = run.largest_batch(args.fit)
     if args.rounds:
         trained = {name: run.step for name, run in runs.items() if name != 'no tuning, host'}
-        times = interleaved_times(trained, args.rounds)
-        if evaluate:
-            chosen = {
-                n: run.evaluate for n, run in runs.items() if n in (PLAIN, EFFICIENT, 'linear', 'no tuning, host')
-            }
-            for name in chosen:
-                runs[name].net.eval()
-            for name, found in interleaved_times(chosen, 2 * args.rounds).items():
-                times.setdefault(name, {}).update(found)
-        for name, found in times.items():
-            rows[name]['seconds'] = found
+        for name, found in interleaved_times(trained, args.rounds).items():
+            times.setdefault(name, {}).update(found)
+    for name, found in times.items():
+        rows[name]['seconds'] = found
     return rows
 
 

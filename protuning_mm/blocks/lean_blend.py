@@ -86,7 +86,7 @@ def _again(norm: Any) -> Callable[[Tensor, Tensor | None, Tensor | None], Tensor
 class LeanBlend(torch.autograd.Function):
     """x̃ from x, the layers between, and every weight, in the order in which they are used.
 
-    ``geometry`` holds the depth-wise convolution's padding and groups.
+    ``geometry`` holds the depth-wise convolution's padding and groups; for ``by_matmul`` see :class:`ConvOp`.
     """
 
     @staticmethod
@@ -95,6 +95,7 @@ class LeanBlend(torch.autograd.Function):
         x: Tensor,
         layers: tuple[NormAct, NormAct],
         geometry: dict[str, Any],
+        by_matmul: bool,
         *weights: Tensor | None,
     ) -> Tensor:
         w1, b1, _, _, w2, b2, _, _, w3, b3 = weights
@@ -102,13 +103,13 @@ class LeanBlend(torch.autograd.Function):
         autocast = torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if autocast else x.dtype
         with torch.autocast(kind, enabled=False):
-            h1 = _op(dtype, w1, b1)(x.to(dtype))
+            h1 = _op(dtype, w1, b1, by_matmul=by_matmul)(x.to(dtype))
         a = layers[0](h1).to(dtype)
         with torch.autocast(kind, enabled=False):
             h2 = _op(dtype, w2, b2, **geometry)(a)
         a = layers[1](h2).to(dtype)
         with torch.autocast(kind, enabled=False):
-            prompt = _op(dtype, w3, b3)(a)
+            prompt = _op(dtype, w3, b3, by_matmul=by_matmul)(a)
         ctx.save_for_backward(x, h1, h2, *weights)
         ctx.layers, ctx.geometry, ctx.dtype, ctx.autocast = layers, geometry, dtype, autocast
         return prompt.add_(x) if prompt.dtype == x.dtype else prompt + x
@@ -141,7 +142,7 @@ def _backward(ctx: Any, grad: Tensor) -> list[Any]:
     if ctx.needs_input_grad[0]:
         x_grad = op.input_grad(h_grad, x.shape[2:]).to(x.dtype).add_(grad)
     weights = (w1, b1, n1, c1, w2, b2, n2, c2, w3, b3)
-    return [x_grad, None, None, *(None if w is None else of[i].to(w.dtype) for i, w in enumerate(weights))]  # type: ignore[union-attr]
+    return [x_grad, None, None, None, *(None if w is None else of[i].to(w.dtype) for i, w in enumerate(weights))]  # type: ignore[union-attr]
 
 
 def _op(dtype: torch.dtype, weight: Any, bias: Any, **geometry: Any) -> ConvOp:

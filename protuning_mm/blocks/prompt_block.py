@@ -8,6 +8,7 @@ hidden width (0.32 C, rounded to a multiple of 8; derived from the published par
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from protuning_mm.blocks.layers import LayerCfg, build_act, build_norm
@@ -120,6 +121,7 @@ class PromptBlock(nn.Module):
             x,
             layers,
             dict(padding=self.depthwise.padding, groups=self.depthwise.groups),
+            torch.is_grad_enabled(),
             *_tensors(self.reduce),
             *_tensors(self.norm1),
             *_tensors(self.depthwise),

@@ -16,6 +16,8 @@ class ConvOp(NamedTuple):
         bias (Tensor, optional): (C_out,).
         stride, padding, dilation (tuple[int, int]): As in :class:`torch.nn.Conv2d`.
         groups (int): As in :class:`torch.nn.Conv2d`.
+        by_matmul (bool): Let a matrix product do a pointwise convolution on a CPU: it takes less memory. Without a
+            graph oneDNN is faster. Defaults to True.
     """
 
     weight: Tensor
@@ -24,11 +26,12 @@ class ConvOp(NamedTuple):
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    by_matmul: bool = True
 
     def _is_matmul(self, x: Tensor) -> bool:
-        """Whether a matrix product does the same and costs less: oneDNN copies contiguous maps to its own layout."""
+        """Whether a matrix product does it: oneDNN copies contiguous maps to a layout of its own and back."""
         pointwise = self.weight.shape[2:] == (1, 1) and self.padding == (0, 0) and self.groups == 1
-        return pointwise and x.device.type == 'cpu' and x.element_size() >= 4 and x.is_contiguous()
+        return self.by_matmul and pointwise and x.device.type == 'cpu' and x.element_size() >= 4 and x.is_contiguous()
 
     def __call__(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """Convolve.

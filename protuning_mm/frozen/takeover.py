@@ -159,6 +159,7 @@ class EfficientBlock(EfficientForward):
             return None
         pairs = [*parts.branch, parts.shortcut] if parts.shortcut else parts.branch
         fixed = [self._folds[i](conv, norm, dtype) for i, (conv, norm) in enumerate(pairs)]
+        fixed = [conv._replace(by_matmul=torch.is_grad_enabled()) for conv in fixed]
         return FixedBlock(
             fixed[: len(parts.branch)],
             pool=None if parts.pool is None else pool_args(parts.pool),
