@@ -8,9 +8,10 @@ from typing import Any
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
 
-from protuning_mm.backbones.tuned_backbone import TunedBackbone, TuningCfg
+from protuning_mm.backbones.tuned_backbone import TunedBackbone
 from protuning_mm.registry import MODELS
 from protuning_mm.stages import stage_indices
+from protuning_mm.tunings.build import TuningCfg
 
 
 @MMENGINE_MODELS.register_module()

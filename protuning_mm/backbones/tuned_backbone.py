@@ -14,11 +14,10 @@ from protuning_mm.backbones.hosts import build_plain
 from protuning_mm.backbones.readers import read_stages
 from protuning_mm.checkpoints.pretrained import check_frozen_tensors, read_backbone_state
 from protuning_mm.frozen import freeze_efficiently, refold, release
-from protuning_mm.registry import MODELS, TUNINGS
+from protuning_mm.registry import MODELS
 from protuning_mm.stages import Maps, PrefixedTokens
 from protuning_mm.tunings import Tuning, TuningError
-
-TuningCfg = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
+from protuning_mm.tunings.build import TuningCfg, build_tunings
 
 # What makes a module's tree. Sharing these tables gives every tensor the plain backbone's own name.
 _TREE = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set')
@@ -316,36 +315,6 @@ def _hooks(module: nn.Module) -> set[tuple[str, str, int]]:
     return {
         (path, table, key) for path, part in module.named_modules() for table in _HOOKS for key in getattr(part, table)
     }
-
-
-def build_tunings(cfg: TuningCfg) -> list[Tuning]:
-    """Build one tuning or several.
-
-    Args:
-        cfg (str | dict | list): A name, a config, or a list of these.
-
-    Raises:
-        TuningError: a name is unknown, an argument is, or the tunings do not combine.
-    """
-    items = [cfg] if isinstance(cfg, str | Mapping) else list(cfg)
-    tunings = []
-    for item in items:
-        settings = dict(type=item) if isinstance(item, str) else dict(item)
-        name = settings.pop('type', None)
-        cls = TUNINGS.get(name) if isinstance(name, str) else None
-        if cls is None:
-            known = ', '.join(sorted(TUNINGS.module_dict))
-            raise TuningError(f'tuning={item!r}: type must be one of {known}, but got {name!r}')
-        try:
-            tunings.append(cls(**settings))
-        except TypeError as error:
-            raise TuningError(f'tuning={item!r}: {error}') from error
-    names = [tuning.name for tuning in tunings]
-    alone = [tuning.name for tuning in tunings if not tuning.combines]
-    if len(tunings) > 1 and (alone or len(set(names)) < len(names)):
-        why = f'{alone[0]} stands alone' if alone else 'each may stand there once'
-        raise TuningError(f'tunings {names} do not combine: {why}')
-    return tunings
 
 
 def _one_init_cfg(init_cfg: Any, pretrained: str | None, backbone: dict[str, Any]) -> Any:
