@@ -5,6 +5,8 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
+from protuning_mm.checkpoints.seal import seal_zip
+
 
 def write_atomically(data: bytes, path: str | os.PathLike[str]) -> None:
     """Write aside, flush to the disk, rename.
@@ -42,7 +44,7 @@ def _sync_folder(folder: Path) -> None:
 
 @register_backend('atomic_local', force=True)
 class AtomicLocalBackend(LocalBackend):
-    """mmengine's local files, with ``put`` atomic."""
+    """mmengine's local files, with ``put`` atomic, and what ``torch.save`` made sealed."""
 
     def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
-        write_atomically(bytes(obj), filepath)
+        write_atomically(seal_zip(bytes(obj)), filepath)
