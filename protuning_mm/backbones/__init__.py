@@ -1,7 +1,8 @@
 """Pre-trained backbones, and what a tuning trains of them and adds to them."""
 
+from protuning_mm.backbones.filled import tuned_backbones
 from protuning_mm.backbones.protuned_resnet import ProTunedResNet
 from protuning_mm.backbones.readers import read_stages, register_reader
 from protuning_mm.backbones.tuned_backbone import TunedBackbone
 
-__all__ = ['ProTunedResNet', 'TunedBackbone', 'read_stages', 'register_reader']
+__all__ = ['ProTunedResNet', 'TunedBackbone', 'read_stages', 'register_reader', 'tuned_backbones']

@@ -2,11 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 from mmengine.registry import MODELS, DefaultScope
-from torch import nn
+from torch import Tensor, nn
+
+from protuning_mm.checkpoints.errors import CheckpointError
 
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
 
@@ -66,5 +69,29 @@ def _build_timm(
         raise ValueError(f"pretrained={pretrained!r}: timm's is True or False; a file is named by init_cfg")
     model: Any = timm.create_model(model_name, pretrained=pretrained, num_classes=0, **kwargs)
     model.out_indices = None if out_indices is None else tuple(out_indices)
-    model.pretrained_source = f'timm: {model_name}' if pretrained or kwargs.get('checkpoint_path') else None
+    model.pretrained_source = kwargs.get('checkpoint_path') or (f'timm://{model_name}' if pretrained else None)
+    model.fetch_pretrained = partial(
+        timm.create_model, model_name, **{**kwargs, 'pretrained': True, 'num_classes': 0, 'checkpoint_path': ''}
+    )
     return model
+
+
+def read_timm(plain: nn.Module, source: str) -> dict[str, Tensor]:
+    """Fetch the published weights of a model of timm once more.
+
+    Args:
+        plain (nn.Module): The model, as :func:`build_plain` made it.
+        source (str): ``timm://`` and its name; no other model is ever built.
+
+    Raises:
+        CheckpointError: ``plain`` is not that model of timm, or its weights cannot be fetched.
+    """
+    fetch: Any = getattr(plain, 'fetch_pretrained', None)
+    name = fetch.args[0] if fetch else type(plain).__name__
+    if fetch is None or source != f'timm://{name}':
+        raise CheckpointError(f'{source} is another network than {name}, which the config builds')
+    try:
+        model: nn.Module = fetch()
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f'timm cannot fetch the weights of {name}: {str(error).splitlines()[0]}') from None
+    return model.state_dict()

@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from mmengine.logging import print_log
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
+from protuning_mm.backbones.filled import FilledBackbone
 from protuning_mm.backbones.hosts import build_plain
 from protuning_mm.backbones.readers import read_stages
-from protuning_mm.checkpoints.pretrained import check_frozen_tensors, read_backbone_state
 from protuning_mm.frozen import freeze_efficiently, refold, release
 from protuning_mm.registry import MODELS
 from protuning_mm.stages import Maps, PrefixedTokens
@@ -47,7 +45,7 @@ class _StageEnd:
 
 @MMENGINE_MODELS.register_module()
 @MODELS.register_module()
-class TunedBackbone(BaseModule):
+class TunedBackbone(FilledBackbone):
     """A backbone of the hosts or of timm, and what a tuning trains of it and adds to it.
 
     The plain backbone's tables of children, parameters and buffers become this module's own, and its own forward does
@@ -110,7 +108,8 @@ class TunedBackbone(BaseModule):
         self.reading = read_stages(plain, num_stages)
         self.allow_random_backbone = allow_random_backbone
         # timm loads its own weights while it builds
-        self.frozen_source: str | None = getattr(plain, 'pretrained_source', None)
+        self.frozen_source = getattr(plain, 'pretrained_source', None)
+        self.frozen_prefix = None
         self.plain_children = frozenset(plain._modules)
         self.plain_keys = frozenset(plain.state_dict())
         for param in plain.parameters():
@@ -176,10 +175,6 @@ class TunedBackbone(BaseModule):
             return frozenset()
         return self.plain_keys - self.trained_keys
 
-    def plain_tensors(self) -> dict[str, Tensor]:
-        """The plain backbone's parameters and buffers by its own keys."""
-        return {k: v for k, v in self.state_dict().items() if k in self.plain_keys}
-
     def untuned(self) -> nn.Module:
         """Hand back a copy of the plain backbone, bit for bit what was loaded, and free to be trained.
 
@@ -242,72 +237,6 @@ class TunedBackbone(BaseModule):
         refold(self.plain)
         super()._apply(fn, recurse)
         return self
-
-    def init_weights(self) -> None:
-        """Fill the plain backbone, strictly where ``init_cfg`` names a file, then what was added."""
-        cfg = self.init_cfg
-        if isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained':
-            self._load_pretrained(cfg['checkpoint'], cfg.get('prefix'))
-        elif self.frozen_source is None:
-            self._init_randomly()
-        for tuning in self.tunings:
-            tuning.init_weights()
-        self._is_init = True
-
-    def _read(self, checkpoint: str, prefix: str | None) -> dict[str, Tensor]:
-        state = read_backbone_state(checkpoint, prefix, self.plain_keys)
-        return self._fitted(state, '')
-
-    def _fitted(self, state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-        """Bring a published layout to the backbone's own keys, and positions to its own size, as the host would."""
-        if self.reading.convert is not None and not prefix:
-            state = self.reading.convert(self.plain, state)
-        for hook in self._load_state_dict_pre_hooks.values():
-            hook(state, prefix, {}, True, [], [], [])
-        return state
-
-    def _load_pretrained(self, checkpoint: str, prefix: str | None) -> None:
-        state = self._read(checkpoint, prefix)
-        tensors = self.plain_tensors()
-        check_frozen_tensors(
-            tensors, state, source=checkpoint, added=self._added_children(), optional=self.reading.unfilled
-        )
-        for key, tensor in tensors.items():
-            if key in state:
-                tensor.copy_(state[key])
-        self.frozen_source = checkpoint
-        print_log(f'{len(tensors)} tensors of the backbone loaded strictly from {checkpoint}', 'current')
-
-    def _init_randomly(self) -> None:
-        if not hasattr(self.plain, '_params_init_info') and not isinstance(self.plain, BaseModule):
-            return  # timm initialises while it builds
-        # `plain` is no child, so mmengine's bookkeeping of initial values has to be handed to it.
-        info = getattr(self, '_params_init_info', None)
-        if info is not None:
-            self.plain._params_init_info = info
-        if self.init_cfg is not None:
-            self.plain.init_cfg = self.init_cfg
-        self.plain.init_weights()
-        if info is not None:
-            del self.plain._params_init_info
-
-    def needs_weights(self) -> bool:
-        """Whether frozen tensors still hold random values that nothing will train."""
-        return bool(self.frozen_keys) and self.frozen_source is None and not self.allow_random_backbone
-
-    def _added_children(self) -> tuple[str, ...]:
-        return tuple(set(self._modules) - self.plain_children)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        """Refuse a state dict that would leave the backbone wrong or random; mmengine would only warn."""
-        for hook in self._load_state_dict_pre_hooks.values():  # positions of another size
-            hook(state_dict, prefix, {}, True, [], [], [])
-        state = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
-        added = self._added_children()
-        if any(key.split('.')[0] not in added for key in state) or self.needs_weights():
-            check_frozen_tensors(self.plain_tensors(), state, source=f'the state dict (prefix {prefix!r})', added=added)
-            self.frozen_source = 'a loaded state dict'
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _hooks(module: nn.Module) -> set[tuple[str, str, int]]:

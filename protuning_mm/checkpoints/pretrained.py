@@ -1,10 +1,12 @@
 """Filling a frozen backbone strictly: every tensor, in the right shape, or an error that lists the keys."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
+from protuning_mm.checkpoints.deltas.record import RECORD
 from protuning_mm.checkpoints.errors import CheckpointError, FrozenWeightsError
+from protuning_mm.checkpoints.listing import listed
 from protuning_mm.checkpoints.safe_load import load_checkpoint_file
 
 # What stands beside a bare backbone in published files: a classifier's head or heads, MoCo v3's projector (which takes
@@ -14,7 +16,6 @@ _BESIDE = ('fc.', 'head.', 'head_dist.', 'classifier.', 'mask_token', 'decoder_'
 _WRAPPERS = ('state_dict', 'model')
 # What the backbone's keys begin with in a larger model: the hosts' models; MoCo v3, whose other encoder is an average.
 _PREFIXES = ('backbone.', 'base_encoder.')
-_LISTED = 12
 _NOT_LEARNED = ('num_batches_tracked', 'relative_position_index', 'attn_mask')
 
 
@@ -39,6 +40,11 @@ def read_backbone_state(checkpoint: str, prefix: str | None = None, own: Collect
     state = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), loaded)
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         raise CheckpointError(f'checkpoint {checkpoint!r} holds no dict of named tensors')
+    if any(key.endswith(RECORD) for key in state):
+        raise CheckpointError(
+            f'checkpoint {checkpoint!r} is a delta: it holds no frozen backbone. Load it with load_from, or make it '
+            'whole with tools/model_converters/merge_delta.py.'
+        )
     state = {k.removeprefix('module.'): v for k, v in state.items() if isinstance(v, Tensor)}
     if prefix is None:
         prefix = next((p for p in _PREFIXES if any(key.startswith(p) for key in state)), None)
@@ -89,17 +95,9 @@ def check_frozen_tensors(
         return
     raise FrozenWeightsError(
         f'{source} does not fit the frozen backbone of {len(frozen)} tensors:'
-        + _listed('missing', missing)
-        + _listed('of another shape', reshaped)
-        + _listed('unknown to this backbone', unknown)
+        + listed('missing', missing)
+        + listed('of another shape', reshaped)
+        + listed('unknown to this backbone', unknown)
         + '\nA frozen backbone must be filled wholly. Is the checkpoint of another depth, width or '
         'variant (deep_stem, groups, style) than the config?'
     )
-
-
-def _listed(what: str, keys: Iterable[str]) -> str:
-    keys = list(keys)
-    if not keys:
-        return ''
-    more = f'\n    … and {len(keys) - _LISTED} more' if len(keys) > _LISTED else ''
-    return f'\n  {len(keys)} {what}:' + ''.join(f'\n    {key}' for key in keys[:_LISTED]) + more

@@ -4,6 +4,7 @@
 when it refuses, falls back to the unrestricted one with a warning. Here a refusal is final.
 """
 
+import logging
 import os
 import pickle
 from collections.abc import Callable
@@ -13,10 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
+from protuning_mm.checkpoints.config_text import is_plain
+from protuning_mm.checkpoints.deltas.record import RECORD, check_deltas
 from protuning_mm.checkpoints.errors import CheckpointError
+from protuning_mm.checkpoints.safetensors_file import load_safetensors
+from protuning_mm.checkpoints.seal import check_seal
 
 
 def _getattr_of_history_buffer(owner: Any, name: str) -> Any:
@@ -57,9 +63,12 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
         CheckpointError: the file is damaged, no checkpoint, or would run code when unpickled.
     """
     name = os.fspath(file) if isinstance(file, str | os.PathLike) else repr(file)
+    if name.endswith('.safetensors'):
+        return load_safetensors(name, map_location)
+    check_seal(file)
     try:
         with torch.serialization.safe_globals(_allowed_globals()):
-            return _without_config_text(torch.load(file, map_location=map_location, weights_only=True))
+            checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     except FileNotFoundError:
         raise
     except pickle.UnpicklingError as error:
@@ -69,6 +78,7 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
             f'{name} cannot be read as a checkpoint ({_size(file)}): {_first_line(error)}. It is damaged, truncated or '
             'no file that torch.save wrote; copy or download it again.'
         ) from None
+    return _checked(checkpoint, name)
 
 
 def load_checkpoint_file(path: str, map_location: Any = 'cpu') -> dict[str, Any]:
@@ -82,8 +92,6 @@ def load_checkpoint_file(path: str, map_location: Any = 'cpu') -> dict[str, Any]
         CheckpointError: it is not there, cannot be fetched, is damaged, is no dict, or would run code.
     """
     install()
-    if path.endswith('.safetensors'):
-        return _load_safetensors(path, map_location)
     try:
         checkpoint = mmengine_checkpoint.CheckpointLoader.load_checkpoint(path, map_location)
     except FileNotFoundError as error:
@@ -103,29 +111,29 @@ def load_checkpoint_file(path: str, map_location: Any = 'cpu') -> dict[str, Any]
     return checkpoint
 
 
-def _load_safetensors(path: str, device: Any) -> dict[str, Any]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError:
-        raise CheckpointError(f'{path} needs the package safetensors to be read: pip install safetensors') from None
-    try:
-        return load_file(path, device)
-    except FileNotFoundError as error:
-        raise CheckpointError(f'checkpoint {path!r} does not exist ({error})') from None
-    except SafetensorError as error:
-        raise CheckpointError(
-            f'{path} cannot be read as a safetensors file ({_size(path)}): {error}. It is damaged, truncated or no '
-            'such file; copy or download it again.'
-        ) from None
-
-
 def install() -> None:
     """Put :func:`safe_torch_load` under every loader of mmengine, and so under the hosts' APIs."""
     if mmengine_checkpoint._safe_torch_load is safe_torch_load:
         return
     mmengine_checkpoint._safe_torch_load = safe_torch_load
     mmengine_checkpoint.load_url = _weights_only(mmengine_checkpoint.load_url)
+    mmengine_checkpoint.load_state_dict = _no_delta_into_plain(mmengine_checkpoint.load_state_dict)
+
+
+def _no_delta_into_plain(load_state_dict: Callable[..., Any]) -> Callable[..., Any]:
+    """mmengine loads what fits and warns of the rest: a delta would leave a model without our backbone random."""
+
+    @wraps(load_state_dict)
+    def load(module: Any, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+        if RECORD in state_dict and not any(getattr(part, 'accepts_deltas', False) for part in module.modules()):
+            raise CheckpointError(
+                f'this checkpoint is a delta: it holds no frozen backbone, and {type(module).__name__} has none that '
+                'could complete it (ProTunedResNet, TunedBackbone). Use the config that it was trained with, or make '
+                'it whole with tools/model_converters/merge_delta.py.'
+            )
+        return load_state_dict(module, state_dict, *args, **kwargs)
+
+    return load
 
 
 def _weights_only(load_url: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,7 +141,7 @@ def _weights_only(load_url: Callable[..., Any]) -> Callable[..., Any]:
     def load(url: str, *args: Any, **kwargs: Any) -> Any:
         try:
             with torch.serialization.safe_globals(_allowed_globals()):
-                return _without_config_text(load_url(url, *args, **kwargs, weights_only=True))
+                checkpoint = load_url(url, *args, **kwargs, weights_only=True)
         except pickle.UnpicklingError as error:
             raise CheckpointError(_refusal(url, str(error))) from None
         except OSError:  # the network's
@@ -143,15 +151,36 @@ def _weights_only(load_url: Callable[..., Any]) -> Callable[..., Any]:
                 f'{url} cannot be read as a checkpoint: {_first_line(error)}. If the download was cut, delete the file '
                 f'of that name in {torch.hub.get_dir()}/checkpoints and try again.'
             ) from None
+        return _checked(checkpoint, url)
 
     return load
 
 
-def _without_config_text(checkpoint: Any) -> Any:
-    """Drop ``meta['config']``, old files' config as Python source, which ``Runner.resume`` would execute."""
-    if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
-        checkpoint['meta'].pop('config', None)
+def _checked(checkpoint: Any, name: str) -> Any:
+    """What was read, with deltas verified and without config text that is more than data."""
+    if isinstance(checkpoint, dict):
+        try:
+            check_deltas(checkpoint)
+        except CheckpointError as error:
+            raise CheckpointError(f'{name}: {error}') from None
+        _drop_config_text(checkpoint, name)
     return checkpoint
+
+
+def _drop_config_text(checkpoint: dict[str, Any], name: str) -> None:
+    hub = checkpoint.get('message_hub')
+    places = [(checkpoint.get('meta'), 'cfg'), (hub.get('runtime_info') if isinstance(hub, dict) else None, 'cfg')]
+    for holder, key in places:
+        if isinstance(holder, dict) and key in holder and not is_plain(holder[key]):
+            del holder[key]
+            print_log(
+                f'{name} holds the text of a config that is more than settings (it calls, imports or reads something); '
+                'it is left out, and an inferencer needs the config itself',
+                'current',
+                logging.WARNING,
+            )
+    if isinstance(checkpoint.get('meta'), dict):  # old files' text, which `Runner.resume` would execute
+        checkpoint['meta'].pop('config', None)
 
 
 # What torch's restricted unpickler says when a pickle names or calls what it does not know.

@@ -36,8 +36,10 @@ class Tuning:
         child (str): The backbone's child that holds what is added; its keys begin with this name.
         starts_plain (bool): Whether the outputs equal the plain backbone's at the initial values.
         combines (bool): Whether it may stand in a list with others.
+        passes_to (type, optional): The block that takes the arguments which the tuning itself does not name.
         trained (frozenset[str]): The plain backbone's own parameters that are trained, by their keys.
         trains_mode (bool): Whether the backbone follows ``train()``; otherwise it stays in eval mode.
+        settings (dict): Its name and all its arguments, as :func:`~protuning_mm.tunings.build.build_tunings` fills in.
         efficient (bool): Whether what is added may run on a graph of its own that keeps less than torch's.
     """
 
@@ -45,11 +47,13 @@ class Tuning:
     starts_plain: ClassVar[bool] = True
     combines: ClassVar[bool] = True
     trains_mode: ClassVar[bool] = False
+    passes_to: ClassVar[type[nn.Module] | None] = None
 
     def __init__(self) -> None:
         self.trained: frozenset[str] = frozenset()
         self.added: nn.ModuleDict | nn.ModuleList | None = None
         self._tapped: dict[str, str] = {}
+        self.settings: dict[str, Any] = {}
         self.efficient = True
 
     @property

@@ -1,5 +1,7 @@
 """From what a config says of tunings to the tunings."""
 
+import inspect
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,12 +30,27 @@ def build_tunings(cfg: TuningCfg) -> list[Tuning]:
             known = ', '.join(sorted(TUNINGS.module_dict))
             raise TuningError(f'tuning={item!r}: type must be one of {known}, but got {name!r}')
         try:
-            tunings.append(cls(**settings))
+            tuning = cls(**settings)
         except TypeError as error:
             raise TuningError(f'tuning={item!r}: {error}') from error
+        tuning.settings = _all_settings(name, cls, settings)
+        tunings.append(tuning)
     names = [tuning.name for tuning in tunings]
     alone = [tuning.name for tuning in tunings if not tuning.combines]
     if len(tunings) > 1 and (alone or len(set(names)) < len(names)):
         why = f'{alone[0]} stands alone' if alone else 'each may stand there once'
         raise TuningError(f'tunings {names} do not combine: {why}')
     return tunings
+
+
+def _all_settings(name: str | None, cls: type[Tuning], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given and what was left to its default, in JSON's types: the same tuning reads the same."""
+    settings = _with_defaults(cls, given)
+    if cls.passes_to is not None:
+        settings |= _with_defaults(cls.passes_to, {k: v for k, v in given.items() if k not in settings}, skipped=1)
+    return {'type': name, **json.loads(json.dumps(settings, default=str))}
+
+
+def _with_defaults(cls: Any, given: Mapping[str, Any], skipped: int = 0) -> dict[str, Any]:
+    parameters = list(inspect.signature(cls).parameters.values())[skipped:]
+    return {p.name: given.get(p.name, p.default) for p in parameters if p.kind is not p.VAR_KEYWORD}

@@ -31,6 +31,7 @@ class ProTuning(Tuning):
     """
 
     child = 'prompts'
+    passes_to = PromptBlock
 
     def __init__(self, prompt_stages: Sequence[int] | None = None, **prompt: Any) -> None:
         super().__init__()
@@ -46,6 +47,7 @@ class ProTuning(Tuning):
         number = len(stages.stages)
         chosen = tuple(range(number)) if self.prompt_stages is None else self.prompt_stages
         self.prompt_stages = stage_indices('prompt_stages', chosen, number, ' up to its last output')
+        self.settings['prompt_stages'] = list(self.prompt_stages)
         prompts: list[Any] = [
             PromptBlock(channels, **self.prompt) if i in self.prompt_stages else None
             for i, channels in enumerate(stages.channels)
