@@ -71,6 +71,7 @@ def test_overrides_only_what_pro_tuning_changes(name: str) -> None:
     for cfg in (tuned, full):
         cfg['model'].pop('backbone')
         cfg['optim_wrapper'].pop('constructor', None)
+    assert tuned['default_hooks'].pop('audit')
     for key in ('protune_backbone', 'protune_any_backbone', 'protune_optim_wrapper', 'protune_hooks'):
         assert tuned.pop(key)
     assert tuned == full
@@ -114,10 +115,10 @@ def test_user_s_config_on_ours(user: Path) -> None:
     assert type(model.backbone) is protuning_mm.ProTunedResNet
     from mmengine.registry import HOOKS
 
-    from protuning_mm.engine import CheckpointHook, TuningHook
+    from protuning_mm.engine import CheckpointHook, FrozenAuditHook, TuningHook
 
-    kinds = {key: type(HOOKS.build(cfg.default_hooks[key])) for key in ('checkpoint', 'tuning')}
-    assert kinds == dict(checkpoint=CheckpointHook, tuning=TuningHook)
+    kinds = {key: type(HOOKS.build(cfg.default_hooks[key])) for key in ('checkpoint', 'tuning', 'audit')}
+    assert kinds == dict(checkpoint=CheckpointHook, tuning=TuningHook, audit=FrozenAuditHook)
     assert type(HOOKS.build(cfg.custom_hooks[0])).__name__ == 'UsersHook'
 
 

@@ -16,4 +16,5 @@ protune_optim_wrapper = dict(constructor='protuning_mm.TrainableOptimWrapperCons
 protune_hooks = dict(
     checkpoint=dict(type='protuning_mm.CheckpointHook'),
     tuning=dict(type='protuning_mm.TuningHook'),
+    audit=dict(type='protuning_mm.FrozenAuditHook'),
 )

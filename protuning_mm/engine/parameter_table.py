@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mmengine.model import is_model_wrapper
 from torch import nn
 
 from protuning_mm.backbones import TunedBackbone, read_stages
+from protuning_mm.engine.models import unwrap
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ def count_parameters(model: Any) -> ParameterTable:
     Args:
         model (nn.Module): A detector, segmentor or classifier of the hosts, wrapped (DDP) or not; tuned or plain.
     """
-    if is_model_wrapper(model):
-        model = model.module
+    model = unwrap(model)
     parts = [_count(name, params) for name, params in _parts(model)]
     backbone = getattr(model, 'backbone', None)
     added = 0

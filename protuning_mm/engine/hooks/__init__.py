@@ -1,6 +1,8 @@
 """Hooks: each listens to a few moments of a run and does one thing there."""
 
 from protuning_mm.engine.hooks.checkpoint_hook import CheckpointHook
+from protuning_mm.engine.hooks.delta_checkpoint_hook import DeltaCheckpointHook
+from protuning_mm.engine.hooks.frozen_audit_hook import FrozenAuditHook
 from protuning_mm.engine.hooks.tuning_hook import TuningHook
 
-__all__ = ['CheckpointHook', 'TuningHook']
+__all__ = ['CheckpointHook', 'DeltaCheckpointHook', 'FrozenAuditHook', 'TuningHook']

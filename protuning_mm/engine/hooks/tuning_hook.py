@@ -3,16 +3,19 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from protuning_mm.backbones import TunedBackbone
+from protuning_mm.backbones import tuned_backbones
+from protuning_mm.backbones.filled import LOADED
 from protuning_mm.checkpoints import FrozenWeightsError
 from protuning_mm.engine.class_check import check_classes
+from protuning_mm.engine.models import unwrap
 from protuning_mm.engine.parameter_table import count_parameters
 from protuning_mm.frozen import report
 from protuning_mm.registry import HOOKS
+
+_SOURCES = 'frozen_sources'  # in a checkpoint's meta
 
 
 @HOOKS.register_module()
@@ -24,16 +27,21 @@ class TuningHook(Hook):
     - before training: frozen tensors that came from no file stop the run (unless ``allow_random_backbone=True``);
       classes of the data sets that do not match the heads stop it; then the table of trained and frozen parameters,
       and what of the backbone runs efficiently.
+    - at every save: where the frozen tensors came from goes into the checkpoint's ``meta``.
     - before validation and test: a random frozen backbone stops the run too.
     """
 
     priority = 'HIGH'
 
+    def __init__(self) -> None:
+        self._sources: dict[str, Any] = {}
+
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         if runner._resume:
+            self._sources = checkpoint.get('meta', {}).get(_SOURCES, {})
             return
         state = checkpoint.get('state_dict', checkpoint)
-        here = _unwrap(runner.model).state_dict()
+        here = unwrap(runner.model).state_dict()
         plain = _plain_keys(runner.model)
         changed = [
             f'{key}: {_shape(state[key])} there, {_shape(here[key])} here'
@@ -49,13 +57,30 @@ class TuningHook(Hook):
                 f'num_classes differs, and start anew:\n  {listed}'
             )
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        checkpoint['meta'][_SOURCES] = {
+            name: (each.frozen_source, each.frozen_prefix)
+            for name, each in tuned_backbones(unwrap(runner.model)).items()
+        }
+
+    def _name_sources(self, runner: Runner) -> None:
+        """Say which file filled a backbone: a model that is given a state dict cannot know."""
+        for name, backbone in tuned_backbones(unwrap(runner.model)).items():
+            if backbone.frozen_source != LOADED:
+                continue
+            if runner._resume and name in self._sources:
+                backbone.frozen_source, backbone.frozen_prefix = self._sources[name]
+            elif runner._load_from is not None:
+                backbone.frozen_source, backbone.frozen_prefix = str(runner._load_from), name or None
+
     def before_train(self, runner: Runner) -> None:
         self._check_frozen(runner.model)
-        check_classes(_unwrap(runner.model), runner.train_dataloader.dataset, 'train_dataloader')
+        self._name_sources(runner)
+        check_classes(unwrap(runner.model), runner.train_dataloader.dataset, 'train_dataloader')
         if runner.val_loop is not None:
-            check_classes(_unwrap(runner.model), runner.val_dataloader.dataset, 'val_dataloader')
+            check_classes(unwrap(runner.model), runner.val_dataloader.dataset, 'val_dataloader')
         runner.logger.info('Parameters:\n' + str(count_parameters(runner.model)))
-        for name, backbone in _tuned_backbones(runner.model):
+        for name, backbone in tuned_backbones(unwrap(runner.model)).items():
             ignored = backbone.ignored_args
             if ignored:
                 listed = ', '.join(f'{key}={value}' for key, value in ignored.items())
@@ -68,11 +93,11 @@ class TuningHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         self._check_frozen(runner.model)
-        check_classes(_unwrap(runner.model), runner.test_dataloader.dataset, 'test_dataloader')
+        check_classes(unwrap(runner.model), runner.test_dataloader.dataset, 'test_dataloader')
 
     @staticmethod
     def _check_frozen(model: nn.Module) -> None:
-        for name, backbone in _tuned_backbones(model):
+        for name, backbone in tuned_backbones(unwrap(model)).items():
             if backbone.needs_weights():
                 raise FrozenWeightsError(
                     f'the frozen tensors of {name} ({type(backbone).__name__}) came from no file: they are random, '
@@ -86,16 +111,6 @@ def _shape(value: Any) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
-def _unwrap(model: Any) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
-
-
-def _tuned_backbones(model: nn.Module) -> list[tuple[str, TunedBackbone]]:
-    model = _unwrap(model)
-    return [(name, m) for name, m in model.named_modules() if isinstance(m, TunedBackbone)]
-
-
 def _plain_keys(model: nn.Module) -> set[str]:
-    return {
-        f'{name}.{key}' if name else key for name, backbone in _tuned_backbones(model) for key in backbone.plain_keys
-    }
+    backbones = tuned_backbones(unwrap(model))
+    return {f'{name}.{key}' if name else key for name, each in backbones.items() for key in each.plain_keys}

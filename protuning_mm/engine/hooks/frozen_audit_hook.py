@@ -1,0 +1,62 @@
+"""Frozen means bit-identical: a run that moves a frozen tensor stops."""
+
+import time
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from protuning_mm.backbones import tuned_backbones
+from protuning_mm.checkpoints import FrozenWeightsError
+from protuning_mm.checkpoints.fingerprint import Fingerprint, fingerprint
+from protuning_mm.checkpoints.listing import listed
+from protuning_mm.engine.models import unwrap
+from protuning_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class FrozenAuditHook(Hook):
+    """Fingerprints the frozen tensors before training, at every save and at the end; a difference stops the run.
+
+    It costs one SHA-256 over the frozen tensors each time (docs/reliability.md says how long that takes). A tuning that
+    lets batch norms gather statistics (``full``) has no frozen tensor, and nothing is audited.
+
+    Raises:
+        FrozenWeightsError: lists the tensors that moved, or that were added or taken away.
+    """
+
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self) -> None:
+        self._before: dict[str, Fingerprint] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        start = time.perf_counter()
+        self._before = _fingerprints(runner)
+        took = time.perf_counter() - start
+        for name, found in self._before.items():
+            runner.logger.info(
+                f'{name}: {len(found.digests)} frozen tensors, fingerprint {found.total[:12]} ({took:.2f} s an audit)'
+            )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        self._audit(runner, 'nothing was saved')
+
+    def after_train(self, runner: Runner) -> None:
+        self._audit(runner, 'what was saved before is as it should be')
+
+    def _audit(self, runner: Runner, consequence: str) -> None:
+        if not self._before:  # saved by hand, outside of training
+            return
+        for name, now in _fingerprints(runner).items():
+            moved = self._before[name].moved(now)
+            if moved:
+                raise FrozenWeightsError(
+                    f'{len(moved)} frozen tensors of {name} are not what they were before training (at iteration '
+                    f'{runner.iter}); {consequence}:' + listed('moved', moved) + '\nSomething writes to them: an '
+                    'optimizer that was built over all parameters, a hook, or batch norms in train mode.'
+                )
+
+
+def _fingerprints(runner: Runner) -> dict[str, Fingerprint]:
+    return {name: fingerprint(each.frozen_tensors()) for name, each in tuned_backbones(unwrap(runner.model)).items()}
