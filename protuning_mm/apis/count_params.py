@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.registry import MODELS
-from mmengine.registry import init_default_scope as set_default_scope
 
+from protuning_mm.apis.build_model import build_model
 from protuning_mm.apis.parameter_grid import as_markdown, count_grid
 from protuning_mm.engine import ParameterTable, count_parameters
 
@@ -37,10 +36,7 @@ def table_of(config: str, options: dict[str, object] | None = None) -> Parameter
     """
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(options or {})
-    scope = cfg.get('default_scope', 'mmengine')
-    set_default_scope(scope)
-    with MODELS.switch_scope_and_registry(scope) as registry:
-        return count_parameters(registry.build(cfg.model))
+    return count_parameters(build_model(cfg))
 
 
 def _rows(tables: dict[str, ParameterTable]) -> list[list[str]]:

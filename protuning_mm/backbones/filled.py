@@ -66,7 +66,7 @@ class FilledBackbone(BaseModule):
         """Fill the plain backbone, strictly where ``init_cfg`` names a file, then what was added."""
         cfg = self.init_cfg
         if isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained':
-            self._load_pretrained(cfg['checkpoint'], cfg.get('prefix'))
+            self.fill_from(cfg['checkpoint'], cfg.get('prefix'))
         elif self.frozen_source is None:
             self._init_randomly()
         for tuning in self.tunings:
@@ -93,7 +93,13 @@ class FilledBackbone(BaseModule):
             hook(state, prefix, {}, True, [], [], [])
         return state
 
-    def _load_pretrained(self, checkpoint: str, prefix: str | None) -> None:
+    def fill_from(self, checkpoint: str, prefix: str | None = None) -> None:
+        """Fill the plain backbone, strictly, from a file or scheme.
+
+        Raises:
+            CheckpointError: it cannot be read.
+            FrozenWeightsError: it does not fill the backbone, or is of another network.
+        """
         state = self._read(checkpoint, prefix)
         tensors = self.plain_tensors()
         check_frozen_tensors(
