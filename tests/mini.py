@@ -72,10 +72,12 @@ def write_backbone(path: Path, host: str = 'mmdet', **resnet: object) -> Path:
     """The weights of a host's ResNet-18, 8 channels wide, with statistics that are not the initial ones."""
     if host == 'mmdet':
         from mmdet.models.backbones import ResNet
-    else:
+    elif host == 'mmseg':
         from mmseg.models.backbones import ResNet
+    else:
+        from mmpretrain.models.backbones import ResNet
     torch.manual_seed(0)
-    plain = ResNet(depth=18, base_channels=8, **resnet)
+    plain = ResNet(**{'depth': 18, 'base_channels': 8, **resnet})
     for name, tensor in plain.state_dict().items():
         if name.endswith('running_mean'):
             tensor.normal_(0, 0.1)

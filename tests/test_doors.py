@@ -9,7 +9,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from tests.mini import CLASSES, REPO, write_config
+from protuning_mm.apis.convert_delta import extract_delta
+from tests.mini import CLASSES, REPO, write_ade, write_backbone, write_config
 from tests.plain import disturb
 
 PALETTE = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
@@ -20,11 +21,11 @@ import numpy as np
 import torch
 from mmdet.apis import DetInferencer, inference_detector, init_detector
 assert 'protuning_mm' not in sys.modules
-*configs, checkpoint, image = sys.argv[1:]
+*configs, checkpoint, whole, image = sys.argv[1:]
 for config in configs:
     model = init_detector(config, checkpoint, device='cpu')
     assert type(model.backbone).__name__ == 'ProTunedResNet'
-    saved = torch.load(checkpoint, weights_only=False)['state_dict']
+    saved = torch.load(whole, weights_only=False)['state_dict']
     assert all(torch.equal(t, saved[k]) for k, t in model.state_dict().items())
     one = inference_detector(model, image).pred_instances
     inferencer = DetInferencer(config, checkpoint, device='cpu', show_progress=False)
@@ -41,12 +42,12 @@ import torch
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 assert 'protuning_mm' not in sys.modules
 IMPORT
-*configs, checkpoint, image = sys.argv[1:]
+*configs, checkpoint, whole, image = sys.argv[1:]
 for config in configs:
     model = init_model(config, checkpoint, device='cpu')
     assert type(model.backbone).__name__ == 'ProTunedResNet'
     assert type(model.backbone.plain).__module__.startswith('mmseg.')
-    saved = torch.load(checkpoint, weights_only=False)['state_dict']
+    saved = torch.load(whole, weights_only=False)['state_dict']
     assert all(torch.equal(t, saved[k]) for k, t in model.state_dict().items())
     one = inference_model(model, image).pred_sem_seg.data[0].numpy()
     inferencer = MMSegInferencer(config, checkpoint, device='cpu', show_progress=False)
@@ -70,6 +71,15 @@ def saved_model(config: Path) -> Path:
     return config.parent / 'model.pth'
 
 
+def in_form(form: str, config: Path, checkpoint: Path) -> Path:
+    """The whole checkpoint, or a delta of it."""
+    if form == 'whole':
+        return checkpoint
+    path = checkpoint.with_name(f'delta{form}')
+    extract_delta(Config.fromfile(config), str(checkpoint), path)
+    return path
+
+
 def fresh(code: str, *args: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, '-c', code, *map(str, args)],
@@ -80,17 +90,23 @@ def fresh(code: str, *args: object, cwd: Path | None = None) -> subprocess.Compl
     )
 
 
+FORMS = ('whole', '.pth', '.safetensors')
+QUICK = {('cascade', 'whole'), ('cascade', '.pth'), ('upernet', 'whole'), ('upernet', '.safetensors')}
+
+
 @pytest.mark.parametrize(
-    'model',
+    ('model', 'form'),
     [
-        'cascade',
-        'upernet',
-        pytest.param('htc', marks=pytest.mark.slow),
-        pytest.param('fcn', marks=pytest.mark.slow),
+        pytest.param(model, form, marks=[] if (model, form) in QUICK else pytest.mark.slow)
+        for model in ('cascade', 'htc', 'upernet', 'fcn')
+        for form in FORMS
     ],
 )
-def test_init_and_inferencer(model: str, tmp_path: Path) -> None:
-    """init_* and the inferencer, with the config as source and as dumped: the same predictions at both."""
+def test_init_and_inferencer(model: str, form: str, tmp_path: Path) -> None:
+    """init_* and the inferencer, with the config as source and as dumped: the same predictions at both.
+
+    Both set ``init_cfg=None`` and initialise nothing: with a delta, the frozen weights come from its base.
+    """
     config = write_config(model, tmp_path)
     checkpoint = saved_model(config)
     dumped = tmp_path / 'dumped.py'
@@ -98,7 +114,7 @@ def test_init_and_inferencer(model: str, tmp_path: Path) -> None:
     kind = 'det' if model in ('cascade', 'htc') else 'seg'
     image = next((tmp_path / ('coco/val2017' if kind == 'det' else 'ade/images')).rglob('*.jpg'))
     code = DOORS[kind].replace('IMPORT', 'import protuning_mm')  # for the source config of mmseg
-    done = fresh(code, config, dumped, checkpoint, image)
+    done = fresh(code, config, dumped, in_form(form, config, checkpoint), checkpoint, image)
     assert 'predicted 2' in done.stdout, done.stdout[-1000:] + done.stderr[-3000:]
 
 
@@ -108,7 +124,7 @@ def test_dumped_mmseg_config_needs_no_import(tmp_path: Path) -> None:
     dumped = tmp_path / 'dumped.py'
     Config.fromfile(config).dump(dumped)
     image = next((tmp_path / 'ade/images').rglob('*.jpg'))
-    done = fresh(DOORS['seg'].replace('IMPORT', ''), dumped, checkpoint, image)
+    done = fresh(DOORS['seg'].replace('IMPORT', ''), dumped, checkpoint, checkpoint, image)
     assert 'predicted 1' in done.stdout, done.stdout[-1000:] + done.stderr[-3000:]
 
 
@@ -182,3 +198,50 @@ def test_pickle_with_code_at_the_hosts_door(door: str, tmp_path: Path) -> None:
     done = fresh(TRAP, config, tmp_path / 'evil.pth', door, cwd=tmp_path)
     assert 'refused CheckpointError' in done.stdout, done.stdout[-500:] + done.stderr[-2000:]
     assert not trap.exists()
+
+
+CLASSIFIER = """
+custom_imports = dict(imports=['protuning_mm'], allow_failed_imports=False)
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(
+        type='protuning_mm.ProTunedResNet', depth=18, base_channels=8, stem_channels=8, out_indices=(3,),
+        init_cfg=dict(type='Pretrained', checkpoint={base!r})),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=3, in_channels=64))
+data_preprocessor = dict(num_classes=3, mean=[120.0] * 3, std=[60.0] * 3)
+pipeline = [dict(type='LoadImageFromFile'), dict(type='ResizeEdge', scale=64), dict(type='PackInputs')]
+test_dataloader = dict(
+    batch_size=1, dataset=dict(type='CustomDataset', data_root='nowhere', pipeline=pipeline))
+"""
+CLASSIFY = """
+import sys
+import torch
+import mmpretrain
+assert 'protuning_mm' not in sys.modules
+config, checkpoint, whole, image = sys.argv[1:]
+saved = torch.load(whole, weights_only=False)['state_dict']
+results = []
+for make in (mmpretrain.ImageClassificationInferencer, mmpretrain.FeatureExtractor):
+    inferencer = make(config, pretrained=checkpoint, device='cpu')
+    assert all(torch.equal(t, saved[k]) for k, t in inferencer.model.state_dict().items())
+    results.append(inferencer(image)[0])
+model = mmpretrain.get_model(config, pretrained=checkpoint)
+assert all(torch.equal(t, saved[k]) for k, t in model.state_dict().items())
+print('predicted', results[0]['pred_class'])
+"""
+
+
+@pytest.mark.parametrize(
+    'form', ['.pth', *(pytest.param(form, marks=pytest.mark.slow) for form in ('whole', '.safetensors'))]
+)
+def test_mmpretrains_doors(form: str, tmp_path: Path) -> None:
+    base = write_backbone(tmp_path / 'base.pth', 'mmpretrain', stem_channels=8)
+    config = tmp_path / 'classifier.py'
+    config.write_text(CLASSIFIER.format(base=str(base)))
+    whole = saved_model(config)
+    image = write_ade(tmp_path / 'ade') / 'images/training/0.jpg'
+    done = fresh(CLASSIFY, config, in_form(form, config, whole), whole, image, cwd=tmp_path)
+    assert done.stdout.split()[-2:-1] == ['predicted'], done.stdout[-1000:] + done.stderr[-3000:]
+    assert done.stdout.split()[-1] in CLASSES

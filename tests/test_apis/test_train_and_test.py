@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
+from protuning_mm.apis.convert_delta import merge_delta
 from tests.mini import REPO, write_config
 
 
@@ -18,17 +20,19 @@ def run(*args: object, ok: bool = True, cwd: Path | None = None) -> str:
     return done.stdout + done.stderr
 
 
+HOOKS = {'whole': 'protuning_mm.CheckpointHook', 'delta': 'protuning_mm.DeltaCheckpointHook'}
+QUICK = {('htc', 'whole'), ('upernet', 'whole'), ('upernet', 'delta')}
 CELLS = [
-    'htc',
-    'upernet',
-    pytest.param('cascade', marks=pytest.mark.slow),
-    pytest.param('fcn', marks=pytest.mark.slow),
+    pytest.param(model, form, marks=[] if (model, form) in QUICK else pytest.mark.slow)
+    for model in ('htc', 'upernet', 'cascade', 'fcn')
+    for form in HOOKS
 ]
 
 
-@pytest.mark.parametrize('model', CELLS)
-def test_train_resume_and_test(model: str, tmp_path: Path) -> None:
-    config = write_config(model, tmp_path)
+@pytest.mark.parametrize(('model', 'form'), CELLS)
+def test_train_resume_and_test(model: str, form: str, tmp_path: Path) -> None:
+    """Train, resume, evaluate and draw, with whole checkpoints and with deltas."""
+    config = write_config(model, tmp_path, extra=f"\ndefault_hooks['checkpoint']['type'] = {HOOKS[form]!r}\n")
     detector = model in ('htc', 'cascade')
     work_dir = tmp_path / 'run dir'  # a space in the path
     printed = run(REPO / 'tools/train.py', config, '--work-dir', work_dir)
@@ -48,6 +52,10 @@ def test_train_resume_and_test(model: str, tmp_path: Path) -> None:
         name for name, tensor in after['state_dict'].items() if not torch.equal(tensor, before['state_dict'][name])
     }
     assert any('prompts' in name for name in trained)
+    if form == 'delta':
+        merge_delta(Config.fromfile(config), str(last), tmp_path / 'merged.pth')
+        assert last.stat().st_size < (tmp_path / 'merged.pth').stat().st_size
+        after = torch.load(tmp_path / 'merged.pth', weights_only=False)
     frozen = torch.load(next(tmp_path.glob('resnet18*.pth')), weights_only=True)
     for name, tensor in frozen.items():  # bit for bit what the file held, two runs later
         assert torch.equal(after['state_dict'][f'backbone.{name}'], tensor), name

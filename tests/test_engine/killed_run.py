@@ -1,6 +1,6 @@
 """A training run that is killed (SIGKILL) at one chosen moment of its checkpoints' writing.
 
-Run as ``python -m tests.test_engine.killed_run OUT WEIGHTS FIRST STEP SAVE_BEST``: forks a run for the moments
+Run as ``python -m tests.test_engine.killed_run OUT WEIGHTS FIRST STEP SAVE_BEST HOOK``: forks a run for the moments
 FIRST, FIRST + STEP, … until one comes through alive, each in OUT/<moment>. A moment is what the operating system sees:
 half of a file's bytes written, all of them, a sync, a rename, a removal, and the moment after each.
 """
@@ -71,14 +71,14 @@ class Moments:
         return Half()
 
 
-def train(work_dir: Path, weights: str, moment: int, save_best: str | None) -> None:
+def train(work_dir: Path, weights: str, moment: int, save_best: str | None, hook: str) -> None:
     moments = Moments(moment, work_dir.with_suffix('.moment'))
     for name in ('fsync', 'replace', 'remove'):
         moments.around(os, name)
     io.open = builtins.open = moments.open  # pathlib's and everyone's
     hooks = dict(
         checkpoint=dict(
-            type='protuning_mm.CheckpointHook',
+            type=f'protuning_mm.{hook}',
             interval=1,
             max_keep_ckpts=1,
             save_best=save_best,
@@ -90,14 +90,14 @@ def train(work_dir: Path, weights: str, moment: int, save_best: str | None) -> N
 
 
 def main() -> None:
-    out, weights, first, step, best = sys.argv[1:]
+    out, weights, first, step, best, hook = sys.argv[1:]
     moment = int(first)
     while True:
         pid = os.fork()
         if pid == 0:
             torch.set_num_threads(1)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            train(Path(out) / str(moment), weights, moment, best if best != 'none' else None)
+            train(Path(out) / str(moment), weights, moment, best if best != 'none' else None, hook)
             os._exit(0)
         _, status = os.waitpid(pid, 0)
         if not os.WIFSIGNALED(status):

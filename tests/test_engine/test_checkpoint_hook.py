@@ -15,13 +15,14 @@ import torch
 from mmengine.runner import find_latest_checkpoint
 
 from protuning_mm.checkpoints.atomic import write_atomically
+from protuning_mm.checkpoints.seal import check_seal
 from tests.plain import assert_identical, snapshot
 from tests.tiny import TinyClassifier, Weights, runner, tuned_resnet
 
 
 def hook(**kwargs: Any) -> dict[str, Any]:
     return dict(
-        checkpoint=dict(type='protuning_mm.CheckpointHook', **{'interval': 1, **kwargs}),
+        checkpoint=dict(**{'type': 'protuning_mm.CheckpointHook', 'interval': 1, **kwargs}),
         tuning=dict(type='protuning_mm.TuningHook'),
     )
 
@@ -144,24 +145,29 @@ def test_order(save_best: str | None, tmp_path: Path, weights: Weights, monkeypa
 
 
 @pytest.mark.parametrize(
-    ('failing', 'save_best'),
+    ('failing', 'save_best', 'kind'),
     [
-        ('fsync', None),
-        ('write', 'score'),
-        pytest.param('replace', None, marks=pytest.mark.slow),
-        pytest.param('write', None, marks=pytest.mark.slow),
-        pytest.param('fsync', 'score', marks=pytest.mark.slow),
+        ('fsync', None, 'CheckpointHook'),
+        ('write', 'score', 'CheckpointHook'),
+        ('write', 'score', 'DeltaCheckpointHook'),
+        pytest.param('replace', None, 'CheckpointHook', marks=pytest.mark.slow),
+        pytest.param('write', None, 'CheckpointHook', marks=pytest.mark.slow),
+        pytest.param('fsync', 'score', 'CheckpointHook', marks=pytest.mark.slow),
+        pytest.param('fsync', None, 'DeltaCheckpointHook', marks=pytest.mark.slow),
+        pytest.param('replace', 'score', 'DeltaCheckpointHook', marks=pytest.mark.slow),
     ],
 )
 def test_full_disk_leaves_the_previous_checkpoint(
     failing: str,
     save_best: str | None,
+    kind: str,
     tmp_path: Path,
     weights: Weights,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """ENOSPC in the second epoch's save: the first epoch's checkpoint and the pointer to it are whole."""
-    settings = dict(default_hooks=hook(max_keep_ckpts=1, save_best=save_best, rule='greater'))
+    kept = dict(max_keep_ckpts=1, save_best=save_best, rule='greater')
+    settings = dict(default_hooks=hook(type=f'protuning_mm.{kind}', **kept))
     classifier = model(weights)
     runner(classifier, tmp_path / 'run', epochs=1, **settings).train()
     before = files(tmp_path / 'run')
@@ -194,7 +200,9 @@ def test_full_disk_leaves_the_previous_checkpoint(
     assert files(tmp_path / 'run') == before  # no half file is left either
     latest = find_latest_checkpoint(str(tmp_path / 'run'))
     assert latest == str(tmp_path / 'run/epoch_1.pth')
-    assert_identical(load(Path(latest))['state_dict'], expected)
+    state = load(Path(latest))['state_dict']
+    trained = {name for name, param in classifier.named_parameters() if param.requires_grad}
+    assert_identical(state, expected if kind == 'CheckpointHook' else {name: expected[name] for name in trained})
     if save_best:
         load(tmp_path / 'run/best_score_epoch_1.pth')
     # with space again, the run resumes and ends as it should
@@ -203,14 +211,16 @@ def test_full_disk_leaves_the_previous_checkpoint(
     assert 'epoch_1.pth' not in files(tmp_path / 'run')
 
 
-def check_killed_runs(tmp_path: Path, weights: Weights, first: int, step: int, best: str) -> list[str]:
+def check_killed_runs(
+    tmp_path: Path, weights: Weights, first: int, step: int, best: str, hook: str = 'CheckpointHook'
+) -> list[str]:
     """Kill runs at every ``step``-th moment; return what was under way at each."""
     out = tmp_path / 'runs'
     out.mkdir()
     done = subprocess.run(
         [
             *(sys.executable, '-m', 'tests.test_engine.killed_run', str(out)),
-            *(weights('mmdet', depth=18), str(first), str(step), best),
+            *(weights('mmdet', depth=18), str(first), str(step), best, hook),
         ],
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -227,7 +237,7 @@ def check_killed_runs(tmp_path: Path, weights: Weights, first: int, step: int, b
         latest = find_latest_checkpoint(str(out / str(moment)))
         assert latest is not None and Path(latest).is_file(), f'killed at {what}: {latest}'
         for path in (out / str(moment)).glob('*.pth'):  # none of them is half a file
-            assert {'state_dict', 'meta'} <= set(load(path)), f'killed at {what}'
+            assert {'state_dict', 'meta'} <= set(load(path)) and check_seal(path), f'killed at {what}'
         if best != 'none' and any(name.startswith('after replace') and 'best' in name for name in moments):
             assert list((out / str(moment)).glob('best_*.pth')), f'killed at {what}: no best left'
     return moments
@@ -238,16 +248,18 @@ def check_killed_runs(tmp_path: Path, weights: Weights, first: int, step: int, b
 SAVED_ONCE = 15
 
 
-def test_killed_at_some_moments(tmp_path: Path, weights: Weights) -> None:
+@pytest.mark.parametrize('hook', ['CheckpointHook', 'DeltaCheckpointHook'])
+def test_killed_at_some_moments(hook: str, tmp_path: Path, weights: Weights) -> None:
     """kill -9 while writing, max_keep_ckpts=1 and save_best: a whole checkpoint is always pointed to."""
-    moments = check_killed_runs(tmp_path, weights, SAVED_ONCE, 13, 'score')
+    moments = check_killed_runs(tmp_path, weights, SAVED_ONCE, 13, 'score', hook)
     assert len(moments) >= 4
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('hook', ['CheckpointHook', 'DeltaCheckpointHook'])
 @pytest.mark.parametrize('best', ['none', 'score'])
-def test_killed_at_every_moment(best: str, tmp_path: Path, weights: Weights) -> None:
-    moments = check_killed_runs(tmp_path, weights, SAVED_ONCE, 1, best)
+def test_killed_at_every_moment(best: str, hook: str, tmp_path: Path, weights: Weights) -> None:
+    moments = check_killed_runs(tmp_path, weights, SAVED_ONCE, 1, best, hook)
     for kind in ('half of', 'before fsync', 'after fsync', 'before replace', 'before remove'):
         assert any(moment.startswith(kind) for moment in moments), kind
 
