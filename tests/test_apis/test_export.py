@@ -152,24 +152,19 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [p.name for p in tmp_path.iterdir() if p.suffix in ('.onnx', '.engine')]
 
 
-class Counting(nn.Module):
-    """What it computes depends on how often it was asked, which no graph can hold."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
+class Pretending(nn.Module):
+    """Computes something else while an exporter looks."""
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return x * self.calls
+        return 2 * x if torch.compiler.is_compiling() or torch.jit.is_tracing() else 3 * x
 
 
 @pytest.mark.parametrize('ending', ENDINGS)
 def test_what_computes_something_else_is_not_kept(ending: str, tmp_path: Path) -> None:
     (tmp_path / f'm{ending}').write_text('what was there before')
     model = nn.Module()
-    model.backbone = Counting()
-    with pytest.raises(ExportError):
+    model.backbone = Pretending()
+    with pytest.raises(ExportError, match="differ from the model's by"):
         export(model, tmp_path / f'm{ending}', part='backbone', size=(8, 8), dynamic='none')
     assert [p.name for p in tmp_path.iterdir()] == [f'm{ending}']
     assert (tmp_path / f'm{ending}').read_text() == 'what was there before'
