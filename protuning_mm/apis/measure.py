@@ -33,9 +33,9 @@ def peak_memory(step: Callable[[], Any], device: torch.device) -> float:
     return peak_of_events(profiler) / MIB
 
 
-def peak_of_events(profiler: profile) -> int:
+def peak_of_events(profiler: Any) -> int:
     """The most bytes that were allocated at once on the CPU while a profiler watched memory."""
-    events: Any = profiler.profiler.kineto_results.events()
+    events = profiler.profiler.kineto_results.events()
     now = most = 0
     for event in sorted((e for e in events if e.name() == '[memory]'), key=lambda e: e.start_ns()):
         now += event.nbytes()

@@ -69,18 +69,16 @@ def _examine_maps(
     classes: Any,
     problems: Problems,
 ) -> None:
-    step = next(
-        (dict(step) for step in pipeline if step.get('type') in ('LoadAnnotations', 'mmseg.LoadAnnotations')), None
-    )
+    steps = [dict(step) for step in pipeline if str(step.get('type')).split('.')[-1] == 'LoadAnnotations']
     load: Any = None
-    if step is not None:
+    if steps:
         with TRANSFORMS.switch_scope_and_registry(case.scope) as registry:
-            transform = registry.build(step)
+            transform = registry.build(steps[0])
 
         def load(i: int, path: Path) -> Any:
             return transform(copy.deepcopy(mapped[i]))['gt_seg_map']
 
-    heads = [getattr(case.model, name, None) for name in ('decode_head', 'auxiliary_head')]
+    heads: list[Any] = [getattr(case.model, name, None) for name in ('decode_head', 'auxiliary_head')]
     known = [head.num_classes for head in heads if isinstance(getattr(head, 'num_classes', None), int)]
     ignore_index = getattr(heads[0], 'ignore_index', 255)
     pairs = [(Path(info['img_path']), Path(info['seg_map_path'])) for info in mapped]

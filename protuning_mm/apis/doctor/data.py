@@ -34,9 +34,7 @@ def check_data(case: Case, max_images: int | None = None) -> Findings:
         try:
             yield from _examine(case, key, dataset, max_images, said)
         except Exception as error:
-            yield Finding(
-                'warning', key, f'could not be examined to its end: {first_line(error)}', 'see the annotations'
-            )
+            yield Finding('warning', key, f'not examined to its end: {first_line(error)}', 'see the annotations')
 
 
 def _examine(case: Case, key: str, dataset: dict[str, Any], max_images: int | None, said: set[str]) -> Findings:

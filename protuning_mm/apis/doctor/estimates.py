@@ -2,7 +2,7 @@
 
 import inspect
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class Estimates:
     Args:
         trained (int): Parameters that are trained.
         frozen (int): Parameters that are not.
-        delta (int): A file with only what training changes: trained parameters, and buffers of what is in training mode.
+        delta (int): A file with only what training changes: trained parameters, buffers of modules in training mode.
         delta_with_optimizer (int, optional): The same with the optimizer's state.
         checkpoint (int): The whole model's tensors.
         checkpoint_with_optimizer (int, optional): The same with the optimizer's state.
@@ -90,7 +90,7 @@ def optimizer_state(case: Case) -> int | None:
         int, optional: None where there is no optimizer, or it cannot be tried.
     """
     try:
-        groups, wrapper = case.param_groups(), case.optim_wrapper
+        groups, wrapper = case.param_groups(), cast(Any, case.optim_wrapper)
         optimizers = list(wrapper.values()) if hasattr(wrapper, 'optim_wrappers') else [wrapper]
         ratio, extra = _state_per_byte(optimizers[0].optimizer)
     except Exception:
@@ -135,14 +135,15 @@ def _memory(
     total = whole + state + trained + case.batch_size * (constant + slope * area)
     measured = ' and '.join(f'{h}x{w}' for h, w in (trial.size for trial in trials))
     return round(total), (
-        f'an estimate: steps of {images[0]} images of {measured} measured on {case.device}, scaled by area and number to '
-        f'{case.batch_size} of {size[0]}x{size[1]}; plus weights, gradients and optimizer state'
+        f'an estimate: steps of {images[0]} images of {measured} measured on {case.device}, scaled by area and number '
+        f'to {case.batch_size} of {size[0]}x{size[1]}; plus weights, gradients and optimizer state'
     )
 
 
 def training_size(cfg: Any) -> tuple[int, int] | None:
     """The largest height and width that a batch of a config has, from its preprocessor or its pipeline."""
-    size = (cfg.model.get('data_preprocessor') or {}).get('size')
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    size = preprocessor.get('size')
     if size is not None:
         return int(size[0]), int(size[1])
     dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
@@ -155,7 +156,8 @@ def training_size(cfg: Any) -> tuple[int, int] | None:
             if value is None or not any(word in str(transform.get('type')) for word in ('Resize', 'Crop', 'Pad')):
                 continue
             found = _as_size(value, str(transform['type']), key) or found
-    return found
+    divisor = preprocessor.get('pad_size_divisor', 1)
+    return (-found[0] // divisor * -divisor, -found[1] // divisor * -divisor) if found else None
 
 
 def _as_size(value: Any, kind: str, key: str) -> tuple[int, int] | None:

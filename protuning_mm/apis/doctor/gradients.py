@@ -30,9 +30,7 @@ def check_gradients(case: Case, trials: list[Trial]) -> Findings:
             'error' if case.distributed else 'warning',
             key,
             f'{len(unused)} trained parameters got no gradient in a trial step: {first_few(unused)}. '
-            + (
-                'Distributed training will stop at its second step' if case.distributed else 'One process does not mind'
-            ),
+            + ('Distributed training stops at its second step' if case.distributed else 'One process does not mind'),
             f'freeze them, or leave out what makes them; {key}=True only where a step uses now these, now those',
         )
     elif unused:

@@ -56,6 +56,7 @@ def _processes(launcher: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler chats on standard error
     report = diagnose(args)
     bad = report.count('error') + (report.count('warning') if args.strict else 0)
     if args.json:

@@ -11,7 +11,7 @@ def check_optimizer(case: Case) -> Findings:
     assert case.model is not None
     if not any(param.requires_grad for param in case.model.parameters()):
         yield Finding(
-            'error', 'model', 'nothing is trained: every parameter has requires_grad=False', 'a head to train'
+            'error', 'model', 'nothing is trained: all parameters have requires_grad=False', 'a head to train'
         )
         return
     try:

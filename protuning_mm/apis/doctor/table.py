@@ -20,17 +20,18 @@ def as_text(report: Report) -> str:
     """Format the findings as a table, the estimates below it."""
     table = Table(box=box.ASCII2, width=WIDTH, show_lines=True)
     table.add_column('level', width=7)
-    for name, ratio in (('where', 3), ('found', 5), ('what to change', 4)):
-        table.add_column(name, ratio=ratio, overflow='fold')
+    table.add_column('where, and what was found', ratio=5, overflow='fold')
+    table.add_column('what to change', ratio=3, overflow='fold')
     for finding in report.findings:
-        cells = (finding.level, finding.where, finding.found, finding.advice or '-')
+        cells = (finding.level, f'{finding.where}\n{finding.found}', finding.advice or '-')
         table.add_row(*(Text(cell) for cell in cells))  # Text: a [ is no markup
     out = StringIO()
     Console(file=out, width=WIDTH, color_system=None, force_terminal=False).print(table)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     if report.estimates is not None:
         lines += ['', *_lines(report.estimates)]
-    counted = [f'{report.count(level)} {level}{"s" if level != "info" else ""}' for level in LEVELS]
+    counts = {level: report.count(level) for level in LEVELS}
+    counted = [f'{n} {level}{"s" if n != 1 and level != "info" else ""}' for level, n in counts.items()]
     return '\n'.join([*lines, '', ', '.join(counted)])
 
 

@@ -55,14 +55,14 @@ def known_to_break(installed: Mapping[str, str]) -> Findings:
         )
     if 'torch' in found and found['torch'] < Version('2.6'):
         yield Finding('error', 'torch', f'{found["torch"]} is too old: 2.6 is the first', 'torch===2.13.0')
-    if 'onedl-mmcv' in found and found['onedl-mmcv'] <= Version('2.3.6') and 'torch' in found:
-        if found['torch'] >= Version('2.14'):
-            yield Finding(
-                'warning',
-                'torch',
-                f"onedl-mmcv {found['onedl-mmcv']}'s operators do not build with torch {found['torch']} (C++20)",
-                'torch===2.13.0 torchvision==0.28.0',
-            )
+    builds_not = 'torch' in found and found['torch'] >= Version('2.14')
+    if builds_not and found.get('onedl-mmcv', Version('3')) <= Version('2.3.6'):
+        yield Finding(
+            'warning',
+            'torch',
+            f"onedl-mmcv {found['onedl-mmcv']}'s operators do not build with torch {found['torch']} (C++20)",
+            'torch===2.13.0 torchvision==0.28.0',
+        )
     if 'mmdet' in found and found.get('mmcv', Version('0')) >= Version('2.2'):
         yield Finding('error', 'mmcv', f'mmdet {found["mmdet"]} refuses mmcv {found["mmcv"]}', 'mmcv<2.2, or onedl-*')
     if classic and found.get('numpy', Version('0')) >= Version('2'):
