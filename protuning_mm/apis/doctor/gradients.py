@@ -16,7 +16,7 @@ def check_gradients(case: Case, trials: list[Trial]) -> Findings:
         return
     key, told = _told(case)
     # what any of the steps reached is used
-    unused = sorted(set.intersection(*(set(trial.without_gradient) for trial in trials)))
+    unused = [name for name in trials[0].without_gradient if all(name in t.without_gradient for t in trials)]
     if told and not unused:
         yield Finding(
             'warning',

@@ -65,7 +65,7 @@ def known_to_break(installed: Mapping[str, str]) -> Findings:
         )
     if 'mmdet' in found and found.get('mmcv', Version('0')) >= Version('2.2'):
         yield Finding('error', 'mmcv', f'mmdet {found["mmdet"]} refuses mmcv {found["mmcv"]}', 'mmcv<2.2, or onedl-*')
-    if classic and found.get('numpy', Version('0')) >= Version('2'):
+    if classic and not both and found.get('numpy', Version('0')) >= Version('2'):
         yield Finding('error', 'numpy', f'numpy {found["numpy"]} breaks the classic packages', 'numpy<2, or onedl-*')
 
 

@@ -102,8 +102,6 @@ def test_a_download_is_announced_and_not_made(mini: Mini, monkeypatch: pytest.Mo
 
 def test_a_download_in_torch_s_cache_is_examined(mini: Mini, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub.load_state_dict_from_url.__globals__['sys'].modules['torch.hub'], 'get_dir',
-                        lambda: str(tmp_path))  # fmt: skip
     (tmp_path / 'checkpoints').mkdir()
     write_backbone(tmp_path / 'checkpoints/resnet18-mine.pth')
     extra = "model['backbone']['init_cfg']['checkpoint'] = 'https://example.org/a/resnet18-mine.pth'\n"

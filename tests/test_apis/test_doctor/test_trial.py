@@ -87,7 +87,7 @@ def _case(config: Path) -> Case:
 def test_sizes_of_files(optimizer: str, mini: Mini, tmp_path: Path) -> None:
     """Against files that torch writes after a real step."""
     settings = dict(SGD='momentum=0.9', AdamW='weight_decay=0.1')[optimizer]
-    extra = f"optim_wrapper['optimizer'] = dict(_delete_=True, type='{optimizer}', lr=0.01, {settings})\n"
+    extra = f"optim_wrapper = dict(optimizer=dict(_delete_=True, type='{optimizer}', lr=0.01, {settings}))\n"
     case = _case(mini('upernet', extra))
     found = estimate(case, [], None)
     model, wrapper = case.model, case.optim_wrapper
