@@ -46,7 +46,7 @@ def check_optimizer(case: Case) -> Findings:
             'warning',
             _key_of_zero(case),
             f'{len(still)} parameters have lr 0, which does not freeze: their gradients are still computed and kept, '
-            f'and batch norms beside them move: {first_few(still)}',
+            f'and batch norms in training mode move: {first_few(still)}',
             'requires_grad=False: frozen_stages of the host, or ProTunedResNet / TunedBackbone, which freeze wholly',
         )
     yield from _unmatched(case, list(names.values()))

@@ -44,4 +44,3 @@ class Mini:
         path = base.parent / f'case{len(list(base.parent.iterdir()))}.py'
         path.write_text(base.read_text() + '\n' + extra)
         return path
-

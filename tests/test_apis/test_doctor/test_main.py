@@ -54,6 +54,7 @@ def test_json_is_all_there_is_on_standard_output(mini: Mini) -> None:
     config = mini('upernet', 'find_unused_parameters = True\n')
     command = [sys.executable, str(REPO / 'tools/doctor.py'), str(config), '--data', '--json']
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=config.parent)
+    assert done.stdout, done.stderr[-2000:]
     report = json.loads(done.stdout)
     assert done.returncode == report['exit_code'] == report['counts']['error'] == 0
     assert {'level', 'where', 'found', 'advice'} == set(report['findings'][0])
