@@ -144,7 +144,9 @@ LACKING = {'model.backbone.init_cfg'}
 @pytest.mark.parametrize('config', OURS, ids=str)
 def test_our_configs_have_no_errors(config: Path) -> None:
     demo = config.stem.endswith('_demo')
-    findings = examined(REPO / config, step=True)
+    # a detector's step takes a minute with COCO's samplers: one of them stands for all
+    step = config.parts[1] == 'seg' or config.stem == 'htc_r50_protune'
+    findings = examined(REPO / config, step=step)
     errors = [f for f in findings if f.level == 'error']
     assert not errors or (demo and {f.where for f in errors} == LACKING), errors
     assert not [f for f in findings if 'could not run' in f.found or 'not determined' in f.found]
