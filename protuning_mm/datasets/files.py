@@ -1,5 +1,6 @@
 """Are the files there that a config names, and do the annotations know its classes?"""
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from protuning_mm.datasets.annotations import check_annotations
 from protuning_mm.datasets.errors import DataError
 
 # Reading COCO's own 450 MB twice would cost half a minute; TuningHook compares the classes of what was loaded.
@@ -102,10 +104,18 @@ def _check_categories(key: str, dataset: dict[str, Any], scope: str) -> None:
     if path.suffix != '.json' or not path.is_file() or path.stat().st_size > _READ_TWICE:
         return
     classes = dataset_classes(dataset, scope)
+    raw = path.read_bytes()
+    if raw.startswith(codecs.BOM_UTF8):
+        raise DataError(
+            f"{key}.ann_file: {str(path)!r} begins with a byte order mark, which COCO's own reader refuses: save it as "
+            'UTF-8 without one'
+        )
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(raw)
     except ValueError as error:
         raise DataError(f'{key}.ann_file: {str(path)!r} is no JSON: {error}') from None
+    if 'Coco' in getattr(dataset_class(dataset, scope), '__name__', ''):
+        check_annotations(content, path, key, classes, train=key.startswith('train'))
     if classes is None or not isinstance(content, dict) or 'categories' not in content:
         return
     unknown = unknown_categories(classes, content, path)

@@ -1,4 +1,4 @@
-"""An image that cannot be decoded is named, wherever in the data set it is."""
+"""An image that cannot be decoded, or not as it was annotated, is named, wherever in the data set it is."""
 
 from functools import wraps
 from pathlib import Path
@@ -7,10 +7,11 @@ from typing import Any
 from mmcv.transforms import LoadImageFromFile
 
 from protuning_mm.datasets.errors import DataError
+from protuning_mm.datasets.whole_file import is_cut_short
 
 
 def name_undecodable_images() -> None:
-    """Make mmcv's ``LoadImageFromFile`` say which file it failed on.
+    """Make mmcv's ``LoadImageFromFile`` say which file it failed on, and fail on files that are cut short.
 
     On an empty file OpenCV raises its own error, in which no file is named. The class is mended in place, and not
     replaced in the pipelines, because the hosts' inferencers look for it by name in the config that a run leaves.
@@ -22,11 +23,30 @@ def name_undecodable_images() -> None:
     @wraps(load)
     def transform(self: LoadImageFromFile, results: dict[str, Any]) -> dict[str, Any] | None:
         try:
-            return load(self, results)
+            loaded = load(self, results)
         except Exception as error:
             raise DataError(_reason(results.get('img_path'), error)) from error
+        if loaded is not None:
+            _check(loaded)
+        return loaded
 
     LoadImageFromFile.transform = transform
+
+
+def _check(results: dict[str, Any]) -> None:
+    path = results.get('img_path')
+    if isinstance(path, str) and Path(path).is_file() and is_cut_short(path):
+        raise DataError(
+            f'{path!r} ({Path(path).stat().st_size} bytes) is cut short: the file lacks its end, and part of the '
+            'picture would be grey. Copy or download it again, or take it out of the annotations.'
+        )
+    annotated, found = (results.get('height'), results.get('width')), tuple(results['img'].shape[:2])
+    if annotated == found[::-1] and annotated != found:
+        raise DataError(
+            f'{path!r} is {found[1]}x{found[0]} (width x height) as it is read, and {annotated[1]}x{annotated[0]} in '
+            'the annotations: it is turned by its EXIF orientation, which OpenCV applies, and they were made without. '
+            "Save the image without that tag, or set color_type='color_ignore_orientation' in LoadImageFromFile."
+        )
 
 
 def _reason(path: Any, error: Exception) -> str:

@@ -1,0 +1,202 @@
+"""Annotations in COCO's layout that are wrong: told before anything is built, by file, id and what is wrong.
+
+What mmdet itself drops or takes stays accepted; its own data set says how much is left.
+"""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from pycocotools import mask as coco_mask
+
+from protuning_mm.apis import train as train_tool
+from protuning_mm.datasets import DataError, check_data_files
+from tests.mini import CLASSES, SIZE, write_coco, write_config
+
+HEIGHT, WIDTH = SIZE
+POLYGON = [10, 10, 30, 10, 30, 40, 10, 40]  # 20 wide, 30 high
+
+
+def config(root: Path) -> Config:
+    data = dict(
+        type='CocoDataset',
+        data_root=str(root),
+        ann_file='annotations/instances_train2017.json',
+        data_prefix=dict(img='train2017/'),
+        metainfo=dict(classes=CLASSES),
+        filter_cfg=dict(filter_empty_gt=True, min_size=0),
+    )
+    return Config(dict(default_scope='mmdet', train_dataloader=dict(dataset=data)))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_coco(tmp_path / 'coco')
+
+
+def annotations(root: Path) -> Path:
+    return root / 'annotations/instances_train2017.json'
+
+
+def edited(root: Path, edit: Any) -> None:
+    content = json.loads(annotations(root).read_text())
+    changed = edit(content)
+    annotations(root).write_text(json.dumps(content if changed is None else changed))
+
+
+def box(value: Any) -> Any:
+    return lambda c: c['annotations'][1].update(bbox=value)
+
+
+def mask(value: Any) -> Any:
+    return lambda c: c['annotations'][1].update(segmentation=value)
+
+
+def without(part: str, key: str) -> Any:
+    return lambda c: (c[part][1].pop(key), None)[1]
+
+
+FAULTS: dict[str, tuple[Any, str]] = {
+    'no dict': (lambda c: [c], "not in COCO's layout.*list"),
+    'empty dict': (lambda c: {}, "not in COCO's layout"),
+    'null': (lambda c: 'null', "not in COCO's layout.*str"),
+    'no images key': (lambda c: c.pop('images') and None, "not in COCO's layout"),
+    'no images': (lambda c: c.update(images=[]), 'lists no image'),
+    'no annotations': (lambda c: c.update(annotations=[]), 'lists no annotation'),
+    'nan': (box([float('nan'), 1, 2, 3]), 'annotation id 2 of image id 0: bbox=.*four finite numbers'),
+    'infinity': (box([0, 1, float('inf'), 3]), 'annotation id 2.*four finite numbers'),
+    'huge': (box([0, 0, 1e30, 1e30]), 'annotation id 2.*four finite numbers'),
+    'text': (box(['1', '2', '3', '4']), 'annotation id 2.*four finite numbers'),
+    'three numbers': (box([1, 2, 3]), 'annotation id 2.*four finite numbers'),
+    'no bbox': (without('annotations', 'bbox'), 'id, image_id, category_id and bbox are needed'),
+    'no category_id': (without('annotations', 'category_id'), 'id, image_id, category_id and bbox are needed'),
+    'no image_id': (without('annotations', 'image_id'), 'id, image_id, category_id and bbox are needed'),
+    'no file_name': (without('images', 'file_name'), 'id and file_name are needed'),
+    'no height': (without('images', 'height'), 'image id 1.*height=None'),
+    'height of zero': (lambda c: c['images'][0].update(height=0), 'image id 0.*height=0.*positive'),
+    'same annotation id': (lambda c: c['annotations'][1].update(id=1), 'another annotation of that id'),
+    'same image id': (lambda c: c['images'][1].update(id=0), 'another image of that id'),
+    'nan in a polygon': (mask([[1, 2, 3, float('nan'), 5, 6]]), 'annotation id 2.*polygon of no finite numbers'),
+    'text as a mask': (mask('a mask'), 'annotation id 2.*must be polygons, or a dict'),
+    'counts alone': (mask(dict(counts=[1, 2])), 'annotation id 2.*must be polygons, or a dict'),
+    'run lengths of another size': (mask(dict(counts=[6], size=[2, 3])), r'size=\[2, 3\], but its image is 96x128'),
+    'run lengths that do not add up': (
+        mask(dict(counts=[5, 5], size=[HEIGHT, WIDTH])),
+        'run lengths that add up to 96 x 128',
+    ),
+    'no known category left': (
+        lambda c: [a.update(category_id=77) for a in c['annotations']] and None,
+        'none of its 12 annotations',
+    ),
+    'no known image left': (
+        lambda c: [a.update(image_id=77) for a in c['annotations']] and None,
+        'none of its 12 annotations',
+    ),
+    'missing category': (lambda c: c['categories'].pop() and None, "1 of its 3 classes are no categories.*'?c'?"),
+}
+
+
+@pytest.mark.parametrize('fault', list(FAULTS))
+def test_told_before_anything_is_built(fault: str, root: Path) -> None:
+    edit, said = FAULTS[fault]
+    check_data_files(config(root), ['train_dataloader'])
+    edited(root, edit)
+    with pytest.raises(DataError, match=f'(?s)train_dataloader.dataset.*{said}') as caught:
+        check_data_files(config(root), ['train_dataloader'])
+    assert 'instances_train2017.json' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('content', 'said'),
+    [
+        (b'', 'is no JSON'),
+        (b'{"images": [', 'is no JSON'),
+        (b'not json', 'is no JSON'),
+        (b'\xff\xfe\x00', 'is no JSON'),
+        (b'\xef\xbb\xbf{"images": [], "annotations": [], "categories": []}', 'byte order mark'),
+    ],
+)
+def test_no_json(content: bytes, said: str, root: Path) -> None:
+    annotations(root).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        check_data_files(config(root), ['train_dataloader'])
+
+
+def rle(compressed: bool) -> dict[str, Any]:
+    pixels = np.zeros((HEIGHT, WIDTH), np.uint8, order='F')
+    pixels[10:40, 10:30] = 1
+    packed = coco_mask.encode(pixels)
+    if compressed:
+        return dict(size=[HEIGHT, WIDTH], counts=packed['counts'].decode())
+    runs, value = [0], 0
+    for pixel in pixels.flatten(order='F'):
+        if pixel != value:
+            runs.append(0)
+            value = pixel
+        runs[-1] += 1
+    return dict(size=[HEIGHT, WIDTH], counts=runs)
+
+
+# what is written -> objects of the first image that mmdet leaves, of three
+ACCEPTED: dict[str, tuple[Any, int]] = {
+    'as it is': (lambda c: None, 3),
+    'negative width': (box([10, 10, -5, 5]), 2),
+    'no area': (box([10, 10, 0, 5]), 2),
+    'outside': (box([5000, 5000, 10, 10]), 2),
+    'partly outside': (box([-5, -5, 30, 30]), 3),
+    'unknown category': (lambda c: c['annotations'][1].update(category_id=99), 2),
+    'unknown image': (lambda c: c['annotations'][1].update(image_id=99), 2),
+    'crowd': (lambda c: c['annotations'][1].update(iscrowd=1, segmentation=rle(False)), 3),
+    'run lengths': (mask(rle(False)), 3),
+    'compressed run lengths': (mask(rle(True)), 3),
+    'two polygons': (mask([POLYGON, [50, 50, 60, 50, 60, 60]]), 3),
+    'polygon of two corners': (mask([[1, 1, 2, 2]]), 3),
+    'image without objects': (
+        lambda c: c['images'].append(dict(id=50, file_name='0.jpg', height=HEIGHT, width=WIDTH)),
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize('kind', list(ACCEPTED))
+def test_what_mmdet_takes_is_taken(kind: str, root: Path) -> None:
+    from mmdet.datasets import CocoDataset
+
+    edit, left = ACCEPTED[kind]
+    edited(root, lambda c: (edit(c), None)[1])
+    cfg = config(root)
+    check_data_files(cfg, ['train_dataloader'])
+    settings = copy.deepcopy(cfg.train_dataloader.dataset.to_dict())
+    settings.pop('type')
+    data = CocoDataset(**settings, pipeline=[])
+    first = next(data.get_data_info(i) for i in range(len(data)) if data.get_data_info(i)['img_id'] == 0)
+    assert len(first['instances']) == left
+
+
+@pytest.mark.parametrize('form', [True, False])
+def test_run_lengths_give_the_polygon_s_pixels(form: bool, root: Path) -> None:
+    """Polygons and run lengths mixed: the same mask through mmdet's own pipeline."""
+    from mmdet.datasets import CocoDataset
+    from mmdet.datasets.transforms import LoadAnnotations
+
+    edited(root, lambda c: mask(rle(form))(c))
+    settings = config(root).train_dataloader.dataset.to_dict()
+    settings.pop('type')
+    data = CocoDataset(**settings, pipeline=[])
+    results = LoadAnnotations(with_mask=True, poly2mask=True)(data.get_data_info(0) | dict(ori_shape=SIZE))
+    expected = np.zeros(SIZE, bool)
+    expected[10:40, 10:30] = True
+    assert np.array_equal(results['gt_masks'].masks[1].astype(bool), expected)
+
+
+def test_through_the_tool(tmp_path: Path) -> None:
+    """An exit with the message alone, before anything is written to the work dir but its log."""
+    path = write_config('cascade', tmp_path)
+    edited(tmp_path / 'coco', box([float('nan')] * 4))
+    with pytest.raises(SystemExit, match=r'error: train_dataloader.dataset.ann_file: (?s:.*)annotation id 2'):
+        train_tool.main([str(path), '--work-dir', str(tmp_path / 'run')])
+    assert not list((tmp_path / 'run').glob('*.pth'))
