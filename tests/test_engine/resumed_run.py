@@ -1,7 +1,8 @@
 """A training run through ``tools/train.py``'s own code that can kill itself (SIGKILL) after an iteration.
 
 Run as ``python -m tests.test_engine.resumed_run CONFIG WORK_DIR KILL_AT HOOK [train.py's flags]``: HOOK is the
-checkpoint hook's class, KILL_AT the number of iterations after which the run dies, 0 for never. Images are made small.
+checkpoint hook's class, KILL_AT the number of iterations after which the run dies, 0 for never, -1 for within
+validation. Images are made small.
 """
 
 import os
@@ -20,15 +21,20 @@ from protuning_mm.apis.train import build_config, parse_args
 
 @HOOKS.register_module()
 class KillHook(Hook):
-    """Dies after every other hook of an iteration."""
+    """Dies after every other hook of an iteration, or (``in_validation``) in the midst of the first validation."""
 
     priority = 'LOWEST'
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, in_validation: bool = False) -> None:
         self.at = at
+        self.in_validation = in_validation
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if self.in_validation and batch_idx:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if runner.iter + 1 == self.at:
+        if runner.iter + 1 == self.at and not self.in_validation:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -41,7 +47,10 @@ def main() -> None:
         if step.get('type') in ('Resize', 'RandomResize'):
             step.update(scale=(128, 96))
     if int(kill_at):
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='KillHook', at=int(kill_at))]
+        cfg.custom_hooks = [
+            *cfg.get('custom_hooks', []),
+            dict(type='KillHook', at=int(kill_at), in_validation=int(kill_at) < 0),
+        ]
     prepare_cpu_ranks(cfg)
     Runner.from_cfg(cfg).train()
 
