@@ -159,7 +159,8 @@ def plain_copy(backbone: TunedBackbone) -> Any:
         del plain._modules[name]
     for path, table, key in backbone.hooked:
         del getattr(plain.get_submodule(path), table)[key]
-    return plain.eval()
+    plain.eval()  # some hosts return None
+    return plain
 
 
 # settings of vision transformers and ConvNeXts that no module of theirs shows
@@ -175,7 +176,7 @@ def signature(backbone: TunedBackbone) -> tuple[Any, ...]:
     parts = []
     added = set(backbone._modules) - backbone.plain_children
     for path, module in plain.named_modules():
-        if path.split('.')[0] in added:
+        if path.split('.')[0] in added or isinstance(module, nn.Identity):
             continue
         own = (type(module).__name__.replace('SyncBatchNorm', 'BatchNorm2d'), module.extra_repr())
         parts.append((path, *own))

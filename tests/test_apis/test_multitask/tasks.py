@@ -1,4 +1,4 @@
-"""Small tasks of every kind on one ResNet-18, as a detector, a segmentor and a classifier of three hosts would have it."""
+"""Small tasks on one ResNet-18: a detector, a segmentor and a classifier of three hosts."""
 
 import copy
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from torch import nn
 
 from protuning_mm.apis.build_model import build_model
@@ -41,7 +42,9 @@ class Workshop:
         self.base = write_backbone(folder / 'base.pth')
         coco, ade = write_coco(folder / 'coco'), write_ade(folder / 'ade')
         self.images = sorted(map(str, (coco / 'val2017').glob('*.jpg')))
-        plain = f"\nmodel['backbone'].update(deep_stem=False, stem_channels=8)\nmodel['pretrained'] = {str(self.base)!r}\n"
+        plain = (
+            f"\nmodel['backbone'].update(deep_stem=False, stem_channels=8)\nmodel['pretrained'] = {str(self.base)!r}\n"
+        )
         self.configs: dict[str, Path] = {}
         for kind, model, extra, data in (('det', 'cascade', '', coco), ('seg', 'upernet', plain, ade)):
             where = folder / kind
@@ -59,7 +62,9 @@ class Workshop:
         cfg.model.backbone.update(backbone)
         return cfg
 
-    def task(self, kind: str, tuning: Any = None, seed: int = 0, form: str = 'whole', **backbone: Any) -> tuple[Config, str]:
+    def task(
+        self, kind: str, tuning: Any = None, seed: int = 0, form: str = 'whole', **backbone: Any
+    ) -> tuple[Config, str]:
         """A config and a checkpoint: whole, or a delta."""
         cfg = self.config(kind, tuning, **backbone)
         torch.manual_seed(seed)
@@ -107,5 +112,6 @@ def infer_alone(model: Any, images: list[str]) -> list[Any]:
         return [inference_model(model, image) for image in images]
     from mmpretrain import ImageClassificationInferencer
 
+    init_default_scope('mmpretrain')  # its transforms are looked up there
     inferencer = ImageClassificationInferencer(model)
     return [inferencer(image, return_datasamples=True)[0] for image in images]
