@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from protuning_mm.apis.errors import MultiTaskError
 from protuning_mm.apis.multitask.hooked import runs_jointly
 from protuning_mm.apis.multitask.hosts import TestPipeline
 from protuning_mm.apis.multitask.served import ready_made
@@ -73,8 +74,12 @@ class Task:
             DataError: it cannot be read.
         """
         try:
+            if isinstance(image, np.ndarray) and (image.ndim != 3 or not image.size):
+                raise DataError('it must be (H, W, 3)')
             data = self.pipeline(image)
-        except (OSError, AttributeError, ValueError, DataError) as error:
+        except MultiTaskError:
+            raise
+        except Exception as error:  # OpenCV's, the hosts', the file system's
             shown = f'an array of shape {image.shape}' if isinstance(image, np.ndarray) else repr(image)
             first = (str(error).splitlines() or [''])[0]
             raise DataError(f'task {self.name!r} cannot read {shown} as an image: {first}') from error

@@ -52,10 +52,14 @@ class Trunk:
         """
         names = list(wanted)
         rows = Rows(list(wanted.values()), [self.acts(name) for name in names])
+        run = self.backbones[names[0]].reading.run
+        batch = images
+        if run is not None:  # timm's shape their outputs by the number of images that they began with
+            batch = rows.spread(images)
+            rows.split = True
         self.now = names, rows
         try:
-            run = self.backbones[names[0]].reading.run
-            found = self.network(images) if run is None else run(self.network, images)
+            found = self.network(batch) if run is None else run(self.network, batch)
         finally:
             self.now = None
         return {name: self._output(name, images, rows, i, found) for i, name in enumerate(names)}

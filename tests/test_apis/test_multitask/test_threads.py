@@ -5,8 +5,6 @@ import threading
 from collections import Counter
 from typing import Any
 
-import torch
-
 from protuning_mm.apis import MultiTask
 from protuning_mm.apis.errors import MultiTaskError
 from tests.families import flat
