@@ -30,7 +30,7 @@ class MultiTask:
         device (str): Where everything lives. Defaults to ``'cpu'``.
         several_bases (bool): Whether a task of another base is taken in, with a base of its own. Defaults to False.
         keep_folded (bool): Whether batch norms stay folded into convolutions between requests: faster, and one more
-            copy of the base for each network that runs. Defaults to False.
+            copy of the base. Defaults to False.
 
     Example:
         >>> multitask = MultiTask()

@@ -120,7 +120,8 @@ class Request:
                     x = batch.x
                     groups[self.snapshot.trunks[name], x.shape[1:], x.dtype].append(batch)
         for (trunk, *_), group in groups.items():
-            if len(group) > 1:
+            # one alone goes through its own network, bit for bit; that would keep folded weights of its own
+            if len(group) > 1 or self.snapshot.keep_folded:
                 yield trunk, group
 
     def _run_jointly(self, trunk: Trunk, group: list[_Batch]) -> None:
