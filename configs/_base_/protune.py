@@ -17,4 +17,5 @@ protune_hooks = dict(
     checkpoint=dict(type='protuning_mm.CheckpointHook'),
     tuning=dict(type='protuning_mm.TuningHook'),
     audit=dict(type='protuning_mm.FrozenAuditHook'),
+    resume=dict(type='protuning_mm.ExactResumeHook'),
 )

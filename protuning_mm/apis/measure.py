@@ -30,12 +30,17 @@ def peak_memory(step: Callable[[], Any], device: torch.device) -> float:
         return (torch.cuda.max_memory_allocated() - before) / MIB
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
-    events: Any = profiler.profiler.kineto_results.events()
+    return peak_of_events(profiler) / MIB
+
+
+def peak_of_events(profiler: Any) -> int:
+    """The most bytes that were allocated at once on the CPU while a profiler watched memory."""
+    events = profiler.profiler.kineto_results.events()
     now = most = 0
     for event in sorted((e for e in events if e.name() == '[memory]'), key=lambda e: e.start_ns()):
         now += event.nbytes()
         most = max(most, now)
-    return most / MIB
+    return most
 
 
 def kept_memory(forward: Callable[[], Any], module: nn.Module) -> float:

@@ -25,29 +25,38 @@ def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
         DataError: lists every config key whose file or folder is missing and where it was looked for, or the classes
             that the annotation file does not know.
     """
-    missing: list[str] = []
-    leaves: list[tuple[str, dict[str, Any]]] = []
-    for loader in loaders:
-        if cfg.get(loader):
-            leaves += _leaves(f'{loader}.dataset', cfg[loader].get('dataset', {}))
-        missing += _missing_of_evaluators(loader, cfg)
-    for key, dataset in leaves:
-        missing += _missing(key, dataset)
+    loaders = list(loaders)
+    missing = missing_files(cfg, loaders)
     if missing:
         root = cfg.get('data_root', '…')
         raise DataError(
             'data that the config names is not there:\n  '
-            + '\n  '.join(dict.fromkeys(missing))
+            + '\n  '.join(missing)
             + f'\nThe config says data_root={root!r}. Set it to the folder of your data set: '
             '--cfg-options data_root=<folder>. Relative paths start at the current folder, '
             f'{Path.cwd()}.'
         )
-    for key, dataset in leaves:
-        _check_categories(key, dataset, cfg.get('default_scope', 'mmengine'))
+    for loader in loaders:
+        for key, dataset in dataset_leaves(cfg, loader):
+            _check_categories(key, dataset, cfg.get('default_scope', 'mmengine'))
+
+
+def missing_files(cfg: Config, loaders: Iterable[str]) -> list[str]:
+    """Say which files and folders of some loaders, and of the evaluators beside them, are not there, and their keys."""
+    loaders = list(loaders)
+    missing = [text for loader in loaders for text in _missing_of_evaluators(loader, cfg)]
+    for loader in loaders:
+        for key, dataset in dataset_leaves(cfg, loader):
+            missing += _missing(key, dataset)
+    return list(dict.fromkeys(missing))
+
+
+def dataset_leaves(cfg: Config, loader: str) -> list[tuple[str, dict[str, Any]]]:
+    """Key and config of a loader's data sets, with wrappers such as RepeatDataset and ConcatDataset unpacked."""
+    return list(_leaves(f'{loader}.dataset', (cfg.get(loader) or {}).get('dataset', {})))
 
 
 def _leaves(key: str, dataset: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Unpack wrappers such as RepeatDataset and ConcatDataset."""
     if not isinstance(dataset, dict):
         return
     if 'dataset' in dataset:
@@ -92,26 +101,51 @@ def _check_categories(key: str, dataset: dict[str, Any], scope: str) -> None:
     path = Path(dataset.get('data_root') or '') / str(dataset.get('ann_file') or '')
     if path.suffix != '.json' or not path.is_file() or path.stat().st_size > _READ_TWICE:
         return
-    kind = dataset.get('type')
-    kind = DATASETS.get(kind if '.' in kind else f'{scope}.{kind}') if isinstance(kind, str) else kind
-    classes = (dataset.get('metainfo') or {}).get('classes')
-    if classes is None:
-        classes = (getattr(kind, 'METAINFO', None) or {}).get('classes')
+    classes = dataset_classes(dataset, scope)
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
         raise DataError(f'{key}.ann_file: {str(path)!r} is no JSON: {error}') from None
     if classes is None or not isinstance(content, dict) or 'categories' not in content:
         return
+    unknown = unknown_categories(classes, content, path)
+    if unknown:
+        raise DataError(f'{key}: {unknown[0]}. {unknown[1]}')
+
+
+def dataset_classes(dataset: dict[str, Any], scope: str) -> Any:
+    """Look up the classes that a data set's config gives it: its ``metainfo``'s, or its class's; None without any."""
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if classes is None:
+        kind = dataset_class(dataset, scope)
+        classes = (getattr(kind, 'METAINFO', None) or {}).get('classes')
+    return classes
+
+
+def dataset_class(dataset: dict[str, Any], scope: str) -> Any:
+    """Look up a data set's class in its host's registry; None where there is no such class."""
+    kind = dataset.get('type')
+    return DATASETS.get(kind if '.' in kind else f'{scope}.{kind}') if isinstance(kind, str) else kind
+
+
+def unknown_categories(classes: Any, content: dict[str, Any], path: Path) -> tuple[str, str] | None:
+    """Say which classes are no categories of a COCO-like annotation file, and what to write instead.
+
+    Args:
+        classes (Sequence[str]): The data set's.
+        content (dict): What is in the file.
+        path (Path): Where the file is.
+    """
     there = [category.get('name') for category in content['categories']]
     unknown = [name for name in classes if name not in there]
-    if unknown:
-        raise DataError(
-            f'{key}: {len(unknown)} of its {len(classes)} classes are no categories of {str(path)!r}: '
-            f'{_shortened(unknown)}. The file has {len(there)}: {_shortened(there)}. Write '
-            f'metainfo=dict(classes=({", ".join(repr(name) for name in there[:3])}, …)) in the data set, with the '
-            'names as the file has them, and num_classes in the heads to match.'
-        )
+    if not unknown:
+        return None
+    return (
+        f'{len(unknown)} of its {len(classes)} classes are no categories of {str(path)!r}: {_shortened(unknown)}. '
+        f'The file has {len(there)}: {_shortened(there)}',
+        f'Write metainfo=dict(classes=({", ".join(repr(name) for name in there[:3])}, …)) in the data set, with the '
+        'names as the file has them, and num_classes in the heads to match.',
+    )
 
 
 def _shortened(names: list[Any]) -> str:

@@ -1,12 +1,13 @@
 """What the runner needs to train around a frozen backbone."""
 
-from protuning_mm.engine.hooks import CheckpointHook, DeltaCheckpointHook, FrozenAuditHook, TuningHook
+from protuning_mm.engine.hooks import CheckpointHook, DeltaCheckpointHook, ExactResumeHook, FrozenAuditHook, TuningHook
 from protuning_mm.engine.optim import TrainableOptimWrapperConstructor
 from protuning_mm.engine.parameter_table import ParameterTable, count_parameters
 
 __all__ = [
     'CheckpointHook',
     'DeltaCheckpointHook',
+    'ExactResumeHook',
     'FrozenAuditHook',
     'ParameterTable',
     'TrainableOptimWrapperConstructor',

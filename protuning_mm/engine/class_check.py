@@ -24,12 +24,29 @@ def check_classes(model: nn.Module, dataset: Any, loader: str) -> None:
     if classes is None:
         return
     _check_annotated(dataset, classes, loader)
-    for key, num_classes in _num_classes(model):
+    for head, found, advice in class_mismatches(model, dataset, f'{loader}.dataset'):
+        raise ValueError(f'{head}={found}: {advice}')
+
+
+def class_mismatches(model: nn.Module, dataset: Any, key: str) -> Iterator[tuple[str, str, str]]:
+    """Compare every head's number of classes with a data set's.
+
+    Args:
+        model (nn.Module): A detector, segmentor or classifier of the hosts.
+        dataset: Anything with ``classes`` in its ``metainfo``.
+        key (str): The data set's key in the config.
+
+    Yields:
+        tuple: The config's key of a head's number, what was found, and what would be right.
+    """
+    classes = dataset.metainfo['classes']
+    for name, num_classes in _num_classes(model):
         if num_classes != len(classes):
-            raise ValueError(
-                f'model.{key}.num_classes={num_classes}, but {loader}.dataset has {len(classes)} classes '
-                f'({_shortened(classes)}): set model.{key}.num_classes={len(classes)}, or metainfo=dict(classes=…) of '
-                'the data set'
+            where = f'model.{name}.num_classes'
+            yield (
+                where,
+                f'{num_classes}, but {key} has {len(classes)} classes ({_shortened(classes)})',
+                f'set {where}={len(classes)}, or metainfo=dict(classes=…) of the data set',
             )
 
 

@@ -2,7 +2,8 @@
 
 from protuning_mm.engine.hooks.checkpoint_hook import CheckpointHook
 from protuning_mm.engine.hooks.delta_checkpoint_hook import DeltaCheckpointHook
+from protuning_mm.engine.hooks.exact_resume_hook import ExactResumeHook
 from protuning_mm.engine.hooks.frozen_audit_hook import FrozenAuditHook
 from protuning_mm.engine.hooks.tuning_hook import TuningHook
 
-__all__ = ['CheckpointHook', 'DeltaCheckpointHook', 'FrozenAuditHook', 'TuningHook']
+__all__ = ['CheckpointHook', 'DeltaCheckpointHook', 'ExactResumeHook', 'FrozenAuditHook', 'TuningHook']

@@ -10,6 +10,7 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import Runner
 
 from protuning_mm.checkpoints.atomic import AtomicLocalBackend, write_atomically
+from protuning_mm.engine.hooks.exact_resume_hook import ExactResumeHook
 from protuning_mm.registry import HOOKS
 
 _OUTDATED = 'outdated_ckpt_id'  # in the message hub, which a checkpoint carries
@@ -60,6 +61,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._delete(outdated)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        _gather_states(runner)
         outdated = self._roll(runner, step)
         filename = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
@@ -102,6 +104,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         return outdated
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
+        _gather_states(runner)
         with self._removing_later() as backend:
             super()._save_best_checkpoint(runner, metrics)
             # Two runs of the same step can name the new best like the old one.
@@ -115,3 +118,10 @@ class CheckpointHook(MMEngineCheckpointHook):
             yield self.file_backend
         finally:
             self.file_backend = backend
+
+
+def _gather_states(runner: Runner) -> None:
+    """The main process saves alone; what it saves of the others is collected before, where all of them are."""
+    for hook in runner.hooks:
+        if isinstance(hook, ExactResumeHook):
+            hook.gather()

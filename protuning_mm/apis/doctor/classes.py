@@ -1,0 +1,44 @@
+"""Do the heads predict as many classes as the data sets have?"""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from protuning_mm.apis.doctor.case import Case
+from protuning_mm.apis.doctor.findings import Finding, Findings
+from protuning_mm.datasets.files import dataset_classes, dataset_leaves
+from protuning_mm.engine.class_check import class_mismatches
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def check_num_classes(case: Case) -> Findings:
+    """Compare every head's ``num_classes`` with ``metainfo``, from the config or the data set's class."""
+    said: set[str] = set()
+    for key, dataset in leaves(case):
+        classes = dataset_classes(dataset, case.scope)
+        if classes is not None and not isinstance(classes, str):  # the path of a list: the host reads it
+            yield from compare(case, classes, key, said)
+
+
+def compare(case: Case, classes: Any, key: str, said: set[str]) -> Findings:
+    """Compare every head with some classes; a head that was said to differ is not said again.
+
+    Args:
+        case (Case): With its model.
+        classes (Sequence[str]): The data set's.
+        key (str): The data set's key.
+        said (set[str]): Heads that were found to differ; added to.
+    """
+    assert case.model is not None
+    data = SimpleNamespace(metainfo=dict(classes=classes))
+    for head, found, advice in class_mismatches(case.model, data, key):
+        if head not in said:
+            said.add(head)
+            yield Finding('error', head, found, advice)
+
+
+def leaves(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Key and config of every data set of the three loaders, wrappers unpacked."""
+    for loader in LOADERS:
+        yield from dataset_leaves(case.cfg, loader)

@@ -1,0 +1,60 @@
+"""``--data``: everything that the loaders' data sets name, on the disk."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from protuning_mm.apis.doctor.built import examine_built
+from protuning_mm.apis.doctor.case import Case
+from protuning_mm.apis.doctor.classes import LOADERS, leaves
+from protuning_mm.apis.doctor.coco import examine_coco
+from protuning_mm.apis.doctor.findings import Finding, Findings, first_line
+from protuning_mm.datasets.files import dataset_class, dataset_classes, missing_files
+
+_NO_MATTER = ('pipeline', 'test_mode', 'filter_cfg', 'backend_args', '_scope_')
+
+
+def check_data(case: Case, max_images: int | None = None) -> Findings:
+    """Examine the data sets of the three loaders, each once.
+
+    Args:
+        case (Case): With its model, if it could be built.
+        max_images (int, optional): How many images of each are decoded at the most. Defaults to all.
+    """
+    missing = missing_files(case.cfg, LOADERS)
+    for text in missing:
+        where, _, found = text.partition(': ')
+        yield Finding('error', where, found, 'put the files there, or --cfg-options data_root=<folder>')
+    seen, said = [], set[str]()
+    for key, dataset in leaves(case):
+        files = {name: value for name, value in dataset.items() if name not in _NO_MATTER}
+        if files in seen or any(text.startswith(f'{key}.') for text in missing):
+            continue
+        seen.append(files)
+        try:
+            yield from _examine(case, key, dataset, max_images, said)
+        except Exception as error:
+            yield Finding('warning', key, f'not examined to its end: {first_line(error)}', 'see the annotations')
+
+
+def _examine(case: Case, key: str, dataset: dict[str, Any], max_images: int | None, said: set[str]) -> Findings:
+    if '://' in str(dataset.get('data_root')):
+        yield Finding('info', key, f'data_root={dataset["data_root"]!r} is no local folder: not examined')
+        return
+    path = Path(dataset.get('data_root') or '') / str(dataset.get('ann_file') or '')
+    if not (hasattr(dataset_class(dataset, case.scope), 'COCOAPI') and path.suffix == '.json'):
+        yield from examine_built(case, key, dataset, max_images, said)
+        return
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        yield Finding('error', f'{key}.ann_file', f'{str(path)!r} is no JSON: {error}', 'copy or make it again')
+        return
+    lacking = [name for name in ('images', 'annotations', 'categories') if name not in content]
+    if lacking:
+        yield Finding('error', f'{key}.ann_file', f'{str(path)!r} has no {", ".join(lacking)}', "COCO's layout")
+        return
+    classes = dataset_classes(dataset, case.scope)
+    roi_head = getattr(case.model, 'roi_head', None)
+    stuff = getattr(getattr(roi_head, 'semantic_head', None), 'num_classes', None)
+    yield from examine_coco(key, dataset, content, path, classes, stuff, max_images)

@@ -1,0 +1,128 @@
+"""One training step on noise: who gets a gradient, and what it costs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.model import revert_sync_batchnorm
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from protuning_mm.apis.doctor.case import Case
+from protuning_mm.apis.doctor.noise import noise_batch
+from protuning_mm.apis.measure import peak_of_events
+
+SMALL = ((128, 128), (192, 192))
+LARGEST_FALLBACK = 640 * 640
+IMAGES = 2  # batch norms need more than one
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one step showed.
+
+    Args:
+        size (tuple[int, int]): Height and width of the images.
+        images (int): How many there were.
+        peak (int): Bytes that the step held at its peak beyond the model, without the parameters' gradients.
+        without_gradient (tuple[str]): Parameters that are trained and got no gradient.
+        single (tuple[str]): Training batch norms that saw one value a channel and image.
+    """
+
+    size: tuple[int, int]
+    images: int
+    peak: int
+    without_gradient: tuple[str, ...]
+    single: tuple[str, ...]
+
+
+def run_trials(case: Case, wanted: tuple[int, int] | None) -> list[Trial]:
+    """Run a step at two small sizes, or, where the model takes none but its own, at that one.
+
+    Batch norms of the model move: whoever needs its weights looks at them before.
+
+    Args:
+        case (Case): Its model is used, on its device.
+        wanted (tuple[int, int], optional): Height and width that the training will have.
+
+    Raises:
+        Exception: whatever the model raises at the size tried last.
+    """
+    assert case.model is not None
+    # in one process mmengine does the same, and a CPU takes no other
+    case.model = revert_sync_batchnorm(case.model).to(case.device).train()
+    try:
+        return [_step(case, size) for size in SMALL]
+    except Exception:
+        if wanted is None or wanted[0] * wanted[1] > LARGEST_FALLBACK:
+            raise
+        return [_step(case, wanted)]
+
+
+def _step(case: Case, size: tuple[int, int]) -> Trial:
+    model: Any = case.model
+    inputs, samples = noise_batch(model, IMAGES, size, case.device)
+    single: list[str] = []
+    reached: set[str] = set()
+    with _watching(model, single, reached):
+        peak = _peak(model, inputs, samples)
+    without = tuple(n for n, p in model.named_parameters() if p.requires_grad and n not in reached)
+    return Trial(size, IMAGES, peak, without, tuple(single))
+
+
+def _peak(model: Any, inputs: Any, samples: list[Any]) -> int:
+    def step() -> None:
+        loss, _ = model.parse_losses(model(inputs, samples, mode='loss'))
+        loss.backward()
+
+    if inputs.is_cuda:
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    return peak_of_events(profiler)
+
+
+@contextmanager
+def _watching(model: nn.Module, single: list[str], reached: set[str]) -> Iterator[None]:
+    """Note which batch norms see single values and which parameters get a gradient; each is dropped at once.
+
+    The gradients' size is known without a measurement, and beside them a small step's other memory would not show.
+    """
+
+    def note_single(name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if module.training and args[0].dim() > 2 and args[0][0, 0].numel() == 1 and name not in single:
+                single.append(name)
+
+        return hook
+
+    def note_reached(name: str) -> Any:
+        def hook(param: nn.Parameter) -> None:
+            reached.add(name)
+            param.grad = None
+
+        return hook
+
+    handles: list[Any] = [
+        module.register_forward_pre_hook(note_single(name))
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm)
+    ]
+    handles += [
+        param.register_post_accumulate_grad_hook(note_reached(name))
+        for name, param in model.named_parameters()
+        if param.requires_grad
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,120 @@
+"""Resuming where a run was: its random streams, and its place among the data."""
+
+from typing import Any
+
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+
+from protuning_mm.engine.place import ResumedIterator, ResumedLoader
+from protuning_mm.engine.random_state import State, random_state, set_random_state
+from protuning_mm.registry import HOOKS
+
+_KEY = 'resume_state'
+
+
+@HOOKS.register_module()
+class ExactResumeHook(Hook):
+    """Saves what mmengine does not, so that a resumed run ends where the run in one go ends, bit for bit on a CPU.
+
+    - at every save: the random states of all ranks (RPN's and RoI heads' samplers, augmentation and dropout draw from
+      them), the sampler's seed, and how many batches of the epoch were consumed, for an epoch-based run that saves by
+      iteration;
+    - around validation: it leaves no trace in training's random streams. A checkpoint is saved before it, and a
+      resumed run does not repeat it;
+    - after resuming: all of it is set right before the first batch is fetched.
+
+    The states of several ranks are collected by ``protuning_mm.CheckpointHook``. docs/resume.md tells what stays
+    inexact.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        self._consumed = 0
+        self._outside_validation: State | None = None
+        self._gathered: list[State] | None = None
+        self._loaded: dict[str, Any] | None = None
+
+    # saving
+
+    def gather(self) -> None:
+        """Collect every rank's state; all ranks call this before one of them saves."""
+        self._gathered = all_gather_object(self._state())
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        ranks = self._gathered or [self._state()]
+        self._gathered = None
+        checkpoint[_KEY] = dict(ranks=ranks, consumed=self._consumed, sampler_seed=_seed(runner))
+
+    def _state(self) -> State:
+        return self._outside_validation or random_state()
+
+    # keeping count
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            self._consumed += 1
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        self._consumed = 0
+        loop = runner.train_loop
+        if isinstance(loop.dataloader, ResumedLoader):
+            loop.dataloader = loop.dataloader._loader
+
+    def before_val(self, runner: Runner) -> None:
+        self._outside_validation = random_state()
+
+    def after_val(self, runner: Runner) -> None:
+        if self._outside_validation is not None:
+            set_random_state(self._outside_validation)
+        self._outside_validation = None
+
+    # resuming
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        self._loaded = checkpoint.get(_KEY) if runner._resume else None
+
+    def before_train(self, runner: Runner) -> None:
+        if not runner._resume or runner.iter == 0:
+            return
+        obstacle = self._obstacle(runner)
+        if obstacle is not None:
+            runner.logger.warning(f'this run goes on, but not exactly as the one it resumes: {obstacle}')
+            return
+        assert self._loaded is not None
+        state, loop = self._loaded['ranks'][get_rank()], runner.train_loop
+        sampler = _sampler(loop.dataloader)
+        if hasattr(sampler, 'seed'):
+            sampler.seed = self._loaded['sampler_seed']
+        if isinstance(loop, IterBasedTrainLoop):
+            loop.dataloader_iterator = ResumedIterator(loop.dataloader_iterator, lambda: set_random_state(state))
+        else:
+            self._consumed = self._loaded['consumed']
+            loop.dataloader = ResumedLoader(loop.dataloader, self._consumed, lambda: set_random_state(state))
+        if loop.dataloader.num_workers:
+            runner.logger.info(
+                'resumed exactly but for augmentation: num_workers > 0, and worker processes draw from random streams '
+                'of their own'
+            )
+
+    def _obstacle(self, runner: Runner) -> str | None:
+        loop, world = runner.train_loop, get_world_size()
+        if self._loaded is None:
+            return 'its checkpoint holds no random states; it was saved without ExactResumeHook'
+        if not isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop):
+            return f'{type(loop).__name__} is no loop of mmengine whose place in the data is known'
+        ranks = len(self._loaded['ranks'])
+        if ranks != world:
+            return f'its checkpoint holds the random states of {ranks} processes, and there are {world}'
+        return None
+
+
+def _sampler(loader: Any) -> Any:
+    """The sampler that orders the data; a batch sampler of mmdet's or torch's holds it."""
+    return getattr(loader.batch_sampler, 'sampler', loader.sampler)
+
+
+def _seed(runner: Runner) -> int | None:
+    loader = getattr(runner.train_loop, 'dataloader', None)
+    return getattr(_sampler(loader), 'seed', None) if loader is not None else None
