@@ -18,7 +18,7 @@ ROOMS = {
     'backbones': {'checkpoints', 'frozen', 'tunings'},
     'engine': {'backbones', 'checkpoints', 'frozen'},
     'datasets': set(),
-    'apis': {'backbones', 'checkpoints', 'datasets', 'engine', 'tunings'},
+    'apis': {'backbones', 'checkpoints', 'datasets', 'engine', 'frozen', 'tunings'},
 }
 
 

@@ -1,1 +1,5 @@
-"""What a person calls, from the command line or from Python."""
+"""What a person calls from Python, and what the tools are made of."""
+
+from protuning_mm.apis.multitask import MultiTask
+
+__all__ = ['MultiTask']

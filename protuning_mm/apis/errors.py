@@ -11,12 +11,16 @@ from protuning_mm.datasets import DataError
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
+class MultiTaskError(ValueError):
+    """A task does not fit beside the others, or is not there."""
+
+
 @contextmanager
 def told_plainly() -> Iterator[None]:
     """Exit with status 1 and the message alone where the input is at fault, or the disk."""
     try:
         yield
-    except (CheckpointError, DataError, FrozenWeightsError, WorkDirError) as error:
+    except (CheckpointError, DataError, FrozenWeightsError, MultiTaskError, WorkDirError) as error:
         raise SystemExit(f'error: {error}') from None
     except OSError as error:
         if error.errno not in _DISK:

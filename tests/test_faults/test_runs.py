@@ -1,4 +1,4 @@
-"""What happens to runs: two in one folder, folders that cannot be written, full disks, kills, names with anything in them."""
+"""What happens to runs: two in one folder, folders that cannot be written, full disks, kills, unusual names."""
 
 import errno
 import os
@@ -72,9 +72,9 @@ def test_ranks_of_one_run_share_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_work_dir_below_a_file(tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
-    with pytest.raises(WorkDirError, match='cannot be written: (Not a directory|File exists).*--work-dir'):
-        with claimed(tmp_path / 'file/run'):
-            pass
+    said = 'cannot be written: (Not a directory|File exists).*--work-dir'
+    with pytest.raises(WorkDirError, match=said), claimed(tmp_path / 'file/run'):
+        pass
 
 
 @pytest.mark.parametrize('number', [errno.EROFS, errno.EACCES, errno.ENOSPC])

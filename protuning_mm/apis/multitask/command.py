@@ -1,0 +1,64 @@
+"""``tools/multitask.py``: draw what several tasks predict for an image into one picture."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import torch
+
+from protuning_mm.apis.errors import MultiTaskError, told_plainly
+from protuning_mm.apis.multitask.drawing import draw_tasks
+from protuning_mm.apis.multitask.front import MultiTask
+from protuning_mm.apis.predict import find_images
+from protuning_mm.datasets import DataError
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Predict with several tasks on one frozen backbone')
+    parser.add_argument(
+        '--task',
+        action='append',
+        required=True,
+        metavar='NAME=CONFIG,CHECKPOINT',
+        help='a task: its name, its config, and its delta or whole checkpoint; once for each',
+    )
+    parser.add_argument('--image', nargs='+', required=True, help='images or folders of images')
+    parser.add_argument('--out', default='multitask', help='folder for the pictures')
+    parser.add_argument('--device', help="such as 'cuda:0' or 'cpu'; a GPU where there is one")
+    parser.add_argument('--score-thr', type=float, default=0.3, help='boxes drawn (detectors)')
+    parser.add_argument('--several-bases', action='store_true', help='let tasks have different bases')
+    return parser.parse_args(argv)
+
+
+def split_task(written: str) -> tuple[str, str, str]:
+    """Read ``name=config,checkpoint``.
+
+    Raises:
+        MultiTaskError: it is written otherwise.
+    """
+    name, equals, rest = written.partition('=')
+    config, comma, checkpoint = rest.partition(',')
+    if not (name and equals and config and comma and checkpoint):
+        raise MultiTaskError(f'--task {written}: must be NAME=CONFIG,CHECKPOINT')
+    return name, config, checkpoint
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    with told_plainly():
+        images = find_images(args.image)
+        multitask = MultiTask(args.device or ('cuda:0' if torch.cuda.is_available() else 'cpu'), args.several_bases)
+        for written in args.task:
+            multitask.add(*split_task(written))
+        out = Path(args.out)
+        out.mkdir(parents=True, exist_ok=True)
+        tasks = {name: multitask.task(name) for name in multitask.tasks}
+        for path in images:
+            image = cv2.imread(path)
+            if image is None:
+                raise DataError(f'{path!r} cannot be decoded as an image')
+            results = {name: samples[0] for name, samples in multitask.predict(dict.fromkeys(tasks, path)).items()}
+            target = out / f'{Path(path).stem}.png'
+            cv2.imwrite(str(target), draw_tasks(image, results, tasks, args.score_thr))
+            print(f'{path}: {len(tasks)} tasks drawn into {target}')
