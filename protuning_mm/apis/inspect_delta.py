@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from protuning_mm.apis.errors import told_plainly
-from protuning_mm.checkpoints import CheckpointError, load_checkpoint_file
+from protuning_mm.checkpoints import CheckpointError, safe_torch_load
 from protuning_mm.checkpoints.deltas import RECORD, DeltaRecord
 from protuning_mm.checkpoints.seal import check_seal
 
@@ -38,8 +38,10 @@ def inspect_delta(path: str) -> dict[str, Any]:
     Raises:
         CheckpointError: it cannot be read, is damaged, or is no delta.
     """
-    content = load_checkpoint_file(path)
-    state = content.get('state_dict', content)
+    if not Path(path).is_file():
+        raise CheckpointError(f'delta {path!r} does not exist')
+    content = safe_torch_load(path, 'cpu')  # mmengine's loader would print to standard output
+    state = content.get('state_dict', content) if isinstance(content, dict) else {}
     if RECORD not in state:
         raise CheckpointError(f'{path} is no delta: it holds no record of its base. A whole checkpoint?')
     record = DeltaRecord.from_tensor(state[RECORD])

@@ -13,6 +13,7 @@ from mmengine.config import Config, DictAction
 from protuning_mm.apis.errors import told_plainly
 from protuning_mm.checkpoints import CheckpointError
 from protuning_mm.datasets import DataError
+from protuning_mm.datasets.whole_file import is_cut_short
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -83,7 +84,7 @@ def predict(
     if not Path(checkpoint).is_file():
         raise CheckpointError(f'checkpoint {checkpoint!r} does not exist')
     cfg = config if isinstance(config, Config) else Config.fromfile(config)
-    undecodable = [image for image in images if cv2.imread(image) is None]
+    undecodable = [image for image in images if cv2.imread(image) is None or is_cut_short(image)]
     readable = [image for image in images if image not in undecodable]
     device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
     if readable:

@@ -1,6 +1,8 @@
 """extract_delta.py, merge_delta.py and inspect_delta.py: there and back bit for bit, and what they say."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from protuning_mm.apis.inspect_delta import main as main_inspect
 from protuning_mm.checkpoints import load_checkpoint_file
 from protuning_mm.checkpoints.deltas import RECORD
 from protuning_mm.checkpoints.fingerprint import fingerprint
-from tests.mini import CLASSES, write_config
+from tests.mini import CLASSES, REPO, write_config
 from tests.mini import MODELS as CONFIGS
 from tests.plain import assert_identical, fill, snapshot
 
@@ -163,8 +165,8 @@ def test_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = write_whole(config)
     main_extract([str(config), str(whole), str(tmp_path / 'delta.pth'), '--training-state'])
     capsys.readouterr()
-    main_inspect([str(tmp_path / 'delta.pth'), '--json'])
-    told = json.loads(capsys.readouterr().out)
+    tool = [sys.executable, REPO / 'tools/model_converters/inspect_delta.py', tmp_path / 'delta.pth', '--json']
+    told = json.loads(subprocess.run([*map(str, tool)], check=True, capture_output=True, text=True).stdout)
     frozen = torch.load(tmp_path / 'resnet18v1c.pth')
     assert told['bases']['backbone']['fingerprint'] == fingerprint(frozen).total
     assert told['bases']['backbone']['source'] == str(tmp_path / 'resnet18v1c.pth')
@@ -182,3 +184,5 @@ def test_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 'base of backbone: ' in printed and 'pro(prompt_stages=[0, 1, 2, 3]' in printed and 'decode_head' in printed
     with pytest.raises(SystemExit, match='is no delta'):
         main_inspect([str(whole)])
+    with pytest.raises(SystemExit, match='does not exist'):
+        main_inspect([str(tmp_path / 'none.pth')])

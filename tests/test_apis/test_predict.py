@@ -30,8 +30,10 @@ def test_folder_and_undecodable_image(model: str, tmp_path: Path, capsys: pytest
     checkpoint = checkpoint_of(config)
     folder = tmp_path / ('coco/val2017' if model == 'htc' else 'ade/images/validation')
     (folder / 'broken.jpg').write_bytes(b'nothing')
+    whole = next(folder.glob('0.jpg')).read_bytes()
+    (folder / 'cut short.jpg').write_bytes(whole[: len(whole) * 2 // 3])
     out = tmp_path / 'out'
-    with pytest.raises(SystemExit, match='broken.jpg'):
+    with pytest.raises(SystemExit, match='(?s)broken.jpg.*cut short.jpg'):
         tool.main([str(config), str(checkpoint), str(folder), '--out', str(out), '--device', 'cpu'])
     assert '4 images predicted' in capsys.readouterr().out
     assert len(list((out / 'vis').iterdir())) == 4
