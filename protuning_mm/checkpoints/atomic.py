@@ -48,3 +48,18 @@ class AtomicLocalBackend(LocalBackend):
 
     def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
         write_atomically(seal_zip(bytes(obj)), filepath)
+
+
+def write_every_file_whole() -> None:
+    """Make mmengine's own local files atomic for this process: predictions and results that metrics dump.
+
+    mmengine opens the old file and writes into it: a kill leaves neither the old nor the new one.
+    """
+
+    def put(self: LocalBackend, obj: bytes, filepath: str | Path) -> None:
+        write_atomically(bytes(obj), filepath)
+
+    def put_text(self: LocalBackend, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        write_atomically(obj.encode(encoding), filepath)
+
+    LocalBackend.put, LocalBackend.put_text = put, put_text

@@ -143,3 +143,25 @@ def test_names_with_anything_in_them(name: str, tmp_path: Path) -> None:
     train_tool.main([str(config), '--work-dir', str(run)])
     train_tool.main([str(config), '--work-dir', str(run), '--resume', '--cfg-options', 'train_cfg.max_iters=4'])
     assert (run / 'iter_4.pth').is_file() and (run / 'last_checkpoint').read_text() == str(run / 'iter_4.pth')
+
+
+DUMP = """
+import os, signal, sys
+from mmengine.fileio import dump
+from protuning_mm.checkpoints.atomic import write_every_file_whole
+write_every_file_whole()
+dump(['first'], sys.argv[1])
+os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+dump(['second'], sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize('ending', ['.pkl', '.json'])
+def test_killed_while_results_are_written(ending: str, tmp_path: Path) -> None:
+    """Predictions and results that mmengine dumps: the old file is whole."""
+    from mmengine.fileio import load
+
+    path = tmp_path / f'results{ending}'
+    done = subprocess.run([sys.executable, '-c', DUMP, str(path)], check=False, cwd=REPO)
+    assert done.returncode == -signal.SIGKILL
+    assert load(path) == ['first']
