@@ -1,7 +1,7 @@
 """A checkpoint hook that never has fewer whole checkpoints on disk than it promised."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from mmengine.dist import is_main_process
@@ -61,22 +61,22 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._delete(outdated)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
-        _gather_states(runner)
         outdated = self._roll(runner, step)
         filename = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            filename,
-            self.file_client_args,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=self.by_epoch,
-            backend_args=self.backend_args,
-            **self.args,
-        )
+        with _states_of_all_ranks(runner):
+            runner.save_checkpoint(
+                self.out_dir,
+                filename,
+                self.file_client_args,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                by_epoch=self.by_epoch,
+                backend_args=self.backend_args,
+                **self.args,
+            )
         if not is_main_process():
             return
         write_atomically(str(self.last_ckpt).encode(), f'{runner.work_dir}/last_checkpoint')
@@ -104,8 +104,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         return outdated
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
-        _gather_states(runner)
-        with self._removing_later() as backend:
+        if not self.save_best:
+            return
+        with _states_of_all_ranks(runner), self._removing_later() as backend:
             super()._save_best_checkpoint(runner, metrics)
             # Two runs of the same step can name the new best like the old one.
             best = getattr(self, 'best_ckpt_path', None)
@@ -120,8 +121,11 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.file_backend = backend
 
 
-def _gather_states(runner: Runner) -> None:
+@contextmanager
+def _states_of_all_ranks(runner: Runner) -> Iterator[None]:
     """The main process saves alone; what it saves of the others is collected before, where all of them are."""
-    for hook in runner.hooks:
-        if isinstance(hook, ExactResumeHook):
-            hook.gather()
+    with ExitStack() as stack:
+        for hook in runner.hooks:
+            if isinstance(hook, ExactResumeHook):
+                stack.enter_context(hook.gathered())
+        yield

@@ -1,5 +1,7 @@
 """Resuming where a run was: its random streams, and its place among the data."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mmengine.dist import all_gather_object, get_rank, get_world_size
@@ -8,6 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from protuning_mm.engine.place import ResumedIterator, ResumedLoader
 from protuning_mm.engine.random_state import State, random_state, set_random_state
+from protuning_mm.engine.resume_limits import resume_limits, sampler_of
 from protuning_mm.registry import HOOKS
 
 _KEY = 'resume_state'
@@ -38,13 +41,17 @@ class ExactResumeHook(Hook):
 
     # saving
 
-    def gather(self) -> None:
-        """Collect every rank's state; all ranks call this before one of them saves."""
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Collect every rank's state, for what one of them saves within; all ranks enter."""
         self._gathered = all_gather_object(self._state())
+        try:
+            yield
+        finally:  # another save is another moment
+            self._gathered = None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         ranks = self._gathered or [self._state()]
-        self._gathered = None
         checkpoint[_KEY] = dict(ranks=ranks, consumed=self._consumed, sampler_seed=_seed(runner))
 
     def _state(self) -> State:
@@ -84,19 +91,17 @@ class ExactResumeHook(Hook):
             return
         assert self._loaded is not None
         state, loop = self._loaded['ranks'][get_rank()], runner.train_loop
-        sampler = _sampler(loop.dataloader)
-        if hasattr(sampler, 'seed'):
-            sampler.seed = self._loaded['sampler_seed']
+        sampler, seed = sampler_of(loop.dataloader), self._loaded['sampler_seed']
+        if hasattr(sampler, 'seed') and seed is not None:
+            sampler.seed = seed
+        limits = resume_limits(runner, self._loaded['consumed'])
+        if limits:
+            runner.logger.warning('resumed, but not exactly: ' + '; '.join(limits))
         if isinstance(loop, IterBasedTrainLoop):
             loop.dataloader_iterator = ResumedIterator(loop.dataloader_iterator, lambda: set_random_state(state))
         else:
             self._consumed = self._loaded['consumed']
             loop.dataloader = ResumedLoader(loop.dataloader, self._consumed, lambda: set_random_state(state))
-        if loop.dataloader.num_workers:
-            runner.logger.info(
-                'resumed exactly but for augmentation: num_workers > 0, and worker processes draw from random streams '
-                'of their own'
-            )
 
     def _obstacle(self, runner: Runner) -> str | None:
         loop, world = runner.train_loop, get_world_size()
@@ -110,11 +115,6 @@ class ExactResumeHook(Hook):
         return None
 
 
-def _sampler(loader: Any) -> Any:
-    """The sampler that orders the data; a batch sampler of mmdet's or torch's holds it."""
-    return getattr(loader.batch_sampler, 'sampler', loader.sampler)
-
-
 def _seed(runner: Runner) -> int | None:
     loader = getattr(runner.train_loop, 'dataloader', None)
-    return getattr(_sampler(loader), 'seed', None) if loader is not None else None
+    return getattr(sampler_of(loader), 'seed', None) if loader is not None else None
