@@ -23,12 +23,13 @@ HOOKS = ('CheckpointHook', 'DeltaCheckpointHook')
 MODELS = ('cascade', 'htc', 'fcn', 'upernet', 'classifier')
 # killed one iteration behind a checkpoint within an epoch, so that what was trained since is lost
 SAVED, KILLED, LAST = 3, 4, 6
+NO_VALIDATION = """val_cfg = val_dataloader = val_evaluator = None
+test_cfg = test_dataloader = test_evaluator = None
+"""
 COMMON = f"""
 randomness = dict(seed=7)
 default_hooks['checkpoint'].update(by_epoch=False, interval={SAVED})
-val_cfg = val_dataloader = val_evaluator = None
-test_cfg = test_dataloader = test_evaluator = None
-"""
+{NO_VALIDATION}"""
 DETECTOR = "\ntrain_cfg = dict(max_epochs=2)\ntrain_dataloader['batch_size'] = 2\n"
 SEGMENTOR = f"""
 train_cfg = dict(max_iters={LAST}, val_interval=100)
@@ -112,10 +113,10 @@ def differing(one: Any, other: Any, name: str = '') -> list[str]:
     return [] if one == other else [name]
 
 
-def resumed(config: Path, folder: Path, hook: str, ranks: int, *flags: str) -> list[str]:
+def resumed(config: Path, folder: Path, hook: str, ranks: int, *flags: str, kill_at: int = KILLED) -> list[str]:
     """What differs at the end between a run in one go and one that was killed and resumed."""
     train(config, folder / 'whole', hook, ranks, 0, *flags)
-    train(config, folder / 'killed', hook, ranks, KILLED, *flags)
+    train(config, folder / 'killed', hook, ranks, kill_at, *flags)
     assert sorted(p.name for p in (folder / 'killed').glob('*.pth')) == [f'iter_{SAVED}.pth']
     printed = train(config, folder / 'killed', hook, ranks, 0, '--resume', *flags)
     assert f'iter: {SAVED}' in printed
@@ -136,6 +137,17 @@ def cells() -> list[Any]:
 def test_bit_for_bit(model: str, hook: str, ranks: int, tmp_path: Path) -> None:
     config = write(model, tmp_path, ranks)
     assert resumed(config, tmp_path, hook, ranks) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('ranks', [1, 2])
+def test_killed_within_validation(ranks: int, tmp_path: Path) -> None:
+    """Behind the checkpoint's save; the run in one go validates to the end."""
+    config = write('fcn', tmp_path, ranks)
+    text = config.read_text().replace(NO_VALIDATION, '').replace('val_interval=100', f'val_interval={SAVED}')
+    config.write_text(text)
+    assert resumed(config, tmp_path, HOOKS[0], ranks, kill_at=-1) == []
+    assert 'mIoU' in ''.join(path.read_text() for path in (tmp_path / 'whole').rglob('*.log'))
 
 
 @pytest.mark.slow
