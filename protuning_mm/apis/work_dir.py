@@ -45,8 +45,9 @@ def claimed(work_dir: str | Path) -> Iterator[None]:
         ) from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # not flock, whose lock the data loader's workers would inherit and hold when this process is killed
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             file.seek(0)
             other = file.read().strip() or 'it does not say which'
             raise WorkDirError(

@@ -15,7 +15,9 @@ _LARGEST = 1e7  # pixels
 _NAMED = 5
 
 
-def check_annotations(content: Any, path: Path, key: str, classes: Any = None, train: bool = True) -> None:
+def check_annotations(
+    content: Any, path: Path, key: str, classes: Any = None, train: bool = True, with_mask: bool = False
+) -> None:
     """Check what an annotation file holds, in one pass.
 
     Args:
@@ -24,6 +26,7 @@ def check_annotations(content: Any, path: Path, key: str, classes: Any = None, t
         key (str): The data set's key in the config.
         classes (Sequence[str], optional): The classes that the data set is to have.
         train (bool): Whether a run is to learn from it: then something must be left to learn from.
+        with_mask (bool): Whether the pipeline loads masks.
 
     Raises:
         DataError: names the file, the annotations or images at fault, what is wrong with them, and what would be right.
@@ -32,7 +35,7 @@ def check_annotations(content: Any, path: Path, key: str, classes: Any = None, t
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in _PARTS):
         found = sorted(content) if isinstance(content, dict) else type(content).__name__
         raise DataError(f"{where} is not in COCO's layout: a dict of the lists {', '.join(_PARTS)}, but {found}")
-    faults = [*_faults_of_images(content['images']), *_faults_of_annotations(content)]
+    faults = [*_faults_of_images(content['images']), *_faults_of_annotations(content, with_mask)]
     if faults:
         more = f'\n  … and {len(faults) - _NAMED} more' if len(faults) > _NAMED else ''
         raise DataError(
@@ -43,6 +46,7 @@ def check_annotations(content: Any, path: Path, key: str, classes: Any = None, t
         _check_something_is_left(content, where, classes)
 
 
+_NEEDED = ('id', 'image_id', 'category_id', 'bbox', 'area')
 _PARTS = ('images', 'annotations', 'categories')
 
 
@@ -60,12 +64,15 @@ def _faults_of_images(images: list[Any]) -> Iterator[str]:
         seen.add(image['id'])
 
 
-def _faults_of_annotations(content: dict[str, Any]) -> Iterator[str]:
+def _faults_of_annotations(content: dict[str, Any], with_mask: bool) -> Iterator[str]:
     sizes = {image['id']: image for image in content['images'] if isinstance(image, dict) and 'id' in image}
     seen = set()
     for annotation in content['annotations']:
-        if not isinstance(annotation, dict) or not {'id', 'image_id', 'category_id', 'bbox'} <= set(annotation):
-            yield f'annotation {annotation!r:.80}: id, image_id, category_id and bbox are needed'
+        if not isinstance(annotation, dict) or not set(_NEEDED) <= set(annotation):
+            yield f'annotation {annotation!r:.80}: {", ".join(_NEEDED)} are needed'
+            continue
+        if not all(isinstance(annotation[part], int | str) for part in ('id', 'image_id', 'category_id')):
+            yield f'annotation {annotation!r:.80}: ids must be numbers'
             continue
         name = f'annotation id {annotation["id"]} of image id {annotation["image_id"]}'
         if annotation['id'] in seen:
@@ -74,6 +81,10 @@ def _faults_of_annotations(content: dict[str, Any]) -> Iterator[str]:
         box, image = annotation['bbox'], sizes.get(annotation['image_id'], {})
         if not isinstance(box, list) or len(box) != 4 or not all(_finite(side) for side in box):
             yield f'{name}: bbox={box!r:.80} must be four finite numbers, [x, y, width, height] in pixels'
+        if not _finite(annotation['area']):
+            yield f'{name}: area={annotation["area"]!r:.80} must be a finite number of pixels'
+        if with_mask and not annotation.get('segmentation') and not annotation.get('ignore'):
+            yield f'{name}: it has no segmentation, and the pipeline loads masks (LoadAnnotations, with_mask=True)'
         fault = _fault_of_mask(annotation.get('segmentation'), image)
         if fault:
             yield f'{name}: {fault}'
@@ -105,10 +116,11 @@ def _check_something_is_left(content: dict[str, Any], where: str, classes: Any) 
     images = {image['id'] for image in content['images']}
     names = None if classes is None else set(classes)
     known = {each['id'] for each in content['categories'] if names is None or each.get('name') in names}
-    if not any(each['image_id'] in images and each['category_id'] in known for each in content['annotations']):
+    left = (each for each in content['annotations'] if each['image_id'] in images and each['category_id'] in known)
+    if not any(min(each['bbox'][2:]) >= 1 and each['area'] > 0 for each in left):
         raise DataError(
-            f'{where}: none of its {len(content["annotations"])} annotations has both an image_id that is listed and a '
-            "category_id of the data set's classes: there is nothing to learn"
+            f'{where}: none of its {len(content["annotations"])} annotations has an image_id that is listed, a '
+            "category_id of the data set's classes and a box with an area: there is nothing to learn"
         )
 
 

@@ -111,11 +111,12 @@ def _check_categories(key: str, dataset: dict[str, Any], scope: str) -> None:
             'UTF-8 without one'
         )
     try:
-        content = json.loads(raw)
+        content = json.loads(raw.decode())  # by its bytes json would take UTF-16 too, which COCO's reader does not
     except ValueError as error:
         raise DataError(f'{key}.ann_file: {str(path)!r} is no JSON: {error}') from None
     if 'Coco' in getattr(dataset_class(dataset, scope), '__name__', ''):
-        check_annotations(content, path, key, classes, train=key.startswith('train'))
+        with_mask = any(step.get('with_mask') for step in dataset.get('pipeline') or () if isinstance(step, dict))
+        check_annotations(content, path, key, classes, train=key.startswith('train'), with_mask=with_mask)
     if classes is None or not isinstance(content, dict) or 'categories' not in content:
         return
     unknown = unknown_categories(classes, content, path)

@@ -29,6 +29,7 @@ def config(root: Path) -> Config:
         data_prefix=dict(img='train2017/'),
         metainfo=dict(classes=CLASSES),
         filter_cfg=dict(filter_empty_gt=True, min_size=0),
+        pipeline=[dict(type='LoadAnnotations', with_bbox=True, with_mask=True)],
     )
     return Config(dict(default_scope='mmdet', train_dataloader=dict(dataset=data)))
 
@@ -72,9 +73,17 @@ FAULTS: dict[str, tuple[Any, str]] = {
     'huge': (box([0, 0, 1e30, 1e30]), 'annotation id 2.*four finite numbers'),
     'text': (box(['1', '2', '3', '4']), 'annotation id 2.*four finite numbers'),
     'three numbers': (box([1, 2, 3]), 'annotation id 2.*four finite numbers'),
-    'no bbox': (without('annotations', 'bbox'), 'id, image_id, category_id and bbox are needed'),
-    'no category_id': (without('annotations', 'category_id'), 'id, image_id, category_id and bbox are needed'),
-    'no image_id': (without('annotations', 'image_id'), 'id, image_id, category_id and bbox are needed'),
+    'no bbox': (without('annotations', 'bbox'), 'id, image_id, category_id, bbox, area are needed'),
+    'no category_id': (without('annotations', 'category_id'), 'id, image_id, category_id, bbox, area are needed'),
+    'no image_id': (without('annotations', 'image_id'), 'id, image_id, category_id, bbox, area are needed'),
+    'no area': (without('annotations', 'area'), 'id, image_id, category_id, bbox, area are needed'),
+    'area in words': (lambda c: c['annotations'][1].update(area='large'), "annotation id 2.*area='large'"),
+    'a list as image_id': (lambda c: c['annotations'][1].update(image_id=[0]), 'ids must be numbers'),
+    'no mask where masks are loaded': (without('annotations', 'segmentation'), 'annotation id 2.*with_mask=True'),
+    'boxes without area alone': (
+        lambda c: [a.update(bbox=[1, 1, 0, 0]) for a in c['annotations']] and None,
+        'a box with an area: there is nothing to learn',
+    ),
     'no file_name': (without('images', 'file_name'), 'id and file_name are needed'),
     'no height': (without('images', 'height'), 'image id 1.*height=None'),
     'height of zero': (lambda c: c['images'][0].update(height=0), 'image id 0.*height=0.*positive'),
@@ -117,6 +126,7 @@ def test_told_before_anything_is_built(fault: str, root: Path) -> None:
         (b'{"images": [', 'is no JSON'),
         (b'not json', 'is no JSON'),
         (b'\xff\xfe\x00', 'is no JSON'),
+        ('{}'.encode('utf-16'), 'is no JSON'),
         (b'\xef\xbb\xbf{"images": [], "annotations": [], "categories": []}', 'byte order mark'),
     ],
 )
@@ -171,8 +181,7 @@ def test_what_mmdet_takes_is_taken(kind: str, root: Path) -> None:
     cfg = config(root)
     check_data_files(cfg, ['train_dataloader'])
     settings = copy.deepcopy(cfg.train_dataloader.dataset.to_dict())
-    settings.pop('type')
-    data = CocoDataset(**settings, pipeline=[])
+    data = CocoDataset(**{k: v for k, v in settings.items() if k != 'type'} | dict(pipeline=[]))
     first = next(data.get_data_info(i) for i in range(len(data)) if data.get_data_info(i)['img_id'] == 0)
     assert len(first['instances']) == left
 
@@ -185,8 +194,7 @@ def test_run_lengths_give_the_polygon_s_pixels(form: bool, root: Path) -> None:
 
     edited(root, lambda c: mask(rle(form))(c))
     settings = config(root).train_dataloader.dataset.to_dict()
-    settings.pop('type')
-    data = CocoDataset(**settings, pipeline=[])
+    data = CocoDataset(**{k: v for k, v in settings.items() if k != 'type'} | dict(pipeline=[]))
     results = LoadAnnotations(with_mask=True, poly2mask=True)(data.get_data_info(0) | dict(ori_shape=SIZE))
     expected = np.zeros(SIZE, bool)
     expected[10:40, 10:30] = True
