@@ -165,9 +165,14 @@ def _accept_deltas(parent: nn.Module, name: str, child: nn.Module | None) -> Non
     The backbone alone could not: a delta's record is for the whole model, and a child sees only its own part of a
     state dict. The model is the host's class, so torch tells us when it takes the backbone in.
     """
-    if getattr(child, 'accepts_deltas', False) and not getattr(parent, 'accepts_deltas', False):
+    if _accepts(child) and not _accepts(parent):
         object.__setattr__(parent, 'accepts_deltas', True)
         parent.register_load_state_dict_pre_hook(_complete_delta)
+
+
+def _accepts(module: nn.Module | None) -> bool:
+    # not getattr: a compiled model looks for what it lacks in the model that it is about to take in
+    return isinstance(module, FilledBackbone) or (module is not None and 'accepts_deltas' in vars(module))
 
 
 register_module_module_registration_hook(_accept_deltas)

@@ -125,7 +125,10 @@ def _tensors(value: object) -> list[torch.Tensor]:
     return [t for item in value.values() for t in _tensors(item)] if isinstance(value, dict) else []
 
 
-@pytest.mark.parametrize(('model', 'size', 'images'), [('upernet', (384, 384), 4), ('cascade', (320, 480), 3)])
+@pytest.mark.parametrize(
+    ('model', 'size', 'images'),
+    [('upernet', (384, 384), 4), pytest.param('cascade', (320, 480), 3, marks=pytest.mark.slow)],
+)
 def test_memory_against_a_step_of_the_training_s_size(
     model: str, size: tuple[int, int], images: int, mini: Mini
 ) -> None:
