@@ -31,6 +31,7 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert median_ratio([1, 20, 3], [2, 40, 3]) == 0.5
 
 
+@pytest.mark.slow
 def test_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, picture = tmp_path / 'x.json', tmp_path / 'x.png'
     main(
