@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import torch
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -30,7 +31,7 @@ class KillHook(Hook):
         self.in_validation = in_validation
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if self.in_validation and batch_idx:
+        if self.in_validation and batch_idx and get_rank() == 0:  # the rank that saves has saved by now
             os.kill(os.getpid(), signal.SIGKILL)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
