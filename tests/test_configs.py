@@ -132,6 +132,19 @@ def test_user_s_config_by_package_name(user: Path) -> None:
     assert type(model.backbone) is protuning_mm.ProTunedResNet
 
 
+@pytest.mark.parametrize('config', ['det/htc_r50_protune.py', 'seg/fcn_r50_protune.py'])
+def test_delta_fragment(config: str, tmp_path: Path) -> None:
+    """As docs/deltas.md has it: the hook's class changes, what the host says of checkpoints stays."""
+    text = (
+        f"_base_ = ['{REPO}/configs/{config}', '{REPO}/configs/_base_/delta.py']\ndefault_hooks = _base_.delta_hooks\n"
+    )
+    (tmp_path / 'mine.py').write_text(text)
+    hooks, before = (Config.fromfile(path).default_hooks for path in (tmp_path / 'mine.py', REPO / 'configs' / config))
+    assert hooks.checkpoint.pop('type') == 'protuning_mm.DeltaCheckpointHook'
+    assert before.checkpoint.pop('type') == 'protuning_mm.CheckpointHook'
+    assert hooks == before
+
+
 FRESH = """
 import sys
 from mmengine.config import Config
