@@ -10,6 +10,7 @@ import torch
 from protuning_mm.apis.errors import MultiTaskError, told_plainly
 from protuning_mm.apis.multitask.drawing import draw_tasks
 from protuning_mm.apis.multitask.front import MultiTask
+from protuning_mm.apis.output_names import distinct_names
 from protuning_mm.apis.predict import find_images
 from protuning_mm.datasets import DataError
 
@@ -54,11 +55,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         out = Path(args.out)
         out.mkdir(parents=True, exist_ok=True)
         tasks = {name: multitask.task(name) for name in multitask.tasks}
-        for path in images:
+        for path, file in distinct_names(images).items():
             image = cv2.imread(path)
             if image is None:
                 raise DataError(f'{path!r} cannot be decoded as an image')
             results = {name: samples[0] for name, samples in multitask.predict(dict.fromkeys(tasks, path)).items()}
-            target = out / f'{Path(path).stem}.png'
+            target = out / f'{Path(file).stem}.png'
             cv2.imwrite(str(target), draw_tasks(image, results, tasks, args.score_thr))
             print(f'{path}: {len(tasks)} tasks drawn into {target}')
