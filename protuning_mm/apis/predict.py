@@ -13,7 +13,7 @@ from mmengine.config import Config, DictAction
 from protuning_mm.apis.errors import told_plainly
 from protuning_mm.apis.output_names import distinct_names, under_distinct_names
 from protuning_mm.checkpoints import CheckpointError
-from protuning_mm.datasets import DataError
+from protuning_mm.datasets import DataError, name_images_of_failed_transforms
 from protuning_mm.datasets.whole_file import is_cut_short
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
@@ -132,6 +132,7 @@ _PREDICTORS = {'mmdet': _detect, 'mmseg': _segment, 'mmpretrain': _classify}
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     with told_plainly():
+        name_images_of_failed_transforms()
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
         done = predict(cfg, args.checkpoint, args.inputs, args.out, args.device, args.score_thr)

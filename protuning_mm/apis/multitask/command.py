@@ -12,7 +12,7 @@ from protuning_mm.apis.multitask.drawing import draw_tasks
 from protuning_mm.apis.multitask.front import MultiTask
 from protuning_mm.apis.output_names import distinct_names
 from protuning_mm.apis.predict import find_images
-from protuning_mm.datasets import DataError
+from protuning_mm.datasets import DataError, name_images_of_failed_transforms
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -48,6 +48,7 @@ def split_task(written: str) -> tuple[str, str, str]:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     with told_plainly():
+        name_images_of_failed_transforms()
         images = find_images(args.image)
         multitask = MultiTask(args.device or ('cuda:0' if torch.cuda.is_available() else 'cpu'), args.several_bases)
         for written in args.task:
