@@ -107,6 +107,18 @@ def write_config(model: str, folder: Path, extra: str = '', data: Path | None = 
     return path
 
 
+def write_classifier(path: Path, base: Path, extra: str = '') -> Path:
+    """A classifier of mmpretrain on three classes; images keep their size.
+
+    Args:
+        path (Path): Where the config is written.
+        base (Path): The frozen weights, of a ResNet with `stem_channels=8`.
+        extra (str): Python that follows.
+    """
+    path.write_text(_CLASSIFIER.replace('BASE', repr(str(base))) + extra)
+    return path
+
+
 def _draw(
     rng: np.random.Generator, background: int
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, tuple[int, int, int, int]]]]:
@@ -210,3 +222,18 @@ train_cfg = dict(max_iters=2, val_interval=2)
 _FCN = 'decode_head=dict(in_channels=64, channels=8, num_classes=3, norm_cfg=bn),'
 _UPER = """decode_head=dict(
         in_channels=[8, 16, 32, 64], channels=8, num_classes=3, norm_cfg=bn),"""
+_CLASSIFIER = """
+custom_imports = dict(imports=['protuning_mm'], allow_failed_imports=False)
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(
+        type='protuning_mm.ProTunedResNet', depth=18, base_channels=8, stem_channels=8, out_indices=(3,),
+        init_cfg=dict(type='Pretrained', checkpoint=BASE)),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=3, in_channels=64))
+data_preprocessor = dict(
+    num_classes=3, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+test_dataloader = dict(batch_size=1, dataset=dict(type='CustomDataset', data_root='nowhere', pipeline=pipeline))
+"""

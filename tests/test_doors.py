@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from protuning_mm.apis.convert_delta import extract_delta
-from tests.mini import CLASSES, REPO, write_ade, write_backbone, write_config
+from tests.mini import CLASSES, REPO, write_ade, write_backbone, write_classifier, write_config
 from tests.plain import disturb
 
 PALETTE = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
@@ -200,21 +200,6 @@ def test_pickle_with_code_at_the_hosts_door(door: str, tmp_path: Path) -> None:
     assert not trap.exists()
 
 
-CLASSIFIER = """
-custom_imports = dict(imports=['protuning_mm'], allow_failed_imports=False)
-default_scope = 'mmpretrain'
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(
-        type='protuning_mm.ProTunedResNet', depth=18, base_channels=8, stem_channels=8, out_indices=(3,),
-        init_cfg=dict(type='Pretrained', checkpoint={base!r})),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=3, in_channels=64))
-data_preprocessor = dict(num_classes=3, mean=[120.0] * 3, std=[60.0] * 3)
-pipeline = [dict(type='LoadImageFromFile'), dict(type='ResizeEdge', scale=64), dict(type='PackInputs')]
-test_dataloader = dict(
-    batch_size=1, dataset=dict(type='CustomDataset', data_root='nowhere', pipeline=pipeline))
-"""
 CLASSIFY = """
 import sys
 import torch
@@ -238,8 +223,7 @@ print('predicted', results[0]['pred_class'])
 )
 def test_mmpretrains_doors(form: str, tmp_path: Path) -> None:
     base = write_backbone(tmp_path / 'base.pth', 'mmpretrain', stem_channels=8)
-    config = tmp_path / 'classifier.py'
-    config.write_text(CLASSIFIER.format(base=str(base)))
+    config = write_classifier(tmp_path / 'classifier.py', base)
     whole = saved_model(config)
     image = write_ade(tmp_path / 'ade') / 'images/training/0.jpg'
     done = fresh(CLASSIFY, config, in_form(form, config, whole), whole, image, cwd=tmp_path)

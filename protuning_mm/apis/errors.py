@@ -21,7 +21,7 @@ def told_plainly() -> Iterator[None]:
     try:
         yield
     except (CheckpointError, DataError, FrozenWeightsError, MultiTaskError, WorkDirError) as error:
-        raise SystemExit(f'error: {error}') from None
+        raise SystemExit(f'error: {_own_words(error)}') from None
     except OSError as error:
         if error.errno not in _DISK:
             raise
@@ -29,3 +29,12 @@ def told_plainly() -> Iterator[None]:
             f'error: {error.strerror}{f": {error.filename}" if error.filename else ""}. Checkpoints that were saved '
             'before are whole: make room, and go on with --resume'
         ) from None
+
+
+def _own_words(error: Exception) -> str:
+    """Return an error's message; torch hands one of a loader's worker on with the worker's traceback before it."""
+    said, kind = str(error), type(error)
+    if not said.startswith(f'Caught {kind.__name__} in '):
+        return said
+    _, found, own = said.rpartition(f'\n{kind.__module__}.{kind.__qualname__}: ')
+    return own.rstrip('\n') if found else said

@@ -11,8 +11,9 @@ import torch
 from mmengine.config import Config, DictAction
 
 from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.output_names import distinct_names, under_distinct_names
 from protuning_mm.checkpoints import CheckpointError
-from protuning_mm.datasets import DataError
+from protuning_mm.datasets import DataError, name_images_of_failed_transforms
 from protuning_mm.datasets.whole_file import is_cut_short
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
@@ -31,7 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def find_images(inputs: Sequence[str]) -> list[str]:
-    """List the images among some paths; a folder gives the images directly in it, in order.
+    """List the images among some paths, each once; a folder gives the images directly in it, in order.
 
     Args:
         inputs (Sequence[str]): Paths of images and folders.
@@ -51,7 +52,10 @@ def find_images(inputs: Sequence[str]) -> list[str]:
         if not found:
             raise DataError(f'the folder {name!r} holds no image ({", ".join(IMAGES)})')
         images += found
-    return images
+    once: dict[Path, str] = {}
+    for image in images:
+        once.setdefault(Path(image).parent.resolve() / Path(image).name, image)
+    return list(once.values())
 
 
 def predict(
@@ -63,6 +67,8 @@ def predict(
     score_thr: float = 0.3,
 ) -> dict[str, list[str]]:
     """Predict on images; write ``out/vis`` (pictures) and ``out/preds`` or ``out/pred`` as the host's inferencer does.
+
+    Images of one stem are written under the names of :func:`distinct_names`.
 
     Args:
         config (str | Config): The model's config.
@@ -88,7 +94,8 @@ def predict(
     readable = [image for image in images if image not in undecodable]
     device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
     if readable:
-        _PREDICTORS[cfg.get('default_scope', 'mmdet')](cfg, checkpoint, readable, out, device, score_thr)
+        with under_distinct_names(readable) as paths:
+            _PREDICTORS[cfg.get('default_scope', 'mmdet')](cfg, checkpoint, paths, out, device, score_thr)
     return dict(predicted=readable, undecodable=undecodable)
 
 
@@ -125,9 +132,13 @@ _PREDICTORS = {'mmdet': _detect, 'mmseg': _segment, 'mmpretrain': _classify}
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     with told_plainly():
+        name_images_of_failed_transforms()
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
         done = predict(cfg, args.checkpoint, args.inputs, args.out, args.device, args.score_thr)
+    for image, name in distinct_names(done['predicted']).items():
+        if name != Path(image).name:
+            print(f'{image}: another image has this name too; written as {Path(name).stem}')
     print(f'{len(done["predicted"])} images predicted, written to {args.out}')
     if done['undecodable']:
         listed = '\n  '.join(done['undecodable'])

@@ -15,7 +15,12 @@ from protuning_mm.apis.errors import told_plainly
 from protuning_mm.apis.launch import prepare_cpu_ranks
 from protuning_mm.checkpoints import CheckpointError
 from protuning_mm.checkpoints.atomic import write_every_file_whole
-from protuning_mm.datasets import check_data_files, name_undecodable_images, name_wrong_label_maps
+from protuning_mm.datasets import (
+    check_data_files,
+    name_images_of_failed_transforms,
+    name_undecodable_images,
+    name_wrong_label_maps,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -65,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise CheckpointError(f'checkpoint {args.checkpoint!r} does not exist')
         check_data_files(cfg, ('test_dataloader',))
         name_undecodable_images()
+        name_images_of_failed_transforms()
         name_wrong_label_maps(cfg.get('default_scope', ''))
         write_every_file_whole()
         prepare_cpu_ranks(cfg)

@@ -13,7 +13,12 @@ from protuning_mm.apis.errors import told_plainly
 from protuning_mm.apis.launch import prepare_cpu_ranks
 from protuning_mm.apis.work_dir import claimed
 from protuning_mm.checkpoints.atomic import write_every_file_whole
-from protuning_mm.datasets import check_data_files, name_undecodable_images, name_wrong_label_maps
+from protuning_mm.datasets import (
+    check_data_files,
+    name_images_of_failed_transforms,
+    name_undecodable_images,
+    name_wrong_label_maps,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -66,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = build_config(args)
         check_data_files(cfg, ('train_dataloader', 'val_dataloader'))
         name_undecodable_images()
+        name_images_of_failed_transforms()
         name_wrong_label_maps(cfg.get('default_scope', ''))
         write_every_file_whole()
         with claimed(cfg.work_dir):

@@ -4,5 +4,12 @@ from protuning_mm.datasets.errors import DataError
 from protuning_mm.datasets.files import check_data_files
 from protuning_mm.datasets.images import name_undecodable_images
 from protuning_mm.datasets.label_maps import name_wrong_label_maps
+from protuning_mm.datasets.transforms import name_images_of_failed_transforms
 
-__all__ = ['DataError', 'check_data_files', 'name_undecodable_images', 'name_wrong_label_maps']
+__all__ = [
+    'DataError',
+    'check_data_files',
+    'name_images_of_failed_transforms',
+    'name_undecodable_images',
+    'name_wrong_label_maps',
+]

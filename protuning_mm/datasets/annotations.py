@@ -35,7 +35,11 @@ def check_annotations(
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in _PARTS):
         found = sorted(content) if isinstance(content, dict) else type(content).__name__
         raise DataError(f"{where} is not in COCO's layout: a dict of the lists {', '.join(_PARTS)}, but {found}")
-    faults = [*_faults_of_images(content['images']), *_faults_of_annotations(content, with_mask)]
+    faults = [
+        *faults_of_categories(content['categories'], classes),
+        *_faults_of_images(content['images']),
+        *_faults_of_annotations(content, with_mask),
+    ]
     if faults:
         more = f'\n  … and {len(faults) - _NAMED} more' if len(faults) > _NAMED else ''
         raise DataError(
@@ -48,6 +52,33 @@ def check_annotations(
 
 _NEEDED = ('id', 'image_id', 'category_id', 'bbox', 'area')
 _PARTS = ('images', 'annotations', 'categories')
+
+
+def faults_of_categories(categories: list[Any], classes: Any) -> Iterator[str]:
+    """Say which categories share a name or an id: mmdet numbers both, and the labels of all that follow are one off.
+
+    Args:
+        categories (list): The file's.
+        classes (Sequence[str], optional): The data set's; other categories do not matter.
+    """
+    names: dict[Any, Any] = {}
+    ids: dict[Any, Any] = {}
+    for category in categories:
+        if not isinstance(category, dict) or not {'id', 'name'} <= set(category):
+            yield f'category {category!r:.80}: id and name are needed'
+            continue
+        identity, name = str(category['id']), str(category['name'])
+        if classes is not None and not isinstance(classes, str) and name not in classes:
+            continue
+        if name in names:
+            yield (
+                f'category id {identity}: id {names[name]} has the same name, {name!r}: mmdet would count two classes, '
+                'and the labels behind them would be wrong. Give both one id, or two names'
+            )
+        if identity in ids:
+            yield f'category id {identity} ({name!r}): {ids[identity]!r} has the same id'
+        names.setdefault(name, identity)
+        ids.setdefault(identity, name)
 
 
 def _faults_of_images(images: list[Any]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 from torch import Tensor
 
-from tests.mini import REPO, write_ade, write_backbone, write_coco, write_config
+from tests.mini import REPO, write_ade, write_backbone, write_classifier, write_coco, write_config
 
 HOOKS = ('CheckpointHook', 'DeltaCheckpointHook')
 MODELS = ('cascade', 'htc', 'fcn', 'upernet', 'classifier')
@@ -37,17 +37,8 @@ train_pipeline.insert(3, dict(type='RandomFlip', prob=0.5))
 train_pipeline.insert(4, dict(type='PhotoMetricDistortion'))
 """
 CLASSIFIER = """
-default_scope = 'mmpretrain'
-custom_imports = dict(imports=['protuning_mm'], allow_failed_imports=False)
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(
-        type='protuning_mm.ProTunedResNet', depth=18, base_channels=8, stem_channels=8, out_indices=(3,),
-        init_cfg=dict(type='Pretrained', checkpoint={base!r})),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=2, in_channels=64, loss=dict(type='CrossEntropyLoss')),
-    train_cfg=dict(augments=dict(type='Mixup', alpha=0.8)))
-data_preprocessor = dict(num_classes=2, mean=[120.0] * 3, std=[60.0] * 3)
+model.update(train_cfg=dict(augments=dict(type='Mixup', alpha=0.8)))
+model['head']['num_classes'] = data_preprocessor['num_classes'] = 2
 pipeline = [
     dict(type='LoadImageFromFile'), dict(type='RandomResizedCrop', scale=32), dict(type='RandomFlip', prob=0.5),
     dict(type='ColorJitter', brightness=0.4), dict(type='RandomErasing', erase_prob=0.5), dict(type='PackInputs')]
@@ -78,9 +69,7 @@ def write(model: str, folder: Path, ranks: int) -> Path:
             for path in (data / 'images' / empty).iterdir():
                 path.unlink()
             (data / 'images' / empty).rmdir()
-        path = folder / 'classifier.py'
-        path.write_text(CLASSIFIER.format(base=str(base), data=str(data / 'images')) + COMMON)
-        return path
+        return write_classifier(folder / 'classifier.py', base, CLASSIFIER.format(data=str(data / 'images')) + COMMON)
     detector = model in ('cascade', 'htc')
     data = write_coco(folder / 'coco', images) if detector else write_ade(folder / 'ade', images)
     return write_config(model, folder, COMMON + (DETECTOR if detector else SEGMENTOR), data)

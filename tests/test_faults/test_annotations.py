@@ -105,6 +105,12 @@ FAULTS: dict[str, tuple[Any, str]] = {
         lambda c: [a.update(image_id=77) for a in c['annotations']] and None,
         'none of its 12 annotations',
     ),
+    'two categories of one name': (
+        lambda c: c['categories'].append(dict(id=9, name='b')),
+        "category id 9: id 2 has the same name, 'b'.*labels behind them",
+    ),
+    'two categories of one id': (lambda c: c['categories'][2].update(id=2), r"category id 2 \('c'\): 'b' has the same"),
+    'category without a name': (lambda c: c['categories'].append(dict(id=9)), 'id and name are needed'),
     'missing category': (lambda c: c['categories'].pop() and None, "1 of its 3 classes are no categories.*'?c'?"),
 }
 
@@ -156,6 +162,10 @@ ACCEPTED: dict[str, tuple[Any, int]] = {
     'as it is': (lambda c: None, 3),
     'negative width': (box([10, 10, -5, 5]), 2),
     'no area': (box([10, 10, 0, 5]), 2),
+    'two categories of one name, of no class': (
+        lambda c: c['categories'].extend(dict(id=i, name='other') for i in (8, 9)),
+        3,
+    ),
     'outside': (box([5000, 5000, 10, 10]), 2),
     'partly outside': (box([-5, -5, 30, 30]), 3),
     'unknown category': (lambda c: c['annotations'][1].update(category_id=99), 2),
@@ -184,6 +194,16 @@ def test_what_mmdet_takes_is_taken(kind: str, root: Path) -> None:
     data = CocoDataset(**{k: v for k, v in settings.items() if k != 'type'} | dict(pipeline=[]))
     first = next(data.get_data_info(i) for i in range(len(data)) if data.get_data_info(i)['img_id'] == 0)
     assert len(first['instances']) == left
+
+
+def test_what_mmdet_would_make_of_two_categories_of_one_name(root: Path) -> None:
+    """So they must be told: three classes, and a label of 3."""
+    from mmdet.datasets import CocoDataset
+
+    edited(root, lambda c: c['categories'].insert(1, dict(id=9, name='b')))
+    settings = config(root).train_dataloader.dataset.to_dict()
+    data = CocoDataset(**{k: v for k, v in settings.items() if k != 'type'} | dict(pipeline=[]))
+    assert max(each['bbox_label'] for each in data.get_data_info(0)['instances']) == len(CLASSES)
 
 
 @pytest.mark.parametrize('form', [True, False])

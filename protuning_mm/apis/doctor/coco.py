@@ -10,6 +10,7 @@ from protuning_mm.apis.doctor.findings import Finding, Findings
 from protuning_mm.apis.doctor.images import ABSENT, examine_images, some
 from protuning_mm.apis.doctor.labels import examine_maps
 from protuning_mm.apis.doctor.problems import Kind, Problems
+from protuning_mm.datasets.annotations import faults_of_categories
 from protuning_mm.datasets.files import unknown_categories
 
 NOT_FINITE = Kind('error', 'boxes are not four finite numbers', 'mend the annotations')
@@ -53,6 +54,8 @@ def examine_coco(
     wrong = unknown_categories(classes, content, path) if classes is not None else None
     if wrong:
         yield Finding('error', f'{key}.metainfo.classes', *wrong)
+    for fault in faults_of_categories(content['categories'], classes):
+        yield Finding('error', f'{key}.ann_file', fault, 'mend the categories')
     problems, images = Problems(key), list(content['images'])
     root, prefix = Path(dataset.get('data_root') or ''), dict(dataset.get('data_prefix') or {})
     paths = {image['id']: root / prefix.get('img', '') / _file_name(image) for image in images}

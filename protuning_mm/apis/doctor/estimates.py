@@ -124,19 +124,23 @@ def _memory(
         return None, why_no_trial or 'no trial step was run'
     if size is None or case.batch_size is None or state is None:
         return None, "the training's image size, batch size or optimizer is not known"
-    images = [trial.images for trial in trials]
-    areas = [trial.size[0] * trial.size[1] for trial in trials]
+    alike = [trial for trial in trials if trial.share == trials[0].share]
+    areas = [trial.size[0] * trial.size[1] for trial in alike]
     # a step's memory grows with images and their area; the gradients, measured apart, do not
-    steps = [trial.peak / n for trial, n in zip(trials, images)]
-    slope = (steps[-1] - steps[0]) / (areas[-1] - areas[0]) if len(trials) > 1 else steps[0] / areas[0]
+    steps = [trial.peak / trial.images for trial in trials]
+    slope = (steps[1] - steps[0]) / (areas[1] - areas[0]) if len(alike) > 1 else steps[0] / areas[0]
     slope = max(slope, 0.0)
     constant = max(steps[0] - slope * areas[0], 0.0)
+    if len(alike) < len(trials):  # what samplers take is as much at every size
+        proposals = max(steps[0] - steps[-1], 0.0) / (trials[0].share - trials[-1].share)
+        constant += (1 - trials[0].share) * proposals
     area = size[0] * size[1]
     total = whole + state + trained + case.batch_size * (constant + slope * area)
-    measured = ' and '.join(f'{h}x{w}' for h, w in (trial.size for trial in trials))
+    measured = ' and '.join(f'{h}x{w}' for h, w in (trial.size for trial in alike))
+    sampled = ', and proposals to all that the samplers take' if len(alike) < len(trials) else ''
     return round(total), (
-        f'an estimate: steps of {images[0]} images of {measured} measured on {case.device}, scaled by area and number '
-        f'to {case.batch_size} of {size[0]}x{size[1]}; plus weights, gradients and optimizer state'
+        f'an estimate: steps of {trials[0].images} images of {measured} measured on {case.device}, scaled by area and '
+        f'number to {case.batch_size} of {size[0]}x{size[1]}{sampled}; plus weights, gradients and optimizer state'
     )
 
 

@@ -13,11 +13,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from protuning_mm.apis.doctor.case import Case
 from protuning_mm.apis.doctor.noise import noise_batch
+from protuning_mm.apis.doctor.proposals import learnt_proposals, samplers_of
 from protuning_mm.apis.measure import peak_of_events
 
 SMALL = ((128, 128), (192, 192))
 LARGEST_FALLBACK = 640 * 640
 IMAGES = 2  # batch norms need more than one
+SHARES = (1 / 4, 1 / 8)  # of the proposals that samplers take: all of them would take minutes
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Trial:
         peak (int): Bytes that the step held at its peak beyond the model, without the parameters' gradients.
         without_gradient (tuple[str]): Parameters that are trained and got no gradient.
         single (tuple[str]): Training batch norms that saw one value a channel and image.
+        share (float): Part of the proposals that its samplers take in training. Defaults to all.
     """
 
     size: tuple[int, int]
@@ -37,10 +40,13 @@ class Trial:
     peak: int
     without_gradient: tuple[str, ...]
     single: tuple[str, ...]
+    share: float = 1.0
 
 
 def run_trials(case: Case, wanted: tuple[int, int] | None) -> list[Trial]:
     """Run a step at two small sizes, or, where the model takes none but its own, at that one.
+
+    Samplers of proposals take a part of their number; a third step with fewer tells what a proposal costs.
 
     Batch norms of the model move: whoever needs its weights looks at them before.
 
@@ -55,22 +61,24 @@ def run_trials(case: Case, wanted: tuple[int, int] | None) -> list[Trial]:
     # in one process mmengine does the same, and a CPU takes no other
     case.model = revert_sync_batchnorm(case.model).to(case.device).train()
     try:
-        return [_step(case, size) for size in SMALL]
+        if not samplers_of(case.model):
+            return [_step(case, size) for size in SMALL]
+        return [*(_step(case, size, SHARES[0]) for size in SMALL), _step(case, SMALL[0], SHARES[1])]
     except Exception:
         if wanted is None or wanted[0] * wanted[1] > LARGEST_FALLBACK:
             raise
         return [_step(case, wanted)]
 
 
-def _step(case: Case, size: tuple[int, int]) -> Trial:
+def _step(case: Case, size: tuple[int, int], share: float = 1.0) -> Trial:
     model: Any = case.model
     inputs, samples = noise_batch(model, IMAGES, size, case.device)
     single: list[str] = []
     reached: set[str] = set()
-    with _watching(model, single, reached):
+    with _watching(model, single, reached), learnt_proposals(model, share):
         peak = _peak(model, inputs, samples)
     without = tuple(n for n, p in model.named_parameters() if p.requires_grad and n not in reached)
-    return Trial(size, IMAGES, peak, without, tuple(single))
+    return Trial(size, IMAGES, peak, without, tuple(single), share)
 
 
 def _peak(model: Any, inputs: Any, samples: list[Any]) -> int:

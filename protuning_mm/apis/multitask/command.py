@@ -10,8 +10,9 @@ import torch
 from protuning_mm.apis.errors import MultiTaskError, told_plainly
 from protuning_mm.apis.multitask.drawing import draw_tasks
 from protuning_mm.apis.multitask.front import MultiTask
+from protuning_mm.apis.output_names import distinct_names
 from protuning_mm.apis.predict import find_images
-from protuning_mm.datasets import DataError
+from protuning_mm.datasets import DataError, name_images_of_failed_transforms
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -47,6 +48,7 @@ def split_task(written: str) -> tuple[str, str, str]:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     with told_plainly():
+        name_images_of_failed_transforms()
         images = find_images(args.image)
         multitask = MultiTask(args.device or ('cuda:0' if torch.cuda.is_available() else 'cpu'), args.several_bases)
         for written in args.task:
@@ -54,11 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         out = Path(args.out)
         out.mkdir(parents=True, exist_ok=True)
         tasks = {name: multitask.task(name) for name in multitask.tasks}
-        for path in images:
+        for path, file in distinct_names(images).items():
             image = cv2.imread(path)
             if image is None:
                 raise DataError(f'{path!r} cannot be decoded as an image')
             results = {name: samples[0] for name, samples in multitask.predict(dict.fromkeys(tasks, path)).items()}
-            target = out / f'{Path(path).stem}.png'
+            target = out / f'{Path(file).stem}.png'
             cv2.imwrite(str(target), draw_tasks(image, results, tasks, args.score_thr))
             print(f'{path}: {len(tasks)} tasks drawn into {target}')

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from protuning_mm.apis.doctor import Case
 from protuning_mm.apis.doctor.case import build_model
 from protuning_mm.apis.doctor.estimates import estimate, training_size
 from protuning_mm.apis.doctor.noise import noise_batch
+from protuning_mm.apis.doctor.proposals import learnt_proposals
 from protuning_mm.apis.doctor.trial import run_trials
 from protuning_mm.apis.measure import peak_memory
 from tests.mini import REPO
@@ -132,8 +134,43 @@ def _tensors(value: object) -> list[torch.Tensor]:
 def test_memory_against_a_step_of_the_training_s_size(
     model: str, size: tuple[int, int], images: int, mini: Mini
 ) -> None:
-    estimated, measured = _memory(mini(model), size, images)
+    extra = "model['train_cfg']['rpn_proposal']['max_per_img'] = 2000\n" if model == 'cascade' else ''
+    estimated, measured = _memory(mini(model, extra), size, images)
     assert estimated == pytest.approx(measured, rel=0.25)
+
+
+@pytest.mark.slow
+def test_memory_of_a_detector_is_steady(mini: Mini) -> None:
+    """What an untrained RPN proposes is chance: five models give the same, to a percent."""
+    config, found = mini('cascade'), []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        case = _case(config)
+        found.append(estimate(case, run_trials(case, (320, 480)), (320, 480)).memory)
+    assert None not in found and max(found) < 1.01 * min(found), found
+
+
+def test_samplers_are_as_before_and_have_all_they_take(mini: Mini) -> None:
+    """A quarter of 30 proposals, a quarter of them objects; afterwards the RPN's own are sampled again."""
+    case = _case(mini('cascade'))
+    head = case.model.roi_head
+    seen: list[tuple[int, int]] = []
+    for stage, sampler in enumerate(head.bbox_sampler):
+
+        def sample(*args: Any, of: Any = sampler.sample, **kwargs: Any) -> Any:
+            result = of(*args, **kwargs)
+            seen.append((len(result.pos_inds), len(result.neg_inds)))
+            return result
+
+        assert sampler.num == 512 and stage < 3
+        sampler.sample = sample
+    case.model.train()
+    with learnt_proposals(case.model, 1 / 2):
+        for size in ((128, 128), (192, 256)):
+            inputs, samples = noise_batch(case.model, 1, size)
+            case.model(inputs, samples, mode='loss')
+    assert seen == [(3, 12)] * 6
+    assert [sampler.num for sampler in head.bbox_sampler] == [512] * 3 and 'loss' not in vars(head)
 
 
 @pytest.mark.slow
@@ -149,11 +186,16 @@ def test_memory_of_our_models(config: str, size: tuple[int, int], images: int) -
 
 
 def _memory(config: Path, size: tuple[int, int], images: int) -> tuple[float, float]:
-    """Bytes of a training step: estimated, and measured with the optimizer at the training's own size."""
+    """Bytes of a training step: estimated, and measured with the optimizer at the training's own size.
+
+    In a detector's, on pictures so crowded that the samplers get all the objects that they take.
+    """
     case = _case(config)
     case.cfg.train_dataloader.batch_size = images
     found = estimate(case, run_trials(case, size), size)
     inputs, samples = noise_batch(case.model, images, size)
+    if hasattr(case.model, 'roi_head'):
+        samples = [_crowded(sample) for sample in samples]
     optimizer = case.optim_wrapper.optimizer
 
     def step() -> None:
@@ -166,6 +208,14 @@ def _memory(config: Path, size: tuple[int, int], images: int) -> tuple[float, fl
     held = sum(t.nbytes for t in (*_tensors(dict(case.model.state_dict())), *_tensors(optimizer.state)))
     assert found.memory is not None
     return found.memory, peak + held
+
+
+def _crowded(sample: Any) -> Any:
+    """Each object 32 times, a pixel apart: objects are proposals, too, so all of them are sampled."""
+    objects = sample.gt_instances
+    sample.gt_instances = type(objects).cat([objects] * 32)
+    sample.gt_instances.bboxes += torch.rand_like(sample.gt_instances.bboxes)
+    return sample
 
 
 @pytest.mark.parametrize(

@@ -11,27 +11,10 @@ from torch import nn
 
 from protuning_mm.apis.build_model import build_model
 from protuning_mm.apis.convert_delta import extract_delta
-from tests.mini import CLASSES, write_ade, write_backbone, write_coco, write_config
+from tests.mini import CLASSES, write_ade, write_backbone, write_classifier, write_coco, write_config
 from tests.plain import fill
 
 PALETTE = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
-MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-
-# images of 96x128 keep their size in all three
-_CLASSIFIER = f"""
-custom_imports = dict(imports=['protuning_mm'], allow_failed_imports=False)
-default_scope = 'mmpretrain'
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(
-        type='protuning_mm.ProTunedResNet', depth=18, base_channels=8, stem_channels=8, out_indices=(3,),
-        init_cfg=dict(type='Pretrained', checkpoint=BASE)),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=3, in_channels=64))
-data_preprocessor = dict(num_classes=3, mean={MEAN}, std={STD}, to_rgb=True)
-pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
-test_dataloader = dict(batch_size=1, dataset=dict(type='CustomDataset', data_root='nowhere', pipeline=pipeline))
-"""
 
 
 class Workshop:
@@ -52,8 +35,7 @@ class Workshop:
             self.configs[kind] = write_config(model, where, extra, data)
             text = self.configs[kind].read_text()
             self.configs[kind].write_text(text.replace(f'{where}/resnet18.pth', str(self.base)))
-        self.configs['cls'] = folder / 'classifier.py'
-        self.configs['cls'].write_text(_CLASSIFIER.replace('BASE', repr(str(self.base))))
+        self.configs['cls'] = write_classifier(folder / 'classifier.py', self.base)
 
     def config(self, kind: str, tuning: Any = None, **backbone: Any) -> Config:
         cfg = Config.fromfile(self.configs[kind])
