@@ -51,8 +51,9 @@ def save(figure: Any, path: str | Path, dpi: int = 130) -> None:
     from matplotlib import rc_context
 
     buffer, form = io.BytesIO(), Path(path).suffix.lower()[1:]
+    own = dict(metadata={'Date': None}) if form == 'svg' else dict(pil_kwargs=dict(optimize=True))
     with rc_context({'svg.hashsalt': 'protuning_mm'}):
-        figure.savefig(buffer, format=form, dpi=dpi, metadata={'Date': None} if form == 'svg' else None)
+        figure.savefig(buffer, format=form, dpi=dpi, **own)
     write_atomically(buffer.getvalue(), path)
 
 

@@ -10,7 +10,7 @@ from protuning_mm.apis.pictures.model_input import ModelInput
 from protuning_mm.apis.pictures.prompts import StageMaps
 
 SCALES = ('stage', 'shared')
-_PROMPT, _FEATURE = 'inferno', 'viridis'
+_PROMPT, _FEATURE, _CHANGE = 'inferno', 'viridis', 'RdBu_r'
 _WIDTH = 2.5  # inches of a map
 
 
@@ -21,7 +21,8 @@ def draw_prompts(
 
     Prompts are drawn from zero, which is no prompt: each stage up to its own maximum, because norms of different
     stages differ by their channels alone, or with one scale. Features before and after share a scale at every stage,
-    from their least to their greatest norm, so that what changes between them is the prompt's doing.
+    from their least to their greatest norm, so that what changes between them is the prompt's doing; the difference
+    stands below them, white where there is none.
 
     Args:
         image (ModelInput): The image.
@@ -35,28 +36,34 @@ def draw_prompts(
     """
     height, width = image.pixels.shape[:2]
     tall = _WIDTH * min(max(height / width, 0.4), 1.6)
-    figure = new_figure((_WIDTH + 0.45) * (len(stages) + 1), 3 * tall + 1.5)
+    figure = new_figure((_WIDTH + 0.45) * (len(stages) + 1), 4 * tall + 1.9)
     figure.suptitle(title, fontsize=12, color=INK, x=0.01, ha='left')
-    grid = figure.subplots(3, len(stages) + 1, squeeze=False)
+    grid = figure.subplots(4, len(stages) + 1, squeeze=False)
     _draw_image(grid[0][0], image)
     _draw_ratios(grid[1][0], stages)
     _explain(grid[2][0], scale)
+    grid[3][0].axis('off')
     shared = max(float(stage.prompt.max()) for stage in stages)
     for column, (stage, cell) in enumerate(zip(stages, cells), 1):
         top = shared if scale == 'shared' else float(stage.prompt.max())
         low = float(min(stage.before.min(), stage.after.min()))
         high = float(max(stage.before.max(), stage.after.max()))
-        prompt, before, after = grid[0][column], grid[1][column], grid[2][column]
+        prompt, before, after, change = grid[:, column]
         shown = _draw_map(prompt, image, stage.prompt, cell, _PROMPT, (0.0, top or 1.0))
         _bar(figure, shown, [prompt])
         for axes, norms in ((before, stage.before), (after, stage.after)):
             shown = _draw_map(axes, image, norms, cell, _FEATURE, (low, high if high > low else low + 1.0))
         _bar(figure, shown, [before, after])
+        difference = stage.after - stage.before
+        most = float(np.abs(difference).max()) or 1.0
+        _bar(figure, _draw_map(change, image, difference, cell, _CHANGE, (-most, most), lines='black'), [change])
         places = f'{stage.prompt.shape[0]}×{stage.prompt.shape[1]}'
         prompt.set_title(f'stage {stage.stage + 1}\n{stage.channels} channels, {places}', fontsize=9, color=INK)
         prompt.set_xlabel(f'|P(x)| / |x| = {stage.ratio:.3g}' if top else 'no prompt: all zero', fontsize=9, color=INK)
     name = '|P(x)|' if all(stage.tuning == 'pro' for stage in stages) else '|p|'
-    for axes, text in zip(grid[:, 1], (f'prompt  {name}', 'feature before  |x|', f'feature after  |x + {name[1:]}')):
+    after = f'|x + {name[1:]}'
+    rows = f'prompt  {name}', 'feature before  |x|', f'feature after  {after}', f'{after} − |x|'
+    for axes, text in zip(grid[:, 1], rows):
         axes.set_ylabel(text, fontsize=10, color=INK)
     return figure
 
@@ -76,25 +83,31 @@ def _draw_image(axes: Any, image: ModelInput) -> None:
 
 
 def _draw_map(
-    axes: Any, image: ModelInput, norms: np.ndarray[Any, Any], cell: tuple[float, ...], colours: str, limits: Any
+    axes: Any,
+    image: ModelInput,
+    norms: np.ndarray[Any, Any],
+    cell: tuple[float, ...],
+    colours: str,
+    limits: tuple[float, float],
+    lines: str = 'white',
 ) -> Any:
     rows, columns = norms.shape
     extent = (0, columns * cell[1], rows * cell[0], 0)
     shown = axes.imshow(
         norms, cmap=colours, vmin=limits[0], vmax=limits[1], extent=extent, interpolation='nearest', aspect='equal'
     )
-    _draw_outlines(axes, image)
+    _draw_outlines(axes, image, lines)
     _frame(axes, image)
     return shown
 
 
-def _draw_outlines(axes: Any, image: ModelInput) -> None:
-    """What is where on the image, in white lines that leave the map's colours to be read."""
-    lines = outlines(image.pixels)
-    height, width = lines.shape
-    white = np.ones((height, width, 4), np.float32)
-    white[..., 3] = lines
-    axes.imshow(white, extent=(0, width, height, 0), interpolation='bilinear', aspect='equal')
+def _draw_outlines(axes: Any, image: ModelInput, colour: str) -> None:
+    """What is where on the image, in lines that leave the map's colours to be read."""
+    opacity = outlines(image.pixels)
+    height, width = opacity.shape
+    lines = np.full((height, width, 4), float(colour == 'white'), np.float32)
+    lines[..., 3] = opacity
+    axes.imshow(lines, extent=(0, width, height, 0), interpolation='bilinear', aspect='equal')
 
 
 def outlines(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -103,7 +116,8 @@ def outlines(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
     grey = cv2.GaussianBlur(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.0)
     slope = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
-    return np.clip(slope / max(float(np.percentile(slope, 98)), 1e-6), 0, 1) ** 2 * 0.6
+    opacity = np.clip(slope / max(float(np.percentile(slope, 98)), 1e-6), 0, 1) ** 2 * 0.6
+    return np.where(opacity < 0.08, 0, opacity)  # haze is no line
 
 
 def _frame(axes: Any, image: ModelInput) -> None:
@@ -135,6 +149,6 @@ def _explain(axes: Any, scale: str) -> None:
     text = (
         'Norms over the channels, at\neach place of a stage’s map.\n\n'
         f'Prompts: {scales}.\nFeatures: before and after\nshare a scale in each stage.\n'
-        'White lines: the image’s edges.'
+        'Lines: the image’s edges.\n\nBelow: red where the prompt\nmakes the feature longer,\nblue where shorter.'
     )
     axes.text(0, 0.95, text, va='top', fontsize=8, color=INK, linespacing=1.5, transform=axes.transAxes)

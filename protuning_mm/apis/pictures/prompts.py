@@ -155,6 +155,6 @@ class _Compared:
     def __call__(self, i: int, x: Tensor) -> Tensor:
         before = x.detach().clone()
         after = self.after_stage(i, x)
-        if after is not x:
+        if not torch.equal(after, before):
             self.seen.append(Change(i, self.name, before, after.detach() - before))
         return after

@@ -44,6 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--scale', choices=SCALES, default='stage', help="the prompts' colours: a scale for each stage, or one for all"
     )
     parser.add_argument('--format', choices=['png', 'svg'], default='png', help='of the pictures')
+    parser.add_argument('--dpi', type=int, default=130, help='pixels an inch; a map is 2.5 inches wide')
     parser.add_argument('--device', help="such as 'cuda:0' or 'cpu'; a GPU where there is one")
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings')
     return parser.parse_args(argv)
@@ -56,6 +57,7 @@ def visualize_prompts(
     out: str | Path,
     scale: str = 'stage',
     form: str = 'png',
+    dpi: int = 130,
     device: str | None = None,
 ) -> list[Drawn]:
     """Draw one picture an image: what is added at the end of each stage, and the feature before and after it.
@@ -67,6 +69,7 @@ def visualize_prompts(
         out (str | Path): Folder for the pictures.
         scale (str): ``'stage'`` or ``'shared'``: the scale of the prompts. Defaults to ``'stage'``.
         form (str): ``'png'`` or ``'svg'``. Defaults to ``'png'``.
+        dpi (int): Pixels an inch. Defaults to 130.
         device (str, optional): Defaults to the GPU where there is one.
 
     Raises:
@@ -97,7 +100,7 @@ def visualize_prompts(
         title = f'{Path(image).name}: what {tuning} adds at the end of each stage of {type(backbone.plain).__name__}'
         target = Path(out) / f'{stem}.{form}'
         check_format(target)
-        save(draw_prompts(seen, stages, cells, title, scale), target)
+        save(draw_prompts(seen, stages, cells, title, scale), target, dpi)
         drawn.append(Drawn(image, target, stages))
     return drawn
 
@@ -129,6 +132,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
         for drawn in visualize_prompts(
-            cfg, args.checkpoint, args.images, args.out, args.scale, args.format, args.device
+            cfg, args.checkpoint, args.images, args.out, args.scale, args.format, args.dpi, args.device
         ):
             print(as_text(drawn))
