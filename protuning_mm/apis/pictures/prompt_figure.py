@@ -41,7 +41,7 @@ def draw_prompts(
     grid = figure.subplots(4, len(stages) + 1, squeeze=False)
     _draw_image(grid[0][0], image)
     _draw_ratios(grid[1][0], stages)
-    _explain(grid[2][0], scale)
+    _explain(grid[2][0], scale, padded=image.shown != (height, width))
     grid[3][0].axis('off')
     shared = max(float(stage.prompt.max()) for stage in stages)
     for column, (stage, cell) in enumerate(zip(stages, cells), 1):
@@ -143,12 +143,14 @@ def _draw_ratios(axes: Any, stages: Sequence[StageMaps]) -> None:
     axes.spines[['top', 'right', 'left']].set_visible(False)
 
 
-def _explain(axes: Any, scale: str) -> None:
-    scales = 'its own scale, from 0' if scale == 'stage' else 'one scale for all, from 0'
+def _explain(axes: Any, scale: str, padded: bool) -> None:
+    scales = 'each stage its own\nscale, from 0' if scale == 'stage' else 'one scale for all\nstages, from 0'
     axes.axis('off')
     text = (
-        'Norms over the channels, at\neach place of a stage’s map.\n\n'
+        'Norms over the channels, at\neach place of a stage’s map.\n'
         f'Prompts: {scales}.\nFeatures: before and after\nshare a scale in each stage.\n'
-        'Lines: the image’s edges.\n\nBelow: red where the prompt\nmakes the feature longer,\nblue where shorter.'
+        'Lines: the image’s edges.\n'
+        f'{"Hatched: padding." if padded else ""}\n'
+        'Below: red where the prompt\nmakes the feature longer,\nblue where shorter.'
     )
     axes.text(0, 0.95, text, va='top', fontsize=8, color=INK, linespacing=1.5, transform=axes.transAxes)
