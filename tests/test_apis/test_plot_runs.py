@@ -75,6 +75,16 @@ def test_a_resumed_run_is_one_curve(tmp_path: Path) -> None:
     assert curve(run, 'top1') == Curve([1, 2, 3], [10, 20, 30], 'epoch', False)
 
 
+def test_a_validation_of_steps_that_are_done_again_is_left_out(tmp_path: Path) -> None:
+    """Resumed from iteration 40, and killed before it validates again."""
+    run = tmp_path / 'run'
+    lines = [trained(40, loss=3), validated(40, mIoU=1), trained(50, loss=2), validated(50, mIoU=2)]
+    write_log(run, '20260101_000000', lines)
+    write_log(run, '20260102_000000', [trained(50, loss=20)])
+    assert curve(run, 'mIoU') == Curve([40], [1], 'iteration', False)
+    assert curve(run, 'loss') == Curve([40, 50], [3, 20], 'iteration', True)
+
+
 def test_a_run_that_was_begun_anew_forgets_the_old(tmp_path: Path) -> None:
     run = write_run(tmp_path / 'run')
     write_log(run, '20260102_000000', [trained(5, loss=70), trained(10, loss=60), validated(1, **{'accuracy/top1': 9})])

@@ -191,10 +191,16 @@ def test_pixels_a_place(family: str) -> None:
     assert strides(backbone, size, maps) == [(step, step) for step in expected]
 
 
-@pytest.mark.parametrize(('kind', 'padding'), [('det', True), ('seg', False), ('cls', False)])
-def test_the_picture_shows_the_pixels_of_the_file(kind: str, padding: bool, workshop: Workshop, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ('kind', 'padding', 'rgb'), [('det', True, True), ('seg', False, True), ('cls', False, True), ('cls', False, False)]
+)
+def test_the_picture_shows_the_pixels_of_the_file(
+    kind: str, padding: bool, rgb: bool, workshop: Workshop, tmp_path: Path
+) -> None:
     """Normalisation and order of channels are undone; padding lies right and below."""
     cfg, checkpoint = workshop.task(kind)
+    if not rgb:  # the model is given BGR
+        cfg.data_preprocessor.to_rgb = False
     model, _ = load_model(cfg, checkpoint, 'cpu', before_loading=lambda model: None)
     pixels = cv2.resize(cv2.imread(workshop.images[0]), (120, 90))
     path = tmp_path / 'image.png'
