@@ -1,0 +1,82 @@
+"""``tools/analysis_tools/plot_long_tail.py``: accuracy by class, from the most frequent to the rarest."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.pictures.canvas import PictureError, check_format, save
+from protuning_mm.apis.pictures.long_tail import (
+    FEW,
+    GROUPS,
+    MANY,
+    class_accuracy,
+    count_config,
+    group_means,
+    read_counts,
+    table,
+)
+from protuning_mm.apis.pictures.long_tail_figure import draw_long_tail
+from protuning_mm.apis.pictures.predictions import read_labels
+from protuning_mm.checkpoints.atomic import write_atomically
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Draw accuracy by class, from the class with most training images to the rarest',
+        epilog='example: plot_long_tail.py pro=pro.pkl linear=linear.pkl --config cifar100_lt.py --out tail.png; the '
+        '.pkl files are those of tools/test.py CONFIG CHECKPOINT --out FILE.pkl',
+    )
+    parser.add_argument('predictions', nargs='+', metavar='NAME=FILE.pkl', help='what tools/test.py --out wrote')
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--config', help="count the images of this config's training data set")
+    source.add_argument('--counts', help='or read a CSV file with the columns class and images, a row a label')
+    parser.add_argument('--out', required=True, help='the picture, .png or .svg')
+    parser.add_argument('--table', help='write the numbers, too: a CSV file')
+    parser.add_argument('--many', type=int, default=MANY, help=f'more training images are many (default: {MANY})')
+    parser.add_argument('--few', type=int, default=FEW, help=f'fewer training images are few (default: {FEW})')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of --config')
+    return parser.parse_args(argv)
+
+
+def split_names(written: Sequence[str]) -> dict[str, str]:
+    """Read ``NAME=FILE.pkl``, or a file alone, whose name is then the run's.
+
+    Raises:
+        PictureError: a name stands there twice.
+    """
+    found: dict[str, str] = {}
+    for text in written:
+        name, equals, path = text.partition('=')
+        name, path = (name, path) if equals else (Path(text).stem, text)
+        if name in found:
+            raise PictureError(f'{found[name]} and {path} are both named {name!r}: write NAME={path}')
+        found[name] = path
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    with told_plainly():
+        check_format(args.out)
+        files = split_names(args.predictions)
+        labels = {name: read_labels(path) for name, path in files.items()}
+        if args.config is not None:
+            if not Path(args.config).is_file():
+                raise PictureError(f'there is no config {args.config!r} in {Path.cwd()}')
+            cfg = Config.fromfile(args.config)
+            cfg.merge_from_dict(args.cfg_options or {})
+            classes = count_config(cfg)
+        else:
+            classes = read_counts(args.counts)
+        groups = classes.groups(args.many, args.few)
+        runs = {name: class_accuracy(true, predicted, len(classes.names)) for name, (true, predicted) in labels.items()}
+        save(draw_long_tail(classes, runs, groups), args.out)
+        if args.table is not None:
+            write_atomically(table(classes, groups, runs).encode(), args.table)
+    counted = ', '.join(f'{groups.count(group)} {group}' for group in GROUPS)
+    print(f'{len(classes.names)} classes ({counted}), {classes.images.sum()} training images: drawn into {args.out}')
+    for name, accuracy in runs.items():
+        print(f'{name}: ' + ', '.join(f'{g} {100 * mean:.2f} %' for g, mean in group_means(accuracy, groups).items()))
