@@ -5,8 +5,8 @@ import platform
 import shutil
 import time
 import traceback
-from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -77,7 +77,7 @@ def execute(job: Job) -> Outcome:
     job.folder.mkdir(parents=True)
     printed = job.folder / 'printed.log'
     try:
-        with printed.open('w') as file, redirect_stdout(file), redirect_stderr(file), alone():
+        with _said_to(printed), alone():
             result = run(job)
         write_result(job.folder, result)
     except (Exception, SystemExit) as error:
@@ -86,6 +86,19 @@ def execute(job: Job) -> Outcome:
     if not printed.stat().st_size:
         printed.unlink()
     return Outcome(job.name, result)
+
+
+@contextmanager
+def _said_to(path: Path) -> Iterator[None]:
+    """Send what is printed to a file, also what C++ prints on standard error: it would tear the display."""
+    before = os.dup(2)
+    with path.open('w') as file, redirect_stdout(file), redirect_stderr(file):
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
 def run(job: Job) -> dict[str, Any]:

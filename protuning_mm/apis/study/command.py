@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,6 +56,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler chats on standard error
     try:
         with told_plainly():
             code = carry_out(args)

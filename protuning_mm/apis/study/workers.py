@@ -1,5 +1,6 @@
 """Where jobs run: in this process, or in several others that were started once and take one job after another."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -48,7 +49,7 @@ class Here:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        gc.unfreeze()
 
     @property
     def free(self) -> bool:

@@ -1,4 +1,4 @@
-"""A study on 32x32 PNG files in class folders: every run is mmpretrain's classifier and takes a fraction of a second."""
+"""A study on 32x32 PNG files in class folders: a run of mmpretrain's classifier takes half a second."""
 
 from pathlib import Path
 
