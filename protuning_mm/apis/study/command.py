@@ -19,10 +19,11 @@ from protuning_mm.apis.study.estimate import clock, seconds_left
 from protuning_mm.apis.study.grid import Cell, Group, Shard, all_groups, only, read_shard
 from protuning_mm.apis.study.merging import merge
 from protuning_mm.apis.study.progress import Progress
-from protuning_mm.apis.study.report import write_report
-from protuning_mm.apis.study.results import any_result, find_results
+from protuning_mm.apis.study.report import overlook, write_report
+from protuning_mm.apis.study.results import ERROR, any_result, find_results, folder_of
 from protuning_mm.apis.study.running import run_cells
 from protuning_mm.apis.study.schedule import Schedule
+from protuning_mm.apis.study.summary import cells_of
 from protuning_mm.apis.study.validation import check_validation
 from protuning_mm.apis.study.workers import Here, Pool, Workers
 from protuning_mm.apis.work_dir import claimed
@@ -85,10 +86,11 @@ def carry_out(args: argparse.Namespace) -> int:
     configs = Configs(study, args.cfg_options)
     groups = only(study, all_groups(study), args.only)
     if args.merge is not None:
-        merge(study, groups, configs, [Path(name) for name in args.merge])
-        return write_report(study, groups, configs)
+        for line in (told := merge(study, groups, configs, [Path(name) for name in args.merge])):
+            print(line)
+        return report(study, groups, configs) or int(bool(told))
     if args.report:
-        return write_report(study, groups, configs)
+        return report(study, groups, configs)
     check_configs(study, groups, configs)
     mine = shard.take(groups) if shard else groups
     if args.dry_run:
@@ -101,7 +103,24 @@ def carry_out(args: argparse.Namespace) -> int:
         )
     with claimed(study.work_dir):
         run(study, mine, configs, args.jobs, args.threads)
-        return write_report(study, mine, configs)
+        return report(study, mine, configs)
+
+
+def report(study: Study, groups: Sequence[Group], configs: Configs) -> int:
+    """Write tables, plots and page, and say what is not there; 1 where something is not."""
+    overview = overlook(study, groups, configs)
+    for cell, error in overview.failed.items():
+        print(f'failed: {cell.name}: {error}\n  traceback: {folder_of(study.work_dir, cell) / ERROR}')
+    for name in overview.stale:
+        print(f'not used: {name}: its result was made with another config; --resume makes it anew')
+    if not overview.results:
+        print('no run succeeded: there is nothing to table')
+        return 1
+    written = write_report(overview)
+    print(f'{study.work_dir}: {", ".join(path.name for path in written)}')
+    if overview.missing:
+        print(f'{overview.missing} runs are still missing')
+    return int(bool(overview.failed or overview.missing))
 
 
 def _placed(study: Study, work_dir: str | None, shard: Shard | None) -> Study:
@@ -126,17 +145,10 @@ def check_configs(study: Study, groups: Sequence[Group], configs: Configs) -> No
 
 def plan(study: Study, groups: Sequence[Group], configs: Configs) -> Schedule:
     """What is to run, with what is there already."""
-    rates = [Cell(group, rate, seed) for group in groups for rate in group.learning_rates for seed in all_seeds(study)]
-    found = find_results(study.work_dir, rates, configs)
+    found = find_results(study.work_dir, [cell for group in groups for cell in cells_of(study, group)], configs)
     for name in found.stale:
         print(f'{name}: its result was made with another config, and is made anew')
     return Schedule(study, groups, found.results)
-
-
-def all_seeds(study: Study) -> list[int]:
-    """The seeds of the study and of its choice of learning rates."""
-    searched = study.learning_rate.seeds if study.learning_rate else ()
-    return list(dict.fromkeys([*study.seeds, *searched]))
 
 
 def run(study: Study, groups: Sequence[Group], configs: Configs, jobs: int, threads: int) -> None:
