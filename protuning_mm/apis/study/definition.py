@@ -61,6 +61,7 @@ class Layout:
         rule (str): ``'greater'`` or ``'less'`` is better.
         scale (float): What the metric is multiplied with to be shown.
         digits (int): Digits behind the point.
+        highlight (str, optional): The row that is set off, in tables and plots.
     """
 
     rows: str
@@ -69,6 +70,7 @@ class Layout:
     rule: str = 'greater'
     scale: float = 1.0
     digits: int = 2
+    highlight: str | None = None
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,7 @@ def _learning_rate(raw: Mapping[str, Any]) -> LearningRate:
 
 
 def _layout(raw: Mapping[str, Any], axes: Mapping[str, Any], learning_rate: LearningRate | None) -> Layout:
-    known = ('rows', 'columns', 'metric', 'rule', 'scale', 'digits')
+    known = ('rows', 'columns', 'metric', 'rule', 'scale', 'digits', 'highlight')
     for key in raw:
         if key not in known:
             raise StudyError(f'table.{key}: not one of {", ".join(known)}{meant(key, known)}')
@@ -261,6 +263,8 @@ def _layout(raw: Mapping[str, Any], axes: Mapping[str, Any], learning_rate: Lear
             raise StudyError(f'table: there is no axis {axis!r}, but {", ".join(axes)}{meant(axis, axes)}')
     if rows in columns:
         raise StudyError(f'table: {rows!r} cannot be the rows and among the columns')
+    if 'highlight' in raw:
+        names_of('table.highlight', rows, (raw['highlight'],), axes)
     return Layout(
         rows=rows,
         columns=columns,
@@ -268,6 +272,7 @@ def _layout(raw: Mapping[str, Any], axes: Mapping[str, Any], learning_rate: Lear
         rule=_one_of('table.rule', raw.get('rule', learning_rate.rule if learning_rate else 'greater'), _RULES),
         scale=float(raw.get('scale', 1.0)),
         digits=int(raw.get('digits', 2)),
+        highlight=raw.get('highlight'),
     )
 
 

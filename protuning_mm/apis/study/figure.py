@@ -9,7 +9,7 @@ from typing import Any
 
 from protuning_mm.apis.study.labels import Box, place_labels
 from protuning_mm.apis.study.summary import Overview, Summary
-from protuning_mm.apis.study.tables import at, group_title, panels
+from protuning_mm.apis.study.tables import at, panels
 
 INK = '#1f2430'
 # Okabe and Ito's colours for the colour-blind, without the yellow that white swallows; shapes tell them apart too
@@ -42,6 +42,7 @@ class _Point:
     parameters: float
     mean: float
     error: float
+    set_off: bool
 
 
 def draw(overview: Overview) -> dict[str, Plot]:
@@ -54,7 +55,7 @@ def draw(overview: Overview) -> dict[str, Plot]:
             if not found:
                 continue
             names = [] if overview.tests == ['test'] else [test]
-            told = [f'test set {name}' for name in names] + ([group_title(fixed)] if fixed else [])
+            told = [f'test set {name}' for name in names] + [f'{axis} {name}' for axis, name in fixed.items()]
             title = ', '.join([f'{overview.metric} against trained parameters', *told])
             plots['-'.join(['parameters', *names, *fixed.values()])] = _draw(overview, title, found)
     return plots
@@ -69,7 +70,7 @@ def _points(overview: Overview, test: str, values: dict[str, str]) -> Iterator[_
         if scores and parameters:
             scores = [score * layout.scale for score in scores]
             error = statistics.stdev(scores) if len(scores) > 1 else 0.0
-            yield _Point(name, order, parameters, statistics.fmean(scores), error)
+            yield _Point(name, order, parameters, statistics.fmean(scores), error, name == layout.highlight)
 
 
 def _draw(overview: Overview, title: str, found: list[tuple[dict[str, str], list[_Point]]]) -> Plot:
@@ -99,7 +100,7 @@ def _draw(overview: Overview, title: str, found: list[tuple[dict[str, str], list
             axes.remove()
         shared = [point.parameters for _, points in found for point in points]
         for i, (axes, (values, points)) in enumerate(zip(all_axes.flat, found)):
-            _panel(axes, group_title(values), points, (min(shared), max(shared)))
+            _panel(axes, ', '.join(values.values()), points, (min(shared), max(shared)))
             axes.set_ylabel(overview.metric if i % columns == 0 else '')
             if i + columns >= len(found):
                 axes.set_xlabel('trained parameters, head included')
@@ -120,19 +121,24 @@ def _panel(axes: Any, title: str, points: list[_Point], span: tuple[float, float
         axes.errorbar(
             point.parameters, point.mean, yerr=point.error or None, color=colour, elinewidth=1.4, capsize=3, alpha=0.55
         )
-        size = 10 if shape == '*' else 7.5
-        axes.plot(point.parameters, point.mean, shape, color=colour, markersize=size, mec='white', mew=0.7)
+        size = (10 if shape in '*PX' else 7.5) * (1.35 if point.set_off else 1)
+        edge = INK if point.set_off else 'white'
+        axes.plot(point.parameters, point.mean, shape, color=colour, markersize=size, mec=edge, mew=0.8, zorder=3)
     room = max((span[1] / span[0]) ** 0.16, 1.6)
     axes.set_xlim(span[0] / room, span[1] * room)
     low, high = (f(p.mean + s * p.error for p in points) for f, s in ((min, -1), (max, 1)))
-    margin = 0.14 * (high - low) or max(abs(high) * 0.05, 0.5)
+    margin = 0.1 * (high - low) or max(abs(high) * 0.05, 0.5)
     axes.set_ylim(low - margin, high + margin)
 
 
 def _label(axes: Any, points: list[_Point], renderer: Any) -> None:
     """Write each tuning's name beside its point, with a line to it where it had to go further away."""
     places = [tuple(axes.transData.transform((p.parameters, p.mean))) for p in points]
-    texts = [axes.text(0, 0, p.name, fontsize=9, ha='center', va='center') for p in points]
+    weights = ['bold' if p.set_off else 'normal' for p in points]
+    texts = [
+        axes.text(0, 0, p.name, fontsize=9, fontweight=weight, ha='center', va='center')
+        for p, weight in zip(points, weights)
+    ]
     extents = [text.get_window_extent(renderer) for text in texts]
     sizes = [(extent.width + 2, extent.height + 1) for extent in extents]
     bars = []

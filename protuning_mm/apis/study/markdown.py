@@ -34,7 +34,7 @@ def _state(overview: Overview) -> str:
 
 
 def _table(table: Table) -> Iterator[str]:
-    numeric = [any(row[i].value is not None for row in table.rows) for i in range(len(table.header))]
+    numeric = [table.is_number(i) for i in range(len(table.header))]
     yield '| ' + ' | '.join(table.header) + ' |'
     yield '|' + '|'.join('---:' if each else '---' for each in numeric) + '|'
     for row in table.rows:

@@ -19,8 +19,8 @@ def as_page(overview: Overview, plots: Mapping[str, Plot]) -> str:
     parts = [
         _head(overview),
         *(_figure(plot) for plot in plots.values()),
-        *(_table(table) for table in metric_tables(overview)),
-        _table(cost_table(overview), filterable=True),
+        *(_table(table, study.table.highlight) for table in metric_tables(overview)),
+        _table(cost_table(overview), study.table.highlight, filterable=True),
         _list('How to read this', notes(overview)),
         _list('Combinations that do not exist', [f'{what}: {why}' for what, why in skipped_groups(study)]),
         _list('Failed runs', [f'{cell.name}: {error}' for cell, error in overview.failed.items()]),
@@ -57,14 +57,15 @@ def _figure(plot: Plot) -> str:
     return f'<figure><h2>{html.escape(plot.title)}</h2><div class="plot">{plot.inline}</div></figure>'
 
 
-def _table(table: Table, filterable: bool = False) -> str:
+def _table(table: Table, highlight: str | None, filterable: bool = False) -> str:
     title = html.escape(table.title)
     head = ''.join(
         f'<th scope="col" class="{_kind(table, i)}"><button type="button">{html.escape(name)}</button></th>'
         for i, name in enumerate(table.header)
     )
     rows = ''.join(
-        f'<tr>{"".join(_cell(entry, _kind(table, i)) for i, entry in enumerate(row))}</tr>\n' for row in table.rows
+        f'<tr{_mark(row, highlight)}>{"".join(_cell(entry, _kind(table, i)) for i, entry in enumerate(row))}</tr>\n'
+        for row in table.rows
     )
     search = (
         f'<input type="search" placeholder="Filter rows" aria-label="Filter the rows of: {title}">'
@@ -77,8 +78,12 @@ def _table(table: Table, filterable: bool = False) -> str:
     )
 
 
+def _mark(row: list[Entry], highlight: str | None) -> str:
+    return ' class="set-off"' if highlight in [entry.text for entry in row] else ''
+
+
 def _kind(table: Table, column: int) -> str:
-    return 'number' if any(row[column].value is not None for row in table.rows) else 'text'
+    return 'number' if table.is_number(column) else 'text'
 
 
 def _cell(entry: Entry, kind: str) -> str:

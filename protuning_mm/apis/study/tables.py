@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from protuning_mm.apis.study.definition import Study
-from protuning_mm.apis.study.grid import Group
 from protuning_mm.apis.study.summary import Overview, Summary
 
 EDGE, FAILED = '†', '‡'
@@ -34,6 +33,10 @@ class Table:
     title: str
     header: list[str]
     rows: list[list[Entry]] = field(default_factory=list)
+
+    def is_number(self, column: int) -> bool:
+        """Whether a column holds numbers."""
+        return any(row[column].value is not None for row in self.rows)
 
 
 def all_tables(overview: Overview) -> list[Table]:
@@ -66,7 +69,7 @@ def metric_tables(overview: Overview) -> Iterator[Table]:
         for fixed, columns in panels(study):
             told = [f'test set {test}'] if len(overview.tests) > 1 or test != 'test' else []
             told += [f'{axis} {name}' for axis, name in fixed.items()]
-            table = Table(', '.join([overview.metric, *told]), [layout.rows, *(' '.join(c.values()) for c in columns)])
+            table = Table(', '.join([overview.metric, *told]), [layout.rows, *(', '.join(c.values()) for c in columns)])
             for name in study.axes[layout.rows]:
                 found = [at(overview.summaries, fixed | column | {layout.rows: name}) for column in columns]
                 if any(found):
@@ -85,7 +88,7 @@ def _score(overview: Overview, summary: Summary | None, test: str) -> Entry:
         return Entry('…')
     text = spread(scores, layout.digits)
     if len(scores) < len(study.seeds):
-        text += f' ({len(scores)} of {len(study.seeds)} seeds)'
+        text += f' (n={len(scores)})'
     return Entry(text + _marks(summary), statistics.fmean(scores))
 
 
@@ -152,7 +155,10 @@ def _number(value: float | None, form: str, scale: float = 1.0) -> Entry:
 def notes(overview: Overview) -> list[str]:
     """What the marks mean, and what a reader has to know of how the numbers came about."""
     study = overview.study
-    said = [f'Mean ± sample standard deviation over {len(study.seeds)} seeds ({", ".join(map(str, study.seeds))}).']
+    said = [
+        f'Mean ± sample standard deviation over {len(study.seeds)} seeds ({", ".join(map(str, study.seeds))}); n: how '
+        'many of them are there, where some are not. The best of a column is set off.'
+    ]
     wanted = study.learning_rate
     if wanted is not None:
         seeds = f'seed{"s" if len(wanted.seeds) > 1 else ""} {", ".join(map(str, wanted.seeds))}'
@@ -183,9 +189,3 @@ def _measured(overview: Overview) -> list[str]:
         said.append('Peak memory on CUDA: the most that the allocator gave out while the run trained.')
     said.append('Step: median time of forward, backward and update, without loading; run: all of it, with evaluation.')
     return said
-
-
-def group_title(values: dict[str, str] | Group) -> str:
-    """A combination of values, for a person."""
-    pairs = values.values if isinstance(values, Group) else tuple(values.items())
-    return ', '.join(f'{axis} {name}' for axis, name in pairs)
