@@ -85,6 +85,7 @@ def _draw(overview: Overview, title: str, found: list[tuple[dict[str, str], list
         'font.size': 10,
         'svg.fonttype': 'none',
         'svg.hashsalt': title,
+        'axes.facecolor': 'none',
         'axes.spines.top': False,
         'axes.spines.right': False,
         **dict.fromkeys(('text.color', 'axes.labelcolor', 'axes.edgecolor', 'xtick.color', 'ytick.color'), INK),
@@ -161,12 +162,12 @@ def _label(axes: Any, points: list[_Point], renderer: Any) -> None:
 def _saved(figure: Any, form: str, **kwargs: Any) -> bytes:
     file = io.BytesIO()
     metadata = dict(metadata={'Date': None}) if form == 'svg' else dict(dpi=2 * _DPI)
-    figure.savefig(file, format=form, facecolor='white', **metadata | kwargs)
+    figure.savefig(file, format=form, **dict(facecolor='white') | metadata | kwargs)
     return file.getvalue()
 
 
 def _inline(figure: Any, title: str) -> str:
-    svg = _saved(figure, 'svg', transparent=True).decode()
-    svg = svg[svg.index('<svg') :].replace(INK, 'currentColor')
+    svg = _saved(figure, 'svg', facecolor='none').decode()
+    svg = svg[svg.index('<svg') :].replace(INK, 'currentColor').replace('stroke: #ffffff', 'stroke: var(--paper)')
     # a reader of the page sees it as one picture; the numbers are in the tables
     return svg.replace('<svg ', f'<svg role="img" aria-label="{title}" ', 1)

@@ -49,7 +49,7 @@ def _head(overview: Overview) -> str:
         f'<div class="{"bad" if name in ("failed", "missing") else ""}"><dt>{name}</dt><dd>{number}</dd></div>'
         for name, number in told
     )
-    axes = ' × '.join(f'{len(values)} {html.escape(axis)}' for axis, values in study.axes.items())
+    axes = ' × '.join(f'{html.escape(axis)} ({len(values)})' for axis, values in study.axes.items())
     return f'<header><h1>{html.escape(study.title)}</h1><p>{axes}</p><dl class="tiles">{tiles}</dl></header>'
 
 
