@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from protuning_mm.checkpoints.fingerprint import fingerprint
 from protuning_mm.datasets import check_data_files, name_undecodable_images, name_wrong_label_maps
 from protuning_mm.engine.parameter_table import count_parameters
 
+_HOSTS = ('mmdet', 'mmpretrain', 'mmseg')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _PACKAGES = (
     'torch', 'numpy', 'timm', 'onedl-mmcv', 'onedl-mmengine', 'onedl-mmpretrain', 'onedl-mmdetection',
@@ -107,8 +109,8 @@ def run(job: Job) -> dict[str, Any]:
     Raises:
         Exception: whatever the hosts raise.
     """
-    start = time.perf_counter()
     _prepare(job)
+    start = time.perf_counter()  # a process imports the hosts once, whichever run is its first
     scratch = job.folder / 'run'
     runner = quiet_runner(quiet_config(job.cfg, str(scratch), job.validate, job.keep_checkpoints))
     watched = WatchingHook()
@@ -150,11 +152,15 @@ def _prepare(job: Job) -> None:
     torch.set_num_threads(job.threads)
     if job.cfg.get('custom_imports'):  # in a worker nobody has read the file
         import_modules_from_strings(**job.cfg.custom_imports)
+    scope = job.cfg.get('default_scope') or ''
+    if scope in _HOSTS:
+        for part in ('models', 'datasets', 'evaluation'):
+            import_module(f'{scope}.{part}')
     check_data_files(job.cfg, _LOADERS)
     for parts in job.tests.values():
-        check_data_files(Config(dict(parts) | dict(default_scope=job.cfg.get('default_scope'))), _LOADERS)
+        check_data_files(Config(dict(parts) | dict(default_scope=scope or 'mmengine')), _LOADERS)
     name_undecodable_images()
-    name_wrong_label_maps(job.cfg.get('default_scope') or '')
+    name_wrong_label_maps(scope)
     write_every_file_whole()
 
 

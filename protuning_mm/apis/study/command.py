@@ -154,7 +154,7 @@ def plan(study: Study, groups: Sequence[Group], configs: Configs) -> Schedule:
 def run(study: Study, groups: Sequence[Group], configs: Configs, jobs: int, threads: int) -> None:
     """Run what is not there yet."""
     schedule = plan(study, groups, configs)
-    pool: Pool = Here() if jobs == 1 else Workers(min(jobs, max(schedule.left, 1)), threads)
+    pool: Pool = Here() if jobs == 1 or not schedule.left else Workers(min(jobs, schedule.left), threads)
     with Progress(schedule, jobs) as progress, pool:
         run_cells(schedule, configs, study.work_dir, pool, progress, threads)
 
