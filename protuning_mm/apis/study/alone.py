@@ -18,8 +18,8 @@ def alone() -> Iterator[None]:
     holds the time in seconds, so that two short runs would share them. Runners switch cuDNN to deterministic or to
     benchmarking, and never back. Random streams are not restored: every run seeds its own.
 
-    What is left after it (modules, registries) is put out of the garbage collector's sight: mmengine collects for each
-    data set, and looking through the hosts' two million objects takes 0.6 s every time. ``gc.unfreeze`` takes it back.
+    What is there before (modules, registries) is put out of the garbage collector's sight: mmengine collects for each
+    data set, and looking through all that the hosts keep takes 0.6 s every time. ``gc.unfreeze`` takes it back.
     """
     managers = [ManagerMixin, *_subclasses(ManagerMixin)]
     before: dict[Any, dict[str, Any]] = {cls: dict(cls._instance_dict) for cls in managers}
@@ -27,6 +27,7 @@ def alone() -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     for cls in managers:
         cls._instance_dict.clear()
+    gc.freeze()
     try:
         yield
     finally:
@@ -39,7 +40,6 @@ def alone() -> Iterator[None]:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
         torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
         gc.collect()
-        gc.freeze()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -121,6 +121,8 @@ def lay_over(cfg: Config, options: Mapping[str, Any], where: str) -> None:
 def _check(cfg: Config, key: str, where: str) -> None:
     *parents, last = key.split('.')
     here: Any = cfg
+    if parents and parents[0] in _TOP and parents[0] not in cfg:
+        return
     for i, part in enumerate(parents):
         known = _keys(here)
         if part not in known:

@@ -7,7 +7,7 @@ from protuning_mm.apis.study.configs import Configs
 from protuning_mm.apis.study.definition import Study
 from protuning_mm.apis.study.errors import StudyError
 from protuning_mm.apis.study.grid import Group
-from protuning_mm.apis.study.results import ERROR, Result, any_result, folder_of, read_result, write_result
+from protuning_mm.apis.study.results import ERROR, any_result, folder_of, read_result, write_result
 from protuning_mm.apis.study.summary import cells_of
 from protuning_mm.checkpoints.atomic import write_atomically
 
@@ -53,12 +53,9 @@ def merge(study: Study, groups: Sequence[Group], configs: Configs, folders: Sequ
                 write_result(target, found)
                 (target / ERROR).unlink(missing_ok=True)
                 there, source = found, folder
-            elif contradiction := _contradiction(there, found):
-                told.append(f'{cell.name}: {contradiction} in {folder} and in {source}, whose result is taken')
+            elif differ := [name for name in _MEASURED if there[name] != found[name]]:
+                told.append(
+                    f'{cell.name}: {folder} and {source} disagree on {", ".join(differ)}; that of {source} is taken'
+                    + ('' if there['machine'] == found['machine'] else ' (they were made on different machines)')
+                )
     return told
-
-
-def _contradiction(one: Result, other: Result) -> str:
-    differ = [name for name in _MEASURED if one[name] != other[name]]
-    where = '' if one['machine'] == other['machine'] else ' (made on different machines)'
-    return f'{", ".join(differ)} differ{where}' if differ else ''

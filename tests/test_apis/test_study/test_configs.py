@@ -85,8 +85,8 @@ def test_the_hash_knows_every_change_and_nothing_else(tmp_path: Path) -> None:
     found = configs(tmp_path, base=('depth=18', 'depth=19'))
     digests.append(found.of(cell(found, 0)).digest)
     assert len(set(digests)) == len(digests)
-    again = configs(tmp_path, 'seeds', 'seeds')
-    assert again.of(cell(again, 0)).digest == digests[-1] or again.of(cell(again, 0)).digest == digests[0]
+    again = configs(tmp_path)
+    assert again.of(cell(again, 0)).digest == digests[0]
 
 
 WRONG = [
