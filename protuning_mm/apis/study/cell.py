@@ -51,6 +51,7 @@ class Job:
         validate (str): ``'end'`` or ``'as configured'``.
         keep_checkpoints (bool): Whether checkpoints stay.
         threads (int): torch's threads on a CPU.
+        jobs (int): How many run beside each other, which times depend on.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Job:
     validate: str = 'end'
     keep_checkpoints: bool = False
     threads: int = 1
+    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def run(job: Job) -> dict[str, Any]:
         finished=time.strftime('%Y-%m-%d %H:%M:%S'),
         machine=machine(),
         threads=job.threads,
+        jobs=job.jobs,
         versions=versions(),
     )
 

@@ -25,7 +25,7 @@ from protuning_mm.apis.study.running import run_cells
 from protuning_mm.apis.study.schedule import Schedule
 from protuning_mm.apis.study.summary import cells_of
 from protuning_mm.apis.study.validation import check_validation
-from protuning_mm.apis.study.workers import Here, Pool, Workers
+from protuning_mm.apis.study.workers import Here, Workers
 from protuning_mm.apis.work_dir import claimed
 
 
@@ -154,7 +154,7 @@ def plan(study: Study, groups: Sequence[Group], configs: Configs) -> Schedule:
 def run(study: Study, groups: Sequence[Group], configs: Configs, jobs: int, threads: int) -> None:
     """Run what is not there yet."""
     schedule = plan(study, groups, configs)
-    pool: Pool = Here() if jobs == 1 or not schedule.left else Workers(min(jobs, schedule.left), threads)
+    pool = Here() if jobs == 1 or not schedule.left else Workers(min(jobs, schedule.left), threads)
     with Progress(schedule, jobs) as progress, pool:
         run_cells(schedule, configs, study.work_dir, pool, progress, threads)
 

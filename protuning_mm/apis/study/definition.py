@@ -290,7 +290,8 @@ def _tests(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _numbers(where: str, raw: Any) -> tuple[float, ...]:
     numbers = (raw,) if isinstance(raw, int | float) else raw
     good = isinstance(numbers, Sequence) and numbers and all(isinstance(each, int | float) for each in numbers)
-    if not good or len(set(numbers)) < len(numbers):
+    # as they stand in a folder's name
+    if not good or len({f'{each:g}' for each in numbers}) < len(numbers):
         raise StudyError(f'{where}={raw!r}: must be different numbers, such as (1e-3, 1e-2)')
     return tuple(float(each) for each in numbers)
 

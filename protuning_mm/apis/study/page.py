@@ -120,4 +120,5 @@ def _machines(overview: Overview) -> Iterator[str]:
     for result in overview.results.values():
         found = result['machine']
         device = '' if found['device'] == 'CPU' else f', {found["device"]}'
-        yield f'Made on {found["cpu"]}, {found["cores"]} cores{device}; {result["threads"]} thread(s) a run'
+        at_once = f'runs at once: {result.get("jobs", 1)}, threads a run: {result["threads"]}'
+        yield f'Made on {found["cpu"]}, {found["cores"]} cores{device}; {at_once}'

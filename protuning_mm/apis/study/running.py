@@ -23,7 +23,7 @@ def run_cells(
     under_way: dict[str, Cell] = {}
     while True:
         while pool.free and (cell := schedule.next()) is not None:
-            job = make_job(cell, configs, work_dir, threads)
+            job = make_job(cell, configs, work_dir, threads, pool.size)
             under_way[job.name] = cell
             pool.submit(job)
             progress.began(job.name)
@@ -39,7 +39,7 @@ def run_cells(
             progress.ended(outcome)
 
 
-def make_job(cell: Cell, configs: Configs, work_dir: Path, threads: int) -> Job:
+def make_job(cell: Cell, configs: Configs, work_dir: Path, threads: int = 1, jobs: int = 1) -> Job:
     """All that a worker needs for a cell."""
     config, study = configs.of(cell), configs.study
     return Job(
@@ -52,6 +52,7 @@ def make_job(cell: Cell, configs: Configs, work_dir: Path, threads: int) -> Job:
         validate=study.validate,
         keep_checkpoints=study.keep_checkpoints,
         threads=threads,
+        jobs=jobs,
     )
 
 

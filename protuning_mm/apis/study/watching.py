@@ -27,8 +27,7 @@ class WatchingHook(Hook):
         self._start = 0.0
 
     def before_train(self, runner: Any) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
+        _forget_peak()
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         if self.batch is None:
@@ -39,7 +38,16 @@ class WatchingHook(Hook):
         self.steps.append(_now() - self._start)
 
     def after_train_epoch(self, runner: Any) -> None:
-        if torch.cuda.is_available():  # before the first validation
+        self._note_peak()
+
+    def before_val(self, runner: Any) -> None:
+        self._note_peak()
+
+    def after_val(self, runner: Any) -> None:
+        _forget_peak()  # what validation took is not training's
+
+    def _note_peak(self) -> None:
+        if torch.cuda.is_available():
             self.cuda_peak = max(self.cuda_peak or 0.0, torch.cuda.max_memory_allocated() / MIB)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
@@ -73,6 +81,11 @@ def _held(model: Any, wrapper: Any) -> int:
     states = [value for each in wrappers for state in each.optimizer.state.values() for value in state.values()]
     tensors = [*model.parameters(), *model.buffers(), *(value for value in states if isinstance(value, Tensor))]
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+def _forget_peak() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
 
 
 def _now() -> float:

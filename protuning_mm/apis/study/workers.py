@@ -7,7 +7,6 @@ import signal
 import threading
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import TracebackType
 from typing import Protocol
 
 import torch
@@ -21,20 +20,19 @@ _VISIBLE = 'CUDA_VISIBLE_DEVICES'
 
 
 class Pool(Protocol):
-    """What runs jobs."""
+    """What runs jobs, within ``with``."""
 
     size: int
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None): ...  # type: ignore[no-untyped-def]
-
     @property
-    def free(self) -> bool: ...
+    def free(self) -> bool:
+        """Whether it takes another job now."""
 
-    def submit(self, job: Job) -> None: ...
+    def submit(self, job: Job) -> None:
+        """Take a job."""
 
-    def wait(self) -> list[Outcome]: ...
+    def wait(self) -> list[Outcome]:
+        """Wait until some have ended."""
 
 
 class Here:

@@ -31,6 +31,7 @@ def fake_result(val: float, test: float = 0.0, **others: Any) -> dict[str, Any]:
         seconds=1.0,
         machine=dict(name='here', cpu='a CPU', cores=2, device='CPU'),
         threads=1,
+        jobs=1,
         versions=dict(python='3'),
     )
     return result | others

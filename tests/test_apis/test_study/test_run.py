@@ -84,12 +84,12 @@ def test_a_cell_is_the_same_alone_and_after_others(folder: Path, tmp_path: Path)
     rate = float(re.findall('lr=([^,]+)', last)[0])
     torch.manual_seed(123)
     for name in ('first', 'second'):
-        job = make_job(Cell(group, rate, 1), Configs(study), tmp_path / name, 1)
+        job = make_job(Cell(group, rate, 1), Configs(study), tmp_path / name)
         outcome = execute(job)
         assert outcome.result is not None, outcome.error
         assert {k: outcome.result[k] for k in SAME} == {k: whole[last][k] for k in SAME}
         other = Configs(study, {'randomness.deterministic': True, 'train_cfg.max_epochs': 1})
-        assert execute(make_job(Cell(group, 0.5, 0), other, tmp_path / 'other', 1)).error is None
+        assert execute(make_job(Cell(group, 0.5, 0), other, tmp_path / 'other')).error is None
 
 
 def test_a_cell_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_cell_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
     options = {'randomness': dict(deterministic=True), 'env_cfg': dict(cudnn_benchmark=True)}
     handlers = len(logging._handlerList)
     for _ in range(2):
-        job = make_job(Cell(all_groups(study)[0], 0.1, 0), Configs(study, options), tmp_path, 1)
+        job = make_job(Cell(all_groups(study)[0], 0.1, 0), Configs(study, options), tmp_path)
         assert execute(job).error is None
     assert [dict(each._instance_dict) for each in (MMLogger, MessageHub, Visualizer, DefaultScope)] == before
     assert MessageHub.get_current_instance() is hub
