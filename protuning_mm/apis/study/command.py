@@ -56,7 +56,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler chats on standard error
     try:
         with told_plainly():
@@ -66,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print('stopped. What is done is kept: the same command with --resume goes on')
         raise SystemExit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if code:
         raise SystemExit(code)
 
@@ -89,10 +91,10 @@ def carry_out(args: argparse.Namespace) -> int:
         for line in (told := merge(study, groups, configs, [Path(name) for name in args.merge])):
             print(line)
         return report(study, groups, configs) or int(bool(told))
-    if args.report:
-        return report(study, groups, configs)
-    check_configs(study, groups, configs)
     mine = shard.take(groups) if shard else groups
+    if args.report:
+        return report(study, mine, configs)
+    check_configs(study, groups, configs)
     if args.dry_run:
         dry_run(study, mine, configs, args.jobs)
         return 0
