@@ -13,12 +13,13 @@ from mmengine.config import DictAction
 from protuning_mm.apis.errors import told_plainly
 from protuning_mm.apis.study.choice import search_cells
 from protuning_mm.apis.study.configs import Configs
-from protuning_mm.apis.study.definition import Study, read_study
+from protuning_mm.apis.study.definition import Study
 from protuning_mm.apis.study.errors import StudyError
 from protuning_mm.apis.study.estimate import clock, seconds_left
 from protuning_mm.apis.study.grid import Cell, Group, Shard, all_groups, only, read_shard
 from protuning_mm.apis.study.merging import merge
 from protuning_mm.apis.study.progress import Progress
+from protuning_mm.apis.study.reading import read_study
 from protuning_mm.apis.study.report import overlook, write_report
 from protuning_mm.apis.study.results import ERROR, any_result, find_results, folder_of
 from protuning_mm.apis.study.running import run_cells

@@ -8,10 +8,10 @@ import torch
 from rich.console import Console
 
 from protuning_mm.apis.study.cell import Outcome
-from protuning_mm.apis.study.definition import read_study
 from protuning_mm.apis.study.estimate import clock, seconds_left
 from protuning_mm.apis.study.grid import all_groups
 from protuning_mm.apis.study.progress import Progress
+from protuning_mm.apis.study.reading import read_study
 from protuning_mm.apis.study.schedule import Schedule
 from protuning_mm.apis.study.workers import _gpu
 from tests.test_apis.test_study.fake import fake_result
