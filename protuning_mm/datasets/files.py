@@ -114,7 +114,7 @@ def _check_categories(key: str, dataset: dict[str, Any], scope: str) -> None:
         content = json.loads(raw.decode())  # by its bytes json would take UTF-16 too, which COCO's reader does not
     except ValueError as error:
         raise DataError(f'{key}.ann_file: {str(path)!r} is no JSON: {error}') from None
-    if 'Coco' in getattr(dataset_class(dataset, scope), '__name__', ''):
+    if _is_of_boxes(dataset_class(dataset, scope)):
         with_mask = any(step.get('with_mask') for step in dataset.get('pipeline') or () if isinstance(step, dict))
         check_annotations(content, path, key, classes, train=key.startswith('train'), with_mask=with_mask)
     if classes is None or not isinstance(content, dict) or 'categories' not in content:
@@ -122,6 +122,12 @@ def _check_categories(key: str, dataset: dict[str, Any], scope: str) -> None:
     unknown = unknown_categories(classes, content, path)
     if unknown:
         raise DataError(f'{key}: {unknown[0]}. {unknown[1]}')
+
+
+def _is_of_boxes(kind: Any) -> bool:
+    """Whether mmdet's reader of boxes reads it: COCO's layout also holds captions and panoptic segments."""
+    names = [base.__name__ for base in getattr(kind, '__mro__', ())]
+    return 'CocoDataset' in names and 'CocoPanopticDataset' not in names
 
 
 def dataset_classes(dataset: dict[str, Any], scope: str) -> Any:

@@ -228,3 +228,18 @@ def test_through_the_tool(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r'error: train_dataloader.dataset.ann_file: (?s:.*)annotation id 2'):
         train_tool.main([str(path), '--work-dir', str(tmp_path / 'run')])
     assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+@pytest.mark.parametrize(
+    ('kind', 'refused'), [('CocoDataset', True), ('CocoPanopticDataset', False), ('CocoCaptionDataset', False)]
+)
+def test_annotations_that_hold_no_boxes(kind: str, refused: bool, root: Path) -> None:
+    """Captions and panoptic segments share COCO's layout, not its boxes: their own classes read them."""
+    edited(root, lambda c: [each.pop('bbox') for each in c['annotations']] and None)
+    cfg = config(root)
+    cfg.train_dataloader.dataset.type = kind
+    if refused:
+        with pytest.raises(DataError, match='bbox'):
+            check_data_files(cfg, ['train_dataloader'])
+    else:
+        check_data_files(cfg, ['train_dataloader'])

@@ -54,6 +54,8 @@ def examine_coco(
     wrong = unknown_categories(classes, content, path) if classes is not None else None
     if wrong:
         yield Finding('error', f'{key}.metainfo.classes', *wrong)
+    elif classes is not None:
+        yield from _order(key, classes, content)
     for fault in faults_of_categories(content['categories'], classes):
         yield Finding('error', f'{key}.ann_file', fault, 'mend the categories')
     problems, images = Problems(key), list(content['images'])
@@ -82,6 +84,21 @@ def examine_coco(
     bare = len(images) - len({annotation.get('image_id') for annotation in content['annotations']})
     said = f'{len(images)} images ({len(chosen)} decoded), {len(content["annotations"])} objects'
     yield Finding('info', key, said + (f'; {bare} images without any' if bare > 0 else ''))
+
+
+def _order(key: str, classes: Sequence[str], content: dict[str, Any]) -> Findings:
+    """Compare the order of the classes with the file's, which is the one that mmdet numbers labels by."""
+    there = [category.get('name') for category in content['categories'] if category.get('name') in classes]
+    if there == list(classes) or len(there) != len(classes):
+        return
+    i = next(i for i, (name, class_) in enumerate(zip(there, classes)) if name != class_)
+    yield Finding(
+        'warning',
+        f'{key}.metainfo.classes',
+        f"class {i} is {classes[i]!r}, but mmdet numbers classes in the annotation file's order, where it is "
+        f'{there[i]!r}: what is learned is right, and drawn and listed under wrong names',
+        f'classes=({", ".join(map(repr, there[:6]))}{", …" if len(there) > 6 else ""})',
+    )
 
 
 def _file_name(image: dict[str, Any]) -> str:

@@ -265,3 +265,18 @@ def test_area_of_masks() -> None:
 def test_some_are_evenly_spread() -> None:
     assert some(list(range(10)), 3) == [0, 3, 6]
     assert some([1, 2], 3) == [1, 2] and some([1, 2], None) == [1, 2]
+
+
+def test_classes_in_another_order_than_the_file(coco: tuple[Path, Path]) -> None:
+    """mmdet itself tells whose number a label is: its data set is asked."""
+    from mmdet.datasets import CocoDataset
+
+    config, root = coco
+    _edit(root, lambda content: content['categories'].reverse())
+    found = next(f for f in grave(examined(config, '--data')) if f.where == f'{TRAIN}.metainfo.classes')
+    assert found.level == 'warning' and "class 0 is 'a'" in found.found and found.advice == "classes=('c', 'b', 'a')"
+    data = CocoDataset(
+        data_root=str(root), ann_file='annotations/instances_train2017.json', metainfo=dict(classes=('a', 'b', 'c'))
+    )
+    names = {c['id']: c['name'] for c in json.loads((root / data.ann_file).read_text())['categories']}
+    assert [names[id_] for id_ in data.cat_ids] == ['c', 'b', 'a'] != list(data.metainfo['classes'])
