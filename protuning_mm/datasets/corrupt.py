@@ -43,7 +43,8 @@ class Corrupt(BaseTransform):
     ``corruption``, ``severity``, ``generated``, for ``protuning_mm.CorruptionAccuracy``.
 
     Args:
-        corruption (str): One of ``CORRUPTIONS``. Defaults to ``'gaussian_noise'``.
+        corruption (str, optional): One of ``CORRUPTIONS``; None for the one that ``protuning_mm.Corrupted`` says, and
+            its severity. Defaults to ``'gaussian_noise'``.
         severity (int): From 1 to 5. Defaults to 3.
         seed (int): Of the random numbers. Defaults to 0.
         channel_order (str): ``'bgr'``, as mmcv loads files, or ``'rgb'``, as mmpretrain's CIFAR has it. Defaults to
@@ -54,18 +55,22 @@ class Corrupt(BaseTransform):
     """
 
     def __init__(
-        self, corruption: str = 'gaussian_noise', severity: int = 3, seed: int = 0, channel_order: str = 'bgr'
+        self, corruption: str | None = 'gaussian_noise', severity: int = 3, seed: int = 0, channel_order: str = 'bgr'
     ) -> None:
-        check_corruption(corruption, severity)
+        if corruption is not None:
+            check_corruption(corruption, severity)
         if channel_order not in ('bgr', 'rgb'):
             raise DataError(f"Corrupt: channel_order={channel_order!r}; there are 'bgr' and 'rgb'")
         self.corruption, self.severity, self.seed, self.channel_order = corruption, severity, seed, channel_order
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         turn = slice(None, None, -1 if self.channel_order == 'bgr' else 1)
+        corruption, severity = self.corruption, self.severity
+        if corruption is None:
+            corruption, severity = results['corruption'], results['severity']
         entropy = (self.seed, int(results['sample_idx']))
-        results['img'] = corrupted(results['img'][..., turn], self.corruption, self.severity, entropy)[..., turn]
-        return results | dict(corruption=self.corruption, severity=self.severity, generated=True)
+        image = corrupted(results['img'][..., turn], corruption, severity, entropy)[..., turn]
+        return results | dict(img=image, corruption=corruption, severity=severity, generated=True)
 
     def __repr__(self) -> str:
         return f'Corrupt({self.corruption!r}, severity={self.severity}, seed={self.seed})'

@@ -39,14 +39,14 @@ class CorruptionAccuracy(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         for sample in data_samples:
-            if 'corruption' not in sample or 'severity' not in sample:
+            if not {'corruption', 'severity', 'generated'} <= set(sample):
                 raise ValueError(
-                    'CorruptionAccuracy: a test image does not say which corruption it has. The last step of the test '
-                    "pipeline packs it: dict(type='PackInputs', meta_keys=('corruption', 'severity', 'generated'))"
+                    'CorruptionAccuracy: a test image does not say which corruption it has. The test pipeline makes '
+                    "it, by dict(type='protuning_mm.Corrupt', …), where the files do not have it, and packs it: "
+                    "dict(type='PackInputs', meta_keys=('corruption', 'severity', 'generated'))"
                 )
             right = predicted_label(sample) == int(sample['gt_label'])
-            of = (sample['corruption'], sample['severity'])
-            self.results.append((*of, bool(sample.get('generated', False)), right))
+            self.results.append((sample['corruption'], sample['severity'], sample['generated'], right))
 
     def compute_metrics(self, results: list[tuple[str, int, bool, bool]]) -> dict[str, float]:
         right: dict[str, dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))

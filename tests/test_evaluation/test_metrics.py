@@ -106,7 +106,7 @@ def test_corruptions() -> None:
     predicted = [1 if hit else 0 for _, _, hit in rows]
     metric = dict(type='protuning_mm.CorruptionAccuracy')
     expected = dict(fog=75.0, fog_error=25.0, snow=25.0, snow_error=75.0, mean=50.0, mean_error=50.0)
-    found = evaluate(metric, predicted, [1] * 10, **meta)
+    found = evaluate(metric, predicted, [1] * 10, **meta, generated=[False] * 10)
     assert found == {f'corruption/{name}': value for name, value in dict(expected, generated=0.0).items()}
     found = evaluate(metric | dict(by_severity=True), predicted, [1] * 10, **meta, generated=[True] * 10)
     more = dict(fog_1=100.0, fog_5=50.0, snow_3=25.0, generated=1.0)
