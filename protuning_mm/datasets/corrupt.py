@@ -27,6 +27,7 @@ CORRUPTIONS = (
     'jpeg_compression',
 )
 SEVERITIES = (1, 2, 3, 4, 5)
+MARK = 'generated.json'  # beside files of corrupted images that were made here
 _SMALLEST = 32
 
 

@@ -11,12 +11,11 @@ from mmpretrain.datasets import CIFAR10, CIFAR100, BaseDataset
 from mmpretrain.registry import DATASETS as HOST_DATASETS
 from numpy.typing import NDArray
 
-from protuning_mm.datasets.corrupt import CORRUPTIONS, SEVERITIES, check_corruption, corrupted
+from protuning_mm.datasets.corrupt import CORRUPTIONS, MARK, SEVERITIES, check_corruption, corrupted
 from protuning_mm.datasets.errors import DataError
 from protuning_mm.registry import DATASETS
 
 LABELS = 'labels.npy'
-MARK = 'generated.json'  # beside files that this package made
 
 
 @DATASETS.register_module()
