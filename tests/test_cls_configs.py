@@ -1,5 +1,6 @@
 """Every classification config: what it builds, what it trains, which data it reads; one trained through the tools."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,17 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
-from mmengine.registry import DATASETS, METRICS
+from mmengine.registry import DATASETS, METRICS, init_default_scope
 from torch import nn
 
 from protuning_mm import TunedBackbone
 from protuning_mm.apis.build_model import build_model
 from protuning_mm.apis.parameter_grid import no_memory
+from protuning_mm.datasets import DataError, check_data_files
+from protuning_mm.datasets.sources import SOURCES
+from tests.classification_data import write_image, write_pets
 from tests.mini import REPO
+from tests.test_docs import walk_through
 
 CLS = REPO / 'configs/cls'
 NAMES = sorted(path.stem for path in CLS.glob('*.py'))
@@ -114,12 +119,66 @@ def test_the_held_out_part_is_read_without_augmentation() -> None:
     assert 'RandomFlip' in str(train.dataset.pipeline) and 'Random' not in str(val.dataset.pipeline)
 
 
-def test_two_lines_make_any_other(tmp_path: Path) -> None:
-    """As docs/classification.md has it: another tuning, another backbone."""
-    (tmp_path / 'mine.py').write_text(
-        f"_base_ = ['{CLS}/r50_protune_pets.py', '{REPO}/configs/_base_/tunings/side.py']\n"
-        'model = dict(backbone=dict(tuning=_base_.tuning))\n'
-    )
-    with no_memory():
-        model = build_model(Config.fromfile(tmp_path / 'mine.py'))
-    assert [t.name for t in model.backbone.tunings] == ['side'] and shapes(model) == (2, 37)
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the configs of docs/classification.md, inheriting this checkout's."""
+    monkeypatch.chdir(tmp_path)
+    for name in walk_through('classification.md', tmp_path):
+        path = tmp_path / name
+        path.write_text(path.read_text().replace('protuning_mm::', f'{REPO}/configs/'))
+    return tmp_path
+
+
+HEADS = {
+    'r50_side_pets.py': 37,
+    'swin_b_protune_pets.py': 37,
+    'held_out.py': 102,
+    'pets_corrupted.py': 37,
+    'imagenet_a_200.py': 200,
+    'mine.py': 3,
+}
+
+
+def test_the_page_s_configs_build(written: Path) -> None:
+    assert {path.name for path in written.iterdir()} == set(HEADS)
+    for name, classes in HEADS.items():
+        with no_memory():
+            assert shapes(build_model(Config.fromfile(written / name))) == (2, classes), name
+
+
+def test_your_own_class_folders_as_written(written: Path) -> None:
+    """With the page's other example on them: what is missing is said, then the data sets load."""
+    cfg = Config.fromfile(written / 'mine.py')
+    with pytest.raises(DataError, match="train_dataloader.dataset.data_root='data/mine': there is no such folder"):
+        check_data_files(cfg, ('train_dataloader', 'val_dataloader'))
+    for split, images in (('train', 2), ('val', 1)):
+        for label in ('cat', 'dog', 'fox'):
+            for i in range(images):
+                write_image(written / f'data/mine/{split}/{label}/{i}.jpg')
+    check_data_files(cfg, ('train_dataloader', 'val_dataloader', 'test_dataloader'))
+    init_default_scope(cfg.default_scope)
+    for split, labels in (('train', [0, 0, 1, 1, 2, 2]), ('test', [0, 1, 2])):
+        dataset = DATASETS.build(cfg[f'{split}_dataloader'].dataset)
+        assert dataset.get_gt_labels().tolist() == labels and dataset.CLASSES == ('cat', 'dog', 'fox')
+        assert dataset[0]['inputs'].shape == (3, 224, 224)
+
+
+def test_corrupted_pets_as_written(written: Path) -> None:
+    write_pets(written / 'data/Oxford-IIIT_Pets')
+    cfg = Config.fromfile(written / 'pets_corrupted.py')
+    check_data_files(cfg, ('test_dataloader',))
+    init_default_scope(cfg.default_scope)
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    sample = dataset[2 * 5 * 14]  # jpeg_compression, 1
+    assert len(dataset) == 75 * 2 and sample['inputs'].shape == (3, 224, 224)
+    assert (sample['data_samples'].corruption, sample['data_samples'].severity) == ('jpeg_compression', 1)
+
+
+def test_the_page_names_every_config_and_source() -> None:
+    text = (REPO / 'docs/classification.md').read_text()
+    for source in SOURCES.values():
+        for url in re.findall(r'https?://[^\s,;)]*[^\s,;).]', source.where):
+            assert f'<{url}>' in text, url
+    for name in NAMES:
+        for part in name.removesuffix('_held-out').split('_'):
+            assert f'`{part}`' in text, part

@@ -72,7 +72,8 @@ def _all_leaves(cfg: Config, loaders: Iterable[str]) -> Iterator[tuple[str, dict
 
 def _sources(cfg: Config, loaders: Iterable[str]) -> list[str]:
     """Where to get the published data sets that are missing."""
-    found = [source_of(dataset) for key, dataset in _all_leaves(cfg, loaders) if any(_missing(key, dataset))]
+    absent = [dataset for key, dataset in _all_leaves(cfg, loaders) if any(_missing(key, dataset))]
+    found = [source_of(each) for dataset in absent for each in (dataset, clean_in_its_place(dataset)) if each]
     return list(dict.fromkeys(str(source) for source in found if source))
 
 

@@ -62,6 +62,11 @@ def _clothing1m(dataset: dict[str, Any]) -> list[str]:
     return ['images', str(folder / f'{split}_key_list.txt'), str(folder / f'{split.split("_")[0]}_label_kv.txt')]
 
 
+def _subset(dataset: dict[str, Any]) -> list[str]:
+    other = dataset.get('classes_of')
+    return ['', *([str(Path(other).absolute())] if other else [])]
+
+
 def _cifar_c(dataset: dict[str, Any]) -> list[str]:
     return ['labels.npy', *(f'{name}.npy' for name in dataset.get('corruptions', CORRUPTIONS))]
 
@@ -146,6 +151,6 @@ SOURCES = {
         'ImageNet',
         'ILSVRC2012_img_train.tar at https://image-net.org after a registration, unpacked into a folder a class',
         'n01440764/*.JPEG, …',
-        lambda _: [''],
+        _subset,
     ),
 }

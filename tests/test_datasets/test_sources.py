@@ -82,8 +82,11 @@ def test_cifar_that_mmpretrain_may_download(tmp_path: Path) -> None:
 
 def test_cifar_c_or_the_clean_test_set(tmp_path: Path) -> None:
     cfg = config('cifar10-c', tmp_path)
-    with pytest.raises(DataError, match='test_dataloader.dataset.clean.data_root=.*no such folder, for CIFAR-10'):
+    with pytest.raises(
+        DataError, match='test_dataloader.dataset.clean.data_root=.*no such folder, for CIFAR-10'
+    ) as caught:
         check_data_files(cfg, ('test_dataloader',))
+    assert 'https://zenodo.org/records/2535967' in str(caught.value) and 'cifar-10-batches-py' in str(caught.value)
     data.write_cifar(tmp_path / 'data/cifar10')
     check_data_files(cfg, LOADERS)
     root = data.write_cifar_c(tmp_path / 'data/cifar10/CIFAR-10-C')
