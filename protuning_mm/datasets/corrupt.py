@@ -112,6 +112,7 @@ def corrupted(image: NDArray[np.uint8], corruption: str, severity: int, entropy:
     state = np.random.get_state()
     np.random.seed(seed)
     try:
-        return corrupt(np.ascontiguousarray(image), severity, corruption, **seeded)
+        # a copy: what Pillow made is read-only
+        return np.array(corrupt(np.ascontiguousarray(image), severity, corruption, **seeded))
     finally:
         np.random.set_state(state)
