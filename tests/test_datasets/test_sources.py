@@ -36,7 +36,10 @@ def config(name: str, root: Path) -> Config:
     return cfg
 
 
-@pytest.mark.parametrize('name', list(PUBLISHED))
+QUICK = ('cifar10', 'clothing1m', 'imagenet-a')
+
+
+@pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in PUBLISHED])
 def test_a_missing_folder(name: str, tmp_path: Path) -> None:
     where, layout = PUBLISHED[name]
     cfg = config(name, tmp_path)
@@ -58,7 +61,7 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize('name', list(WRITERS))
+@pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in WRITERS])
 def test_a_whole_folder_and_one_that_is_not(name: str, tmp_path: Path) -> None:
     write, folder, file = WRITERS[name]
     root = write(tmp_path / 'data' / folder)
