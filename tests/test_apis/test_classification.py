@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 
 from tests.classification_data import without_checksums, write_cifar, write_cifar_c
@@ -34,6 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folder with CIFAR-10, 10 training images a class, and a backbone."""
     without_checksums()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Runner, '_log_env', lambda self, cfg: None)  # asks compilers for their versions, for seconds
     write_cifar(tmp_path / 'data/cifar10', train=10, test=2)
     write_backbone(tmp_path / 'resnet18.pth', 'mmpretrain', stem_channels=8)
     return tmp_path
