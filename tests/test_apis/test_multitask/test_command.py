@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from protuning_mm.apis import benchmark_multitask
+from protuning_mm.apis.benchmarks import multitask as benchmark_multitask
 from protuning_mm.apis.multitask.command import main, split_task
 from protuning_mm.apis.multitask.drawing import draw_tasks
 from tests.test_apis.test_multitask.tasks import Workshop

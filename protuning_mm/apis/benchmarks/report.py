@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from protuning_mm.apis.benchmark_models import EFFICIENT, PLAIN
+from protuning_mm.apis.benchmarks.models import EFFICIENT, PLAIN
 from protuning_mm.apis.measure import median_ratio
 
 COLUMNS = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from protuning_mm.apis.benchmark_frozen import EFFICIENT, HOST, PLAIN, main
+from protuning_mm.apis.benchmarks.frozen import EFFICIENT, HOST, PLAIN, main
 from protuning_mm.apis.measure import kept_by_operation, kept_memory, median_ratio, peak_memory
 
 CPU = torch.device('cpu')

@@ -10,8 +10,8 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from protuning_mm.apis.benchmark_models import EFFICIENT, HOST, MODELS_OF, PLAIN, build_step
-from protuning_mm.apis.benchmark_report import machine, plot, table
+from protuning_mm.apis.benchmarks.models import EFFICIENT, HOST, MODELS_OF, PLAIN, build_step
+from protuning_mm.apis.benchmarks.report import machine, plot, table
 from protuning_mm.apis.measure import (
     Stopwatch,
     interleaved_times,

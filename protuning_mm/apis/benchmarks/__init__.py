@@ -1,0 +1,1 @@
+"""What frozen execution, deltas and many tasks cost, measured in turn."""
