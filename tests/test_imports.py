@@ -19,7 +19,7 @@ ROOMS = {
     'engine': {'backbones', 'checkpoints', 'frozen'},
     'datasets': set(),
     'evaluation': set(),
-    'apis': {'backbones', 'checkpoints', 'datasets', 'engine', 'frozen', 'tunings'},
+    'apis': {'backbones', 'checkpoints', 'datasets', 'engine', 'evaluation', 'frozen', 'tunings'},
 }
 # subclasses of one host's data sets; only the registry imports them, when one of their scoped names is looked up
 FOR_ONE_HOST = {'datasets/classification': 'mmpretrain'}

@@ -1,6 +1,6 @@
 """Accuracy on the head, the middle and the end of a long tail."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -11,6 +11,14 @@ from mmengine.registry import DATASETS
 
 from protuning_mm.evaluation.class_accuracy import LabelMetric, class_accuracies
 from protuning_mm.registry import METRICS
+
+GROUPS = ('many', 'medium', 'few')
+MANY, FEW = 100, 20
+
+
+def shot_groups(counts: Iterable[int], many: int = MANY, few: int = FEW) -> list[str]:
+    """Name the group of each class by its number of training images: above ``many``, below ``few``, or between."""
+    return ['many' if n > many else 'few' if n < few else 'medium' for n in counts]
 
 
 @METRICS.register_module()
@@ -39,8 +47,8 @@ class ShotGroups(LabelMetric):
         self,
         class_counts: Sequence[int] | None = None,
         train_dataset: dict[str, Any] | None = None,
-        many: int = 100,
-        few: int = 20,
+        many: int = MANY,
+        few: int = FEW,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
@@ -63,13 +71,10 @@ class ShotGroups(LabelMetric):
                 f'{len(counts)} classes'
             )
         counts = counts[: len(accuracies)]
-        groups = {
-            'many': counts > self.many,
-            'medium': (counts >= self.few) & (counts <= self.many),
-            'few': counts < self.few,
-        }
+        groups = np.array(shot_groups(counts, self.many, self.few))
         tested = np.isfinite(accuracies)
-        return {name: float(accuracies[g & tested].mean()) for name, g in groups.items() if (g & tested).any()}
+        found = {name: tested & (groups == name) for name in GROUPS}
+        return {name: float(accuracies[chosen].mean()) for name, chosen in found.items() if chosen.any()}
 
 
 def _dataset_of_the_run() -> Any:

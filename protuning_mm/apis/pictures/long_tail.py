@@ -17,10 +17,9 @@ from mmengine.registry import DATASETS
 
 from protuning_mm.apis.pictures.canvas import PictureError
 from protuning_mm.datasets import check_data_files
+from protuning_mm.evaluation.shot_groups import FEW, GROUPS, MANY, shot_groups
 
 Array = np.ndarray[Any, Any]
-GROUPS = ('many', 'medium', 'few')
-MANY, FEW = 100, 20
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Classes:
         """
         if few > many:
             raise PictureError(f'--few {few} must not be above --many {many}')
-        return ['many' if n > many else 'few' if n < few else 'medium' for n in self.images]
+        return shot_groups(self.images, many, few)
 
 
 def class_accuracy(true: Array, predicted: Array, number: int) -> Array:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from protuning_mm.apis.pictures.canvas import COLOURS, FAINT, INK, new_figure, plain
-from protuning_mm.apis.pictures.long_tail import GROUPS, Classes, group_means
+from protuning_mm.apis.pictures.long_tail import Classes, group_means
+from protuning_mm.evaluation.shot_groups import GROUPS
 
 _SHADES = {'many': '#eef2f7', 'medium': '#ffffff', 'few': '#f7efe5'}
 _TOGETHER = 60  # bars that one panel holds so that each can be seen

@@ -9,9 +9,6 @@ from mmengine.config import Config, DictAction
 from protuning_mm.apis.errors import told_plainly
 from protuning_mm.apis.pictures.canvas import PictureError, check_format, save
 from protuning_mm.apis.pictures.long_tail import (
-    FEW,
-    GROUPS,
-    MANY,
     class_accuracy,
     count_config,
     group_means,
@@ -21,6 +18,7 @@ from protuning_mm.apis.pictures.long_tail import (
 from protuning_mm.apis.pictures.long_tail_figure import draw_long_tail
 from protuning_mm.apis.pictures.predictions import read_labels
 from protuning_mm.checkpoints.atomic import write_atomically
+from protuning_mm.evaluation.shot_groups import FEW, GROUPS, MANY
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
