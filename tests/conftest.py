@@ -1,5 +1,6 @@
 """What every test shares: a clean default scope, and small weights with statistics that are not the initial ones."""
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,13 @@ def clean_scope() -> Iterator[None]:
     DefaultScope._instance_dict.clear()
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def collector_sees_what_is_new() -> None:
+    """mmengine collects garbage for every data set, which takes seconds where a process has run a thousand tests."""
+    gc.collect()
+    gc.freeze()
 
 
 # what our tools mend in the hosts for the rest of their process
