@@ -16,9 +16,9 @@ from protuning_mm.apis.convert_delta import extract_delta
 from protuning_mm.apis.export import export, load_model, main
 from protuning_mm.apis.export_parts import ExportError
 from tests.families import CELLS, FAMILIES, PLAIN_VITS, TUNING_CFGS
-from tests.mini import write_backbone, write_config
+from tests.mini import write_backbone, write_classifier, write_config
 from tests.plain import fill
-from tests.test_doors import CLASSIFIER, saved_model
+from tests.test_doors import saved_model
 
 ENDINGS = ['.ts', '.pt2', '.onnx']
 
@@ -74,8 +74,8 @@ def test_segmentor_whole(model: str, ending: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize('ending', slow_but('.ts'))
 def test_classifier_whole(ending: str, tmp_path: Path) -> None:
     """From a delta, as from any checkpoint."""
-    config = tmp_path / 'classifier.py'
-    config.write_text(CLASSIFIER.format(base=str(write_backbone(tmp_path / 'b.pth', 'mmpretrain', stem_channels=8))))
+    base = write_backbone(tmp_path / 'b.pth', 'mmpretrain', stem_channels=8)
+    config = write_classifier(tmp_path / 'classifier.py', base)
     checkpoint, host = trained(config)
     extract_delta(Config.fromfile(config), str(checkpoint), tmp_path / 'delta.pth')
     out = tmp_path / f'model{ending}'

@@ -300,8 +300,6 @@ def test_bad_input_is_told_plainly(workshop: Workshop, tmp_path: Path) -> None:
     (tmp_path / 'broken.jpg').write_bytes(b'nothing')
     with pytest.raises(DataError, match=r'broken.jpg.* cannot be decoded'):
         tool.visualize_prompts(cfg, checkpoint, [str(tmp_path / 'broken.jpg')], out, device='cpu')
-    with pytest.raises(PictureError, match=r'would be drawn into one file, 0\.png'):
-        tool.visualize_prompts(cfg, checkpoint, [workshop.images[0]] * 2, out)
     plain = Config(cfg.to_dict())
     plain.model.backbone = dict(type='ResNet', depth=18, out_indices=(3,))
     with pytest.raises(PictureError, match='is a ResNet without a tuning'):

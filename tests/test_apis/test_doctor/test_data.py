@@ -279,9 +279,12 @@ def test_classes_in_another_order_than_the_file(coco: tuple[Path, Path]) -> None
     found = next(f for f in grave(examined(config, '--data')) if f.where == f'{TRAIN}.metainfo.classes')
     assert found.level == 'warning' and "class 0 is 'a'" in found.found and found.advice == "classes=('c', 'b', 'a')"
     data = CocoDataset(
-        data_root=str(root), ann_file='annotations/instances_train2017.json', metainfo=dict(classes=('a', 'b', 'c'))
+        data_root=str(root),
+        ann_file='annotations/instances_train2017.json',
+        data_prefix=dict(img='train2017/'),
+        metainfo=dict(classes=('a', 'b', 'c')),
     )
-    names = {c['id']: c['name'] for c in json.loads((root / data.ann_file).read_text())['categories']}
+    names = {c['id']: c['name'] for c in json.loads((root / 'annotations/instances_train2017.json').read_text())['categories']}
     assert [names[id_] for id_ in data.cat_ids] == ['c', 'b', 'a'] != list(data.metainfo['classes'])
 
 

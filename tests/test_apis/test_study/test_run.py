@@ -93,6 +93,7 @@ def test_a_cell_is_the_same_alone_and_after_others(folder: Path, tmp_path: Path)
 
 
 def test_a_cell_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
+    torch.backends.cudnn.benchmark = False  # whatever an earlier test's runner chose
     study = read_study(folder / 'toy.py')
     DefaultScope.get_instance('mine', scope_name='mmengine')
     hub = MessageHub.get_instance('mine')
