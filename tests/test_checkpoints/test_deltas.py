@@ -221,7 +221,8 @@ def test_every_address_in_our_configs_is_known() -> None:
 
     named = []
     for path in (REPO / 'configs/_base_/backbones').glob('*.py'):
-        named += [cfg['init_cfg']['checkpoint'] for cfg in Config.fromfile(path).values() if isinstance(cfg, dict) and 'init_cfg' in cfg]
+        fragments = [value for value in Config.fromfile(path).values() if isinstance(value, dict)]
+        named += [each['init_cfg']['checkpoint'] for each in fragments if 'init_cfg' in each]
     assert len(named) > 10
     assert not [source for source in named if refused(source)]
 

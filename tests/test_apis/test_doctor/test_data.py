@@ -284,7 +284,8 @@ def test_classes_in_another_order_than_the_file(coco: tuple[Path, Path]) -> None
         data_prefix=dict(img='train2017/'),
         metainfo=dict(classes=('a', 'b', 'c')),
     )
-    names = {c['id']: c['name'] for c in json.loads((root / 'annotations/instances_train2017.json').read_text())['categories']}
+    content = json.loads((root / 'annotations/instances_train2017.json').read_text())
+    names = {c['id']: c['name'] for c in content['categories']}
     assert [names[id_] for id_ in data.cat_ids] == ['c', 'b', 'a'] != list(data.metainfo['classes'])
 
 
