@@ -1,0 +1,125 @@
+"""Labels beside their points, so that none lies on another, on a point or outside."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_ANGLES = [i * math.pi / 12 for i in range(24)]
+_DISTANCES = (3.0, 9.0, 16.0, 26.0, 40.0, 58.0, 80.0, 110.0)  # from a point's edge to its label's, in pixels of 100 dpi
+_ROUNDS = 6
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle on the screen."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def overlap(self, other: 'Box') -> float:
+        """The area that two boxes share."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return max(width, 0.0) * max(height, 0.0)
+
+    def outside(self, frame: 'Box') -> float:
+        """The area of it that lies outside of a frame."""
+        return (self.right - self.left) * (self.top - self.bottom) - self.overlap(frame)
+
+
+def place_labels(
+    points: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    obstacles: Sequence[Box],
+    frame: Box,
+    radius: float,
+) -> list[Box]:
+    """Choose a place for each label: as near as may be, and on nothing.
+
+    Every label tries places around its point. They are placed in turn, the crowded ones first, and then again several
+    times with all others where they are. The same input gives the same places.
+
+    Args:
+        points (Sequence[tuple[float, float]]): Where the points are.
+        sizes (Sequence[tuple[float, float]]): Width and height of each label.
+        obstacles (Sequence[Box]): What no label may cover; the points themselves are added.
+        frame (Box): Where all labels have to be.
+        radius (float): Of a point.
+    """
+    fixed = [*obstacles, *(Box(x - radius, y - radius, x + radius, y + radius) for x, y in points)]
+    order = sorted(range(len(points)), key=lambda i: _room(points, i))
+    placed: dict[int, Box] = {}
+    for _ in range(_ROUNDS):
+        before = dict(placed)
+        for i in order:
+            others = [box for j, box in placed.items() if j != i]
+            lines = [(points[j], _centre(box)) for j, box in placed.items() if j != i]
+            candidates = _candidates(points[i], sizes[i], radius)
+            placed[i] = min(candidates, key=lambda c: _cost(c, points, i, others, lines, fixed, frame))[1]
+        if placed == before:
+            break
+    return [placed[i] for i in range(len(points))]
+
+
+def _room(points: Sequence[tuple[float, float]], i: int) -> float:
+    distances = sorted(math.dist(points[i], other) for other in points)
+    return sum(distances[:4])
+
+
+def _candidates(point: tuple[float, float], size: tuple[float, float], radius: float) -> list[tuple[float, Box]]:
+    """Boxes around a point whose nearest edge is a given distance away, with that distance."""
+    found = []
+    for distance in _DISTANCES:
+        for angle in _ANGLES:
+            cos, sin = math.cos(angle), math.sin(angle)
+            x = point[0] + (radius + distance) * cos + size[0] / 2 * cos
+            y = point[1] + (radius + distance) * sin + size[1] / 2 * sin
+            # straight to the right reads best
+            found.append((distance + 1.5 * (1 - cos) + abs(sin), _box((x, y), size)))
+    return found
+
+
+def _cost(
+    candidate: tuple[float, Box],
+    points: Sequence[tuple[float, float]],
+    i: int,
+    others: Sequence[Box],
+    lines: Sequence[tuple[tuple[float, float], tuple[float, float]]],
+    fixed: Sequence[Box],
+    frame: Box,
+) -> float:
+    distance, box = candidate
+    covered = sum(box.overlap(other) for other in others) + sum(box.overlap(each) for each in fixed)
+    crossed = sum(_crosses(points[i], _centre(box), *line) for line in lines)
+    through = sum(_passes(points[i], _centre(box), point) for j, point in enumerate(points) if j != i)
+    return distance + 30 * covered + 60 * box.outside(frame) + 200 * crossed + 60 * through
+
+
+def _box(centre: tuple[float, float], size: tuple[float, float]) -> Box:
+    (x, y), (width, height) = centre, size
+    return Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+def _centre(box: Box) -> tuple[float, float]:
+    return (box.left + box.right) / 2, (box.bottom + box.top) / 2
+
+
+def _crosses(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float], d: tuple[float, float]) -> bool:
+    """Whether two lines from points to their labels cross."""
+
+    def side(p: tuple[float, float], q: tuple[float, float], r: tuple[float, float]) -> bool:
+        return (q[0] - p[0]) * (r[1] - p[1]) > (q[1] - p[1]) * (r[0] - p[0])
+
+    return side(a, b, c) != side(a, b, d) and side(c, d, a) != side(c, d, b)
+
+
+def _passes(a: tuple[float, float], b: tuple[float, float], point: tuple[float, float], near: float = 5.0) -> bool:
+    """Whether a line from a point to its label passes over another point."""
+    length = math.dist(a, b)
+    if not length:
+        return False
+    along = ((point[0] - a[0]) * (b[0] - a[0]) + (point[1] - a[1]) * (b[1] - a[1])) / length
+    across = abs((point[0] - a[0]) * (b[1] - a[1]) - (point[1] - a[1]) * (b[0] - a[0])) / length
+    return 0 < along < length and across < near

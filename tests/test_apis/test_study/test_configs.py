@@ -1,0 +1,129 @@
+"""From a cell to its config: options land where --cfg-options would put them, and the hash knows every change."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from protuning_mm.apis.study.configs import Configs
+from protuning_mm.apis.study.definition import read_study
+from protuning_mm.apis.study.errors import StudyError
+from protuning_mm.apis.study.grid import Cell, all_groups
+from protuning_mm.apis.study.validation import check_validation
+
+BASE = """
+model = dict(backbone=dict(type='A', depth=18), tuning=dict(type='vpt', tokens=4))
+optim_wrapper = dict(optimizer=dict(lr=1.0))
+val_dataloader = dict(dataset=dict(type='D', data_root='data/', data_prefix='val', pipeline=[1]))
+test_dataloader = dict(dataset=dict(type='D', data_root='data', data_prefix='test', pipeline=[2]))
+pipeline = [dict(type='Load'), dict(type='Flip', prob=0.5)]
+"""
+STUDY = """
+config = 'base.py'
+options = {'pipeline.1.prob': 0.25}
+axes = dict(
+    target=dict(a={}, b=dict(config='other.py')),
+    tuning=dict(pro={'model.tuning': dict(type='pro', _delete_=True)}, deep={'model.backbone.depth': 50}),
+)
+learning_rate = dict(values=(0.01, 0.1), metric='acc')
+test = dict(clean={}, hard={'test_dataloader.dataset.data_prefix': 'hard'})
+"""
+
+
+def configs(folder: Path, old: str = '', new: str = '', base: tuple[str, str] = ('', '')) -> Configs:
+    (folder / 'base.py').write_text(BASE.replace(*base))
+    (folder / 'other.py').write_text(BASE.replace('depth=18', 'depth=101'))
+    (folder / 'study.py').write_text(STUDY.replace(old, new))
+    return Configs(read_study(folder / 'study.py'))
+
+
+def cell(found: Configs, index: int, rate: float = 0.1, seed: int = 3) -> Cell:
+    return Cell(all_groups(found.study)[index], rate, seed)
+
+
+def test_options_are_laid_over_as_cfg_options_are(tmp_path: Path) -> None:
+    found = configs(tmp_path)
+    of = [found.of(cell(found, i)).cfg for i in range(4)]
+    expected = Config.fromfile(tmp_path / 'base.py')
+    expected.merge_from_dict({'model.tuning': dict(type='pro', _delete_=True), 'pipeline.1.prob': 0.25})
+    expected.merge_from_dict({'optim_wrapper.optimizer.lr': 0.1, 'randomness': dict(seed=3)})
+    expected.merge_from_dict(dict(launcher='none', resume=False))
+    assert of[0].to_dict() == expected.to_dict()
+    assert [cfg.model.backbone.depth for cfg in of] == [18, 50, 101, 50]
+    assert of[1].model.tuning == dict(type='vpt', tokens=4)
+    tests = found.of(cell(found, 0)).tests
+    assert {name: parts['test_dataloader']['dataset']['data_prefix'] for name, parts in tests.items()} == {
+        'clean': 'test',
+        'hard': 'hard',
+    }
+
+
+def test_command_line_options_come_last(tmp_path: Path) -> None:
+    found = configs(tmp_path)
+    over = Configs(found.study, {'model.backbone.depth': 34})
+    assert over.of(cell(found, 1)).cfg.model.backbone.depth == 34
+    assert over.of(cell(found, 1)).digest != found.of(cell(found, 1)).digest
+
+
+CHANGES = [
+    ('', ''),
+    ("'pipeline.1.prob': 0.25", "'pipeline.1.prob': 0.26"),
+    ("type='pro'", "type='prompt'"),
+    ("'hard'}", "'harder'}"),
+    ('test = dict', "validate = 'as configured'\ntest = dict"),
+]
+
+
+def test_the_hash_knows_every_change_and_nothing_else(tmp_path: Path) -> None:
+    digests = []
+    for old, new in CHANGES:
+        found = configs(tmp_path, old, new) if old else configs(tmp_path)
+        digests.append(found.of(cell(found, 0)).digest)
+    for rate, seed in ((0.01, 3), (0.1, 4)):
+        found = configs(tmp_path)
+        digests.append(found.of(cell(found, 0, rate, seed)).digest)
+    found = configs(tmp_path, base=('depth=18', 'depth=19'))
+    digests.append(found.of(cell(found, 0)).digest)
+    assert len(set(digests)) == len(digests)
+    again = configs(tmp_path)
+    assert again.of(cell(again, 0)).digest == digests[0]
+
+
+WRONG = [
+    ("'model.backbone.depth'", "'model.backbnoe.depth'", "'model.backbnoe.depth': model has no 'backbnoe'.*backbone"),
+    ("'model.backbone.depth'", "'train_dataloder'", "config has no such key; did you mean 'train_dataloader'"),
+    ("'model.backbone.depth'", "'model.backbone.depth.x'", 'model.backbone.depth is 18, not a dict'),
+    ("'pipeline.1.prob'", "'pipeline.2.prob'", "pipeline has no '2', but 0, 1"),
+    ("metric='acc'", "key='optim_wrapper.optimiser.lr', metric='acc'", "learning_rate.key: .*'optimiser'.*optimizer"),
+    ("'test_dataloader.dataset.data_prefix'", "'test_dataloader.datasets.x'", 'test.hard: .*datasets'),
+]
+
+
+@pytest.mark.parametrize(('old', 'new', 'said'), WRONG)
+def test_an_option_that_leads_nowhere_is_named(old: str, new: str, said: str, tmp_path: Path) -> None:
+    assert old in STUDY
+    found = configs(tmp_path, old, new)
+    with pytest.raises(StudyError, match=said):
+        found.of(cell(found, 1))
+
+
+SAME = [
+    ("data_prefix='val'", "data_prefix='test'"),  # though pipelines and a slash differ
+    ("data_root='data/', data_prefix='val'", "data_prefix='data/test'"),
+    ("data_prefix='val'", "data_prefix='hard'"),  # the second test set's
+]
+
+
+@pytest.mark.parametrize('change', SAME)
+def test_validation_on_the_test_data_is_refused(change: tuple[str, str], tmp_path: Path) -> None:
+    found = configs(tmp_path, base=change)
+    with pytest.raises(StudyError, match=r'val_dataloader.dataset and the test set .* are the same data'):
+        check_validation('a', found.of(cell(found, 0)))
+
+
+def test_validation_data_of_its_own_are_fine_and_none_are_not(tmp_path: Path) -> None:
+    found = configs(tmp_path)
+    check_validation('a', found.of(cell(found, 0)))
+    found = configs(tmp_path, base=('val_dataloader', 'no_dataloader'))
+    with pytest.raises(StudyError, match='the config has none: set val_dataloader'):
+        check_validation('a', found.of(cell(found, 0)))
