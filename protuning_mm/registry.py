@@ -4,9 +4,12 @@ A scoped name such as ``protuning_mm.ProTunedResNet`` builds from any registry o
 mmengine imports this module by the scope's name, so a config needs no ``custom_imports`` for it.
 """
 
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='protuning_mm', locations=['protuning_mm.backbones'])
@@ -18,3 +21,11 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     scope='protuning_mm',
     locations=['protuning_mm.engine'],
 )
+# these stand on mmpretrain's own data sets, so a scoped name brings mmpretrain in, and nothing else does
+DATASETS = Registry(
+    'dataset', parent=MMENGINE_DATASETS, scope='protuning_mm', locations=['protuning_mm.datasets.classification']
+)
+TRANSFORMS = Registry(
+    'transform', parent=MMENGINE_TRANSFORMS, scope='protuning_mm', locations=['protuning_mm.datasets.corrupt']
+)
+METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='protuning_mm', locations=['protuning_mm.evaluation'])

@@ -1,0 +1,99 @@
+"""A data set of some of another's images."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmpretrain.registry import DATASETS
+from numpy.typing import NDArray
+
+Labels = NDArray[np.int64]
+Self = TypeVar('Self', bound='Part')
+
+
+class Part:
+    """Some images of a classification data set, in its order; a subclass says which.
+
+    Classes, labels and pipeline are the whole data set's. Parts can be nested: a long tail of a held-out split.
+
+    Args:
+        dataset (dict | BaseDataset): The whole data set: one of mmpretrain's, one of ours, or another part.
+        seed (int): Of the choice. The same seed chooses the same images on every machine. Defaults to 0.
+        lazy_init (bool): Whether to load nothing before it is needed. Defaults to False.
+    """
+
+    def __init__(self, dataset: dict[str, Any] | BaseDataset, seed: int = 0, lazy_init: bool = False) -> None:
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self.seed = seed
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+    def choose(self, labels: Labels) -> list[int]:
+        """Return the indices of the images to keep.
+
+        Args:
+            labels (ndarray): The label of every image of the whole data set.
+        """
+        raise NotImplementedError
+
+    def full_init(self) -> None:
+        if self._fully_initialized:
+            return
+        self.dataset.full_init()
+        # a copy without the other images: what fails to load is replaced by another of this part, never of the rest
+        self.dataset = self.dataset.get_subset(sorted(self.choose(self.dataset.get_gt_labels())))
+        self._fully_initialized = True
+
+    def get_subset(self: Self, indices: Sequence[int] | int) -> Self:
+        self.full_init()
+        part = copy.copy(self)
+        part.dataset = self.dataset.get_subset(indices)
+        return part
+
+    @property
+    def num_per_class(self) -> list[int]:
+        """How many images each class has."""
+        return np.bincount(self.get_gt_labels(), minlength=len(self.CLASSES or ())).tolist()
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        return self.dataset.metainfo
+
+    @property
+    def CLASSES(self) -> Any:  # noqa: N802, mmpretrain's name
+        return self.metainfo.get('classes')
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.CLASSES)}
+
+    def get_gt_labels(self) -> Labels:
+        self.full_init()
+        return self.dataset.get_gt_labels()
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        self.full_init()
+        return self.dataset.get_cat_ids(idx)
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        self.full_init()
+        return self.dataset.get_data_info(idx)
+
+    def __len__(self) -> int:
+        self.full_init()
+        return len(self.dataset)
+
+    def __getitem__(self, idx: int) -> dict[str, Any]:
+        self.full_init()
+        return self.dataset[idx]
+
+    def shuffled(self, labels: Labels, label: int) -> Labels:
+        """Return the indices of a class's images in this seed's order, which the other classes have no part in."""
+        return np.random.default_rng((self.seed, label)).permutation(np.flatnonzero(labels == label))
+
+    def named(self, label: int) -> str:
+        """Return a class's name, for errors."""
+        return repr(self.CLASSES[label]) if self.CLASSES else f'label {label}'

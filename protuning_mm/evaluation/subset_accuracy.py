@@ -1,0 +1,41 @@
+"""Top-1 among the classes that a test set has."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+
+from protuning_mm.registry import METRICS
+
+
+@METRICS.register_module()
+class SubsetAccuracy(BaseMetric):
+    """Top-1 in percent, with a 1000-class head's scores restricted to the classes of ImageNet-A or ImageNet-R.
+
+    Their authors' way: the classes that are not there cannot be predicted. Which are there is ``subset`` in the data
+    set's metainfo (``protuning_mm.ImageNetA``); without it every class is, and this is the usual top-1.
+
+    Args:
+        subset (Sequence[int], optional): Labels that are there. Defaults to None: the data set says so.
+        collect_device (str): Where results of several ranks are collected. Defaults to ``'cpu'``.
+        prefix (str, optional): Of the metric's name. Defaults to ``'accuracy'``.
+    """
+
+    default_prefix = 'accuracy'
+
+    def __init__(
+        self, subset: Sequence[int] | None = None, collect_device: str = 'cpu', prefix: str | None = None
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.subset = subset
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        subset = self.subset or (self.dataset_meta or {}).get('subset')
+        for sample in data_samples:
+            scores = sample['pred_score']
+            there = range(len(scores)) if subset is None else subset
+            self.results.append(there[int(scores[list(there)].argmax())] == int(sample['gt_label']))
+
+    def compute_metrics(self, results: list[bool]) -> dict[str, float]:
+        return {'top1': 100 * float(np.mean(results))}
