@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from PIL import Image
 
-from studies.pictures import TASKS, draw, draw_digit, samples_of
+from studies.pictures import SOURCES, TARGETS, draw, draw_digit, samples_of
 from studies.pixels import SPLITS, Pixels
 
 # Pictures a class. A study takes fewer to train on, by a wrapper; source_val is new pictures of what source shows.
-COUNTS = {'train': 100, 'val': 30, 'test': 80, 'source': 600, 'source_val': 30}
+COUNTS = {'train': 100, 'val': 30, 'test': 80, 'source': 300, 'source_val': 20}
 TWICE = ('val', 'test')  # splits that show each of their handwritten digits so often; none is shown twice to train on
 META = 'meta.json'
 
@@ -40,7 +39,7 @@ def make_data(out: str | Path = 'data/studies', seed: int = 0) -> dict[str, Any]
     Raises:
         ValueError: the data there was made with another seed.
     """
-    return {task: _make_task(Path(out) / task, task, seed) for task in TASKS}
+    return {task: _make_task(Path(out) / task, task, seed) for task in TARGETS}
 
 
 def _make_task(folder: Path, task: str, seed: int) -> dict[str, Any]:
@@ -52,35 +51,37 @@ def _make_task(folder: Path, task: str, seed: int) -> dict[str, Any]:
     partial = folder.with_name(f'{folder.name}.partial')  # a killed run is not taken for a whole one
     shutil.rmtree(partial, ignore_errors=True)
     origins: dict[str, list[dict[str, Any]]] = {}
-    counts: dict[str, dict[str, int]] = {}
     for split in COUNTS:
-        origins[split], numbers = [], defaultdict(int)
-        for label, picture, origin in _pictures(task, split, seed):
-            name = TASKS[task][label]
-            file = f'{split}/{name}/{numbers[name]:04d}.png'
-            numbers[name] += 1
-            (partial / file).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray((picture * 255 + 0.5).astype(np.uint8)).save(partial / file)
-            origins[split].append({'file': file, **origin})
-        counts[split] = dict(numbers)
-    meta = {'classes': list(TASKS[task]), 'seed': seed, 'counts': counts, 'origins': origins}
+        origins[split] = []
+        for label, name in enumerate(classes_of(task, split)):
+            place = partial / split / name
+            place.mkdir(parents=True)
+            rng = np.random.default_rng([seed, list(TARGETS).index(task), list(COUNTS).index(split), label])
+            for number, (picture, origin) in enumerate(_pictures(rng, task, split, name)):
+                file = place / f'{number:04d}.png'
+                Image.fromarray((picture * 255 + 0.5).astype(np.uint8)).save(file)
+                origins[split].append({'file': str(file.relative_to(partial)), **origin})
+    counts = {split: len(files) for split, files in origins.items()}
+    meta = {'classes': list(TARGETS[task]), 'seed': seed, 'counts': counts, 'origins': origins}
     (partial / META).write_text(json.dumps(meta) + '\n')
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return meta
 
 
-def _pictures(task: str, split: str, seed: int) -> Iterator[tuple[int, Pixels, dict[str, Any]]]:
-    party = split if split in SPLITS else 'source'
-    for label in range(len(TASKS[task])):
-        rng = np.random.default_rng([seed, list(TASKS).index(task), list(COUNTS).index(split), label])
-        if task == 'digits' and split in SPLITS:
-            samples = samples_of(label, split)
-            for sample in samples * 2 if split in TWICE else samples[: COUNTS[split]]:
-                yield label, *draw_digit(rng, sample, party)
-        else:
-            for _ in range(COUNTS[split]):
-                yield label, *draw(rng, task, label, party)
+def classes_of(task: str, split: str) -> tuple[str, ...]:
+    """The classes of a split; a source network is trained on more of them than a target has."""
+    return TARGETS[task] if split in SPLITS else SOURCES[task]
+
+
+def _pictures(rng: np.random.Generator, task: str, split: str, name: str) -> Iterator[tuple[Pixels, dict[str, Any]]]:
+    if task == 'digits' and split in SPLITS:
+        samples = samples_of(int(name), split)
+        for sample in samples * 2 if split in TWICE else samples[: COUNTS[split]]:
+            yield draw_digit(rng, sample, split)
+    else:
+        for _ in range(COUNTS[split]):
+            yield draw(rng, task, name, split if split in SPLITS else 'source')
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f'error: {error}') from None
     for task, meta in made.items():
-        counted = ', '.join(f'{split} {sum(counts.values())}' for split, counts in meta['counts'].items())
+        counted = ', '.join(f'{split} {count}' for split, count in meta['counts'].items())
         print(f'{args.out}/{task}: {len(meta["classes"])} classes, {counted}')
     print(f'{time.perf_counter() - start:.1f} s')
 

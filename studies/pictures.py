@@ -1,72 +1,87 @@
-"""One picture of a task: a handwritten digit on a photograph, or a patch of a texture; 32×32, in colour."""
+"""One picture of a task: a glyph on a photograph, or a patch of a photograph or texture; 32×32, in colour.
+
+A target is digits, or textures. The source task of a world is wider, as ImageNet is wider than what is tuned to:
+glyphs and patches, of that world alone.
+"""
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from demo.digits import make_glyph, paste_glyph
 from demo.pixels import load_digits
+from studies.letters import FONTS, LETTERS, load_letter
 from studies.pixels import DIGITS, PHOTOGRAPHS, TEXTURES, Pixels, random_crop
 
 SIZE = 32
-TASKS = {'digits': tuple(str(digit) for digit in range(10)), 'textures': tuple(TEXTURES)}
-_BEHIND = (40, 200)  # side of what is seen behind a digit, in the photograph's pixels
-_LIGHT = (0.15, 0.5)  # of what is seen behind a digit: a small network learns to find bright digits in minutes
-_HEIGHTS = (17, 26)  # of a digit
-_OPACITY = (0.4, 1.0)  # of a digit
-_PATCH = (20, 72)  # side of a texture's patch
-_NOISE = 0.06  # largest standard deviation
+WORLDS = {
+    'digits': {name.partition('.')[0]: name for name in PHOTOGRAPHS},
+    'textures': TEXTURES,
+}  # its pictures, by the names of their classes
+NUMERALS = tuple(str(digit) for digit in range(10))
+TARGETS = {'digits': NUMERALS, 'textures': tuple(TEXTURES)}
+SOURCES = {'digits': (*NUMERALS, *WORLDS['digits']), 'textures': (*LETTERS, *WORLDS['textures'])}
+
+_BEHIND = (40, 200)  # side of what is seen behind a glyph, in the photograph's pixels
+_LIGHT = (0.15, 0.5)  # of what is seen behind a glyph: a small network learns to find bright ones in minutes
+_HEIGHTS = (17, 26)  # of a glyph
+_OPACITY = (0.5, 1.0)  # of a glyph
+_PATCH = (32, 72)  # side of a patch
+_NOISE = 0.04  # largest standard deviation
+
+Origin = dict[str, Any]
 
 
-def draw_digit(rng: np.random.Generator, sample: int, party: str) -> tuple[Pixels, dict[str, Any]]:
-    """Draw one of scikit-learn's digits somewhere on a photograph, more or less opaque.
+def draw(rng: np.random.Generator, world: str, name: str, party: str) -> tuple[Pixels, Origin]:
+    """Draw a picture of a class.
 
     Args:
         rng (np.random.Generator): The source of randomness.
-        sample (int): Index of the digit.
-        party (str): Whose part of the photographs lies behind it.
+        world (str): ``digits`` or ``textures``.
+        name (str): The class; a digit is any of the party's own.
+        party (str): A split, or ``source``, which has all of the world.
 
     Returns:
         tuple: (32, 32, 3) in [0, 1], and where the pixels are from.
     """
-    name = str(rng.choice(PHOTOGRAPHS))
+    if name in WORLDS[world]:
+        return cut_patch(rng, WORLDS[world][name], party)
+    if name in LETTERS:
+        return draw_glyph(rng, load_letter(name, str(rng.choice(FONTS))), world, party)
+    return draw_digit(rng, int(rng.choice(samples_of(int(name), party))), party)
+
+
+def draw_digit(rng: np.random.Generator, sample: int, party: str) -> tuple[Pixels, Origin]:
+    """Draw one of scikit-learn's handwritten digits; it stands in the origin."""
+    picture, origin = draw_glyph(rng, load_digits()[0][sample], 'digits', party)
+    return picture, {'digit': sample, **origin}
+
+
+def draw_glyph(
+    rng: np.random.Generator, glyph: NDArray[np.float32], world: str, party: str
+) -> tuple[Pixels, Origin]:
+    """Draw a glyph of 8x8 large and bright, more or less opaque, somewhere on one of a world's pictures."""
+    name = str(rng.choice(list(WORLDS[world].values())))
     behind, box = random_crop(rng, name, party, _BEHIND, SIZE)
-    glyph = make_glyph(rng, load_digits()[0][sample], rng.uniform(*_HEIGHTS))
-    behind *= np.float32(rng.uniform(*_LIGHT))
+    behind = behind * np.float32(rng.uniform(*_LIGHT))
     drawn = behind.copy()
-    height, width = glyph.alpha.shape
+    large = make_glyph(rng, glyph, rng.uniform(*_HEIGHTS))
     # a glyph has a margin for its halo: a little of it may leave the picture
-    y, x = (round((SIZE - length) / 2 + rng.uniform(-3, 3)) for length in (height, width))
-    paste_glyph(rng, drawn, glyph, y, x)
+    y, x = (round((SIZE - length) / 2 + rng.uniform(-3, 3)) for length in large.alpha.shape)
+    paste_glyph(rng, drawn, large, y, x)
     picture = behind + np.float32(rng.uniform(*_OPACITY)) * (drawn - behind)
-    return _noisy(rng, picture), {'digit': sample, 'picture': name, 'box': _rounded(box)}
+    return _noisy(rng, picture), {'picture': name, 'box': _rounded(box)}
 
 
-def cut_texture(rng: np.random.Generator, texture: str, party: str) -> tuple[Pixels, dict[str, Any]]:
-    """Cut a patch, turn it by quarters and give it brightness, contrast and colour of its own.
-
-    Args:
-        rng (np.random.Generator): The source of randomness.
-        texture (str): Its name.
-        party (str): Whose part of the picture it is cut from.
-
-    Returns:
-        tuple: (32, 32, 3) in [0, 1], and where the pixels are from.
-    """
-    patch, box = random_crop(rng, TEXTURES[texture], party, _PATCH, SIZE)
+def cut_patch(rng: np.random.Generator, picture: str, party: str) -> tuple[Pixels, Origin]:
+    """Cut a patch, turn it by quarters and give it brightness and colour of its own."""
+    patch, box = random_crop(rng, picture, party, _PATCH, SIZE)
     grey = np.rot90(patch.mean(2), int(rng.integers(4)))
-    # neither colour nor brightness may tell the class: most of these pictures are grey, and each of its own grey
-    grey = (grey - grey.mean()) / (grey.std() + 0.02)
-    tint = 1 + rng.uniform(-0.35, 0.35, 3)
-    picture = (rng.uniform(0.35, 0.65) + rng.uniform(0.06, 0.2) * grey[..., None]) * tint
-    return _noisy(rng, picture.astype(np.float32)), {'picture': TEXTURES[texture], 'box': _rounded(box)}
-
-
-def draw(rng: np.random.Generator, task: str, label: int, party: str) -> tuple[Pixels, dict[str, Any]]:
-    """Draw a picture of a class; a digit is any of the party's own (a source network has all of them)."""
-    if task == 'textures':
-        return cut_texture(rng, TASKS[task][label], party)
-    return draw_digit(rng, int(rng.choice(samples_of(label, party))), party)
+    # most of these pictures are grey: colour may not tell the class
+    tint = rng.uniform(0.75, 1.15) * (1 + rng.uniform(-0.25, 0.25, 3))
+    pixels = grey[..., None] * tint
+    return _noisy(rng, pixels.astype(np.float32)), {'picture': picture, 'box': _rounded(box)}
 
 
 def samples_of(label: int, party: str) -> list[int]:

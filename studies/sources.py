@@ -22,11 +22,23 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from protuning_mm.checkpoints.write import write_checkpoint
-from studies.axes import BACKBONES
 from studies.data import make_data
-from studies.pictures import TASKS
+from studies.pictures import SOURCES
 
 CONFIG = Path(__file__).parent / 'configs/source.py'
+BACKBONES: dict[str, dict[str, Any]] = Config.fromfile(Path(__file__).parent / 'axes.py').to_dict()['backbones']
+# A transformer from random weights needs more steps, and smaller ones.
+SCHEDULES: dict[str, dict[str, Any]] = {
+    'resnet': {},
+    'vit': {
+        'optim_wrapper.optimizer.lr': 2e-3,
+        'train_cfg.max_iters': 1000,
+        'train_cfg.val_interval': 1000,
+        'param_scheduler.0.end': 150,
+        'param_scheduler.1.begin': 150,
+        'param_scheduler.1.end': 1000,
+    },
+}
 OUT = 'work_dirs/studies/sources'
 
 
@@ -43,11 +55,12 @@ def train_source(backbone: str, world: str, data: str, seed: int = 0) -> tuple[d
         tuple: The plain backbone's tensors, and the accuracy on pictures of the same world that it never saw.
     """
     cfg = Config.fromfile(CONFIG)
-    classes = len(TASKS[world])
+    classes = len(SOURCES[world])
     root = f'{data}/{world}'
     cfg.merge_from_dict(
         {
             **BACKBONES[backbone],
+            **SCHEDULES[backbone],
             'model.backbone.init_cfg': None,
             'model.head.num_classes': classes,
             'model.data_preprocessor.num_classes': classes,
@@ -64,7 +77,9 @@ def train_source(backbone: str, world: str, data: str, seed: int = 0) -> tuple[d
     return dict(runner.model.backbone.plain.state_dict()), float(accuracy)
 
 
-def train_sources(out: str | Path = OUT, data: str = 'data/studies', seed: int = 0) -> dict[str, dict[str, Any]]:
+def train_sources(
+    out: str | Path = OUT, data: str = 'data/studies', seed: int = 0, only: Sequence[str] = tuple(BACKBONES)
+) -> dict[str, dict[str, Any]]:
     """Train every backbone on both worlds; a file that is there already stays.
 
     Returns:
@@ -72,14 +87,14 @@ def train_sources(out: str | Path = OUT, data: str = 'data/studies', seed: int =
     """
     make_data(data)
     results = {}
-    for backbone in BACKBONES:
+    for backbone in only:
         file = Path(out) / f'{backbone}.pth'
         if file.is_file():
             results[backbone] = torch.load(file, weights_only=True)['meta']
             continue
         meta: dict[str, Any] = {'seed': seed}
         state: OrderedDict[str, Tensor] = OrderedDict()
-        for world in TASKS:
+        for world in SOURCES:
             start = time.perf_counter()
             tensors, accuracy = train_source(backbone, world, data, seed)
             state.update({f'{world}.{key}': value for key, value in tensors.items()})
@@ -95,9 +110,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--out', default=OUT, help='folder of the files')
     parser.add_argument('--data', default='data/studies', help='folder of the pictures; made when absent')
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--only', nargs='+', choices=BACKBONES, default=list(BACKBONES), help='backbones to train')
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    train_sources(args.out, args.data, args.seed)
+    train_sources(args.out, args.data, args.seed, args.only)
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@ default_scope = 'mmpretrain'
 custom_imports = dict(imports=['protuning_mm'], allow_failed_imports=False)
 
 data_root = 'data/studies'
-iterations = 100
+iterations = 120
 
 model = dict(
     type='ImageClassifier',
@@ -34,8 +34,14 @@ train_dataloader = dict(
     **loader,
     batch_size=32,
     sampler=dict(type='InfiniteSampler', shuffle=True),
+    # fifty of the hundred pictures a class that there are; targets change both numbers
     dataset=dict(
-        type='CustomDataset', data_root=f'{data_root}/digits', data_prefix='train', pipeline=train_pipeline
+        type='protuning_mm.LongTailed',
+        imbalance_ratio=1,
+        max_per_class=50,
+        dataset=dict(
+            type='CustomDataset', data_root=f'{data_root}/digits', data_prefix='train', pipeline=train_pipeline
+        ),
     ),
 )
 val_dataloader = dict(
