@@ -13,7 +13,7 @@ axes = dict(
         'kernel_3': {f'{block}.kernel_size': 3},
         'kernel_7': {f'{block}.kernel_size': 7},
         # a bottleneck without any spatial convolution that has as many parameters or more: is it the 5x5 that helps?
-        'bottleneck_same_size': {f'{block}.kernel_size': 1, f'{block}.ratio': 0.42},
+        'bottleneck_same_size': {f'{block}.kernel_size': 1, f'{block}.ratio': 0.38},
         'ratio_0.16': {f'{block}.ratio': 0.16},
         'ratio_0.64': {f'{block}.ratio': 0.64},
         'ratio_1': {f'{block}.ratio': 1.0},

@@ -39,7 +39,7 @@ tuning = 'model.backbone.tuning'
 tunings = dict(
     pro={},
     linear={tuning: dict(_delete_=True, type='linear')},
-    full={tuning: dict(_delete_=True, type='full')},
+    full={tuning: dict(_delete_=True, type='full'), 'learning_rates': (1e-3, 3e-3, 1e-2, 3e-2)},
     partial={tuning: dict(_delete_=True, type='partial', k=1)},
     bias={tuning: dict(_delete_=True, type='bias')},
     norm={tuning: dict(_delete_=True, type='norm')},
@@ -51,7 +51,7 @@ tunings = dict(
     lora={tuning: dict(_delete_=True, type='lora')},
     ssf={tuning: dict(_delete_=True, type='ssf')},
 )
-skip = [
+refused = [
     dict(backbone='resnet', tuning=('adapter', 'adaptformer'), why='a residual block has no attention and MLP'),
     dict(backbone='resnet', tuning='vpt', why='a convolutional network has no sequence of tokens'),
     dict(backbone='vit', tuning='conv_adapter', why='a transformer layer has no spatial convolution'),

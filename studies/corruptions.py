@@ -14,7 +14,7 @@ skip = [
     dict(backbone='resnet', tuning='adapter', why='a residual block has no attention and MLP'),
     dict(backbone='vit', tuning='conv_adapter', why='a transformer layer has no spatial convolution'),
 ]
-learning_rate = dict(values=(1e-3, 3e-3, 1e-2, 3e-2), seeds=(0,), metric='accuracy/top1')
+learning_rate = dict(values=(3e-3, 1e-2, 3e-2, 1e-1), seeds=(0,), metric='accuracy/top1')
 seeds = (0, 1, 2)
 corrupted = {
     'test_dataloader.dataset': dict(

@@ -8,8 +8,8 @@ axes = dict(
     backbone=_base_.backbones,
     tuning=_base_.tunings,
 )
-skip = _base_.skip
-learning_rate = dict(values=(1e-3, 3e-3, 1e-2, 3e-2), seeds=(0,), metric='accuracy/top1')
+skip = _base_.refused
+learning_rate = dict(values=(3e-3, 1e-2, 3e-2, 1e-1), seeds=(0,), metric='accuracy/top1')
 seeds = (0, 1, 2, 3, 4)
 table = dict(
     rows='tuning', columns=('backbone', 'target'), metric='accuracy/top1', scale=1.0, digits=1, highlight='pro'

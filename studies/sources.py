@@ -27,16 +27,17 @@ from studies.pictures import SOURCES
 
 CONFIG = Path(__file__).parent / 'configs/source.py'
 BACKBONES: dict[str, dict[str, Any]] = Config.fromfile(Path(__file__).parent / 'axes.py').to_dict()['backbones']
-# A transformer from random weights needs more steps, and smaller ones.
+# A transformer learns this from random weights only with many small steps.
 SCHEDULES: dict[str, dict[str, Any]] = {
     'resnet': {},
     'vit': {
+        'train_dataloader.batch_size': 32,
         'optim_wrapper.optimizer.lr': 2e-3,
-        'train_cfg.max_iters': 1000,
-        'train_cfg.val_interval': 1000,
-        'param_scheduler.0.end': 150,
-        'param_scheduler.1.begin': 150,
-        'param_scheduler.1.end': 1000,
+        'train_cfg.max_iters': 2000,
+        'train_cfg.val_interval': 2000,
+        'param_scheduler.0.end': 200,
+        'param_scheduler.1.begin': 200,
+        'param_scheduler.1.end': 2000,
     },
 }
 OUT = 'work_dirs/studies/sources'

@@ -3,7 +3,7 @@ default_scope = 'mmpretrain'
 custom_imports = dict(imports=['protuning_mm'], allow_failed_imports=False)
 
 data_root = 'data/studies'
-iterations = 120
+iterations = 200
 
 model = dict(
     type='ImageClassifier',
