@@ -1,5 +1,6 @@
 """``docs/evidence.md`` out of its template: every number in it is looked up in the studies' results."""
 
+import csv
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,6 +124,16 @@ def _agreement(kept: Kept, study: str, where: dict[str, str]) -> str:
     return str(agreement(kept.study(study))[where['count']])
 
 
+def _source(kept: Kept, column: str, where: dict[str, str]) -> str:
+    file = kept.folder / 'sources.csv'
+    if not file.is_file():
+        raise EvidenceError(f'there is no {str(file)!r}: studies/evidence.py writes it')
+    for row in csv.DictReader(file.read_text().splitlines()):
+        if all(row.get(key) == value for key, value in where.items()):
+            return f'{float(row[column]):.0f}' + (' %' if column == 'accuracy' else '')
+    raise EvidenceError(f'{str(file)!r} has no such row')
+
+
 COMMANDS: dict[str, Callable[[Kept, str, dict[str, str]], str]] = {
     'mean': _mean,
     'diff': _diff,
@@ -138,4 +149,5 @@ COMMANDS: dict[str, Callable[[Kept, str, dict[str, str]], str]] = {
     'figure': lambda kept, study, where: f'![{study}]({kept.folder.name}/{study}.png)',
     'claims': lambda kept, study, where: claims_table(kept.study(study)),
     'count': _agreement,
+    'source': _source,
 }

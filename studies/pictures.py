@@ -58,9 +58,7 @@ def draw_digit(rng: np.random.Generator, sample: int, party: str) -> tuple[Pixel
     return picture, {'digit': sample, **origin}
 
 
-def draw_glyph(
-    rng: np.random.Generator, glyph: NDArray[np.float32], world: str, party: str
-) -> tuple[Pixels, Origin]:
+def draw_glyph(rng: np.random.Generator, glyph: NDArray[np.float32], world: str, party: str) -> tuple[Pixels, Origin]:
     """Draw a glyph of 8x8 large and bright, more or less opaque, somewhere on one of a world's pictures."""
     name = str(rng.choice(list(WORLDS[world].values())))
     behind, box = random_crop(rng, name, party, _BEHIND, SIZE)

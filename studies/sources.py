@@ -26,7 +26,7 @@ from studies.data import make_data
 from studies.pictures import SOURCES
 
 CONFIG = Path(__file__).parent / 'configs/source.py'
-BACKBONES: dict[str, dict[str, Any]] = Config.fromfile(Path(__file__).parent / 'axes.py').to_dict()['backbones']
+BACKBONES: dict[str, dict[str, Any]] = Config.fromfile(Path(__file__).parent / 'grids/axes.py').to_dict()['backbones']
 # A transformer learns this from random weights only with many small steps.
 SCHEDULES: dict[str, dict[str, Any]] = {
     'resnet': {},

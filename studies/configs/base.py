@@ -1,4 +1,4 @@
-# One cell of a study: a small frozen network and a tuning, on digits of studies/data.py. A study's axes change the rest.
+# One cell of a study: a small frozen network and a tuning, on the digits of studies/data.py. Axes change the rest.
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['protuning_mm'], allow_failed_imports=False)
 
@@ -17,9 +17,7 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='work_dirs/studies/sources/resnet.pth', prefix='textures.'),
     ),
     neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead', num_classes=10, in_channels=128, loss=dict(type='CrossEntropyLoss'), topk=(1,)
-    ),
+    head=dict(type='LinearClsHead', num_classes=10, in_channels=128, loss=dict(type='CrossEntropyLoss'), topk=(1,)),
 )
 
 # no flip: a mirrored digit is none

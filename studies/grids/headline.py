@@ -2,7 +2,7 @@
 _base_ = './axes.py'
 
 title = 'Every tuning, three targets, two backbones'
-config = 'configs/base.py'
+config = '../configs/base.py'
 axes = dict(
     target={name: _base_.targets[name] for name in ('digits', 'digits_lt100', 'textures')},
     backbone=_base_.backbones,

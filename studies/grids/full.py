@@ -2,7 +2,7 @@
 _base_ = './axes.py'
 
 title = 'The whole grid'
-config = 'configs/base.py'
+config = '../configs/base.py'
 most = 'train_dataloader.dataset.max_per_class'
 axes = dict(
     target={**_base_.targets, **{f'digits_{number}': {most: number} for number in (1, 2, 4, 8, 16)}},

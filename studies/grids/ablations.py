@@ -2,7 +2,7 @@
 _base_ = './axes.py'
 
 title = 'Pro-Tuning: what of the prompt block helps'
-config = 'configs/base.py'
+config = '../configs/base.py'
 block = 'model.backbone.tuning'
 axes = dict(
     target={name: _base_.targets[name] for name in ('digits', 'digits_lt100')},

@@ -2,7 +2,7 @@
 _base_ = './axes.py'
 
 title = 'Little data: 1 to 16 pictures a class'
-config = 'configs/base.py'
+config = '../configs/base.py'
 most = 'train_dataloader.dataset.max_per_class'
 axes = dict(
     backbone=_base_.backbones,

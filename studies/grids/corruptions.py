@@ -2,7 +2,7 @@
 _base_ = './axes.py'
 
 title = 'Corrupted test sets'
-config = 'configs/base.py'
+config = '../configs/base.py'
 axes = dict(
     backbone=_base_.backbones,
     tuning={
