@@ -55,6 +55,7 @@ def train_source(backbone: str, world: str, data: str, seed: int = 0) -> tuple[d
     Returns:
         tuple: The plain backbone's tensors, and the accuracy on pictures of the same world that it never saw.
     """
+    torch.set_num_threads(1)  # the same sums in the same order on every machine
     cfg = Config.fromfile(CONFIG)
     classes = len(SOURCES[world])
     root = f'{data}/{world}'
@@ -113,7 +114,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--only', nargs='+', choices=BACKBONES, default=list(BACKBONES), help='backbones to train')
     args = parser.parse_args(argv)
-    torch.set_num_threads(1)
     train_sources(args.out, args.data, args.seed, args.only)
 
 
