@@ -13,12 +13,13 @@ from mmengine.config import DictAction
 from protuning_mm.apis.errors import told_plainly
 from protuning_mm.apis.study.choice import search_cells
 from protuning_mm.apis.study.configs import Configs
-from protuning_mm.apis.study.definition import Study, read_study
+from protuning_mm.apis.study.definition import Study
 from protuning_mm.apis.study.errors import StudyError
 from protuning_mm.apis.study.estimate import clock, seconds_left
 from protuning_mm.apis.study.grid import Cell, Group, Shard, all_groups, only, read_shard
 from protuning_mm.apis.study.merging import merge
 from protuning_mm.apis.study.progress import Progress
+from protuning_mm.apis.study.reading import read_study
 from protuning_mm.apis.study.report import overlook, write_report
 from protuning_mm.apis.study.results import ERROR, any_result, find_results, folder_of
 from protuning_mm.apis.study.running import run_cells
@@ -56,7 +57,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler chats on standard error
     try:
         with told_plainly():
@@ -66,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print('stopped. What is done is kept: the same command with --resume goes on')
         raise SystemExit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if code:
         raise SystemExit(code)
 
@@ -89,10 +92,10 @@ def carry_out(args: argparse.Namespace) -> int:
         for line in (told := merge(study, groups, configs, [Path(name) for name in args.merge])):
             print(line)
         return report(study, groups, configs) or int(bool(told))
-    if args.report:
-        return report(study, groups, configs)
-    check_configs(study, groups, configs)
     mine = shard.take(groups) if shard else groups
+    if args.report:
+        return report(study, mine, configs)
+    check_configs(study, groups, configs)
     if args.dry_run:
         dry_run(study, mine, configs, args.jobs)
         return 0

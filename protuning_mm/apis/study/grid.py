@@ -5,8 +5,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from protuning_mm.apis.study.definition import Study, names_of
+from protuning_mm.apis.study.definition import Study
 from protuning_mm.apis.study.errors import StudyError
+from protuning_mm.apis.study.reading import names_of
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,10 @@ def metric_tables(overview: Overview) -> Iterator[Table]:
         for fixed, columns in panels(study):
             told = [f'test set {test}'] if len(overview.tests) > 1 or test != 'test' else []
             told += [f'{axis} {name}' for axis, name in fixed.items()]
-            table = Table(', '.join([overview.metric, *told]), [layout.rows, *(', '.join(c.values()) for c in columns)])
+            table = Table(
+                ', '.join([overview.metric, *told]),
+                [layout.rows, *(', '.join(c.values()) or overview.metric for c in columns)],
+            )
             for name in study.axes[layout.rows]:
                 found = [at(overview.summaries, fixed | column | {layout.rows: name}) for column in columns]
                 if any(found):

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from protuning_mm.apis.study.choice import choose
-from protuning_mm.apis.study.definition import Study, read_study
+from protuning_mm.apis.study.definition import Study
 from protuning_mm.apis.study.errors import StudyError
 from protuning_mm.apis.study.grid import Cell, Group, all_groups
+from protuning_mm.apis.study.reading import read_study
 from protuning_mm.apis.study.schedule import Schedule
 from tests.test_apis.test_study.fake import fake_result
 

@@ -6,9 +6,9 @@ import pytest
 from mmengine.config import Config
 
 from protuning_mm.apis.study.configs import Configs
-from protuning_mm.apis.study.definition import read_study
 from protuning_mm.apis.study.errors import StudyError
 from protuning_mm.apis.study.grid import Cell, all_groups
+from protuning_mm.apis.study.reading import read_study
 from protuning_mm.apis.study.validation import check_validation
 
 BASE = """

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from protuning_mm.apis.study.definition import read_study
 from protuning_mm.apis.study.errors import StudyError
 from protuning_mm.apis.study.grid import Group, Shard, all_groups, only, read_shard, skipped_groups
+from protuning_mm.apis.study.reading import read_study
 
 STUDY = """
 config = 'base.py'

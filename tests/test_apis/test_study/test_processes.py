@@ -140,6 +140,8 @@ def test_a_second_study_in_the_same_work_dir_is_refused(folder: Path, tmp_path: 
     work_dir = tmp_path / 'work'
     process = start(folder / 'toy.py', '--work-dir', work_dir)
     wait_for(work_dir, 1)
+    process.send_signal(signal.SIGSTOP)  # or it would be done before the other looks
     printed = run(folder / 'toy.py', '--work-dir', work_dir, '--resume', code=1)
+    process.kill()
     process.communicate()
-    assert 'another run is writing to work dir' in printed or process.returncode == 0
+    assert f'another run is writing to work dir {str(work_dir)!r}: process {process.pid}' in printed

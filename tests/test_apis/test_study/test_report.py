@@ -11,11 +11,12 @@ import pytest
 
 from protuning_mm.apis.study import main
 from protuning_mm.apis.study.configs import Configs
-from protuning_mm.apis.study.definition import Study, read_study
+from protuning_mm.apis.study.definition import Study
 from protuning_mm.apis.study.grid import Cell, all_groups
 from protuning_mm.apis.study.labels import Box, place_labels
 from protuning_mm.apis.study.markdown import as_markdown
 from protuning_mm.apis.study.merging import merge
+from protuning_mm.apis.study.reading import read_study
 from protuning_mm.apis.study.report import overlook
 from tests.test_apis.test_study.fake import METRIC, fake_result, fill
 

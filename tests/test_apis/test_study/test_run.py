@@ -17,8 +17,8 @@ from mmengine.visualization import Visualizer
 from protuning_mm.apis.study import main
 from protuning_mm.apis.study.cell import execute
 from protuning_mm.apis.study.configs import Configs
-from protuning_mm.apis.study.definition import read_study
 from protuning_mm.apis.study.grid import Cell, all_groups
+from protuning_mm.apis.study.reading import read_study
 from protuning_mm.apis.study.running import make_job
 from tests.test_apis.test_study.toy import write_study
 
