@@ -1,7 +1,6 @@
 """Tiny classification data sets in their true on-disk formats; the images are noise.
 
-Also a module that a config's ``custom_imports`` names: mmpretrain compares CIFAR's files with the checksums of the real
-ones, and ``without_checksums`` lets it read these.
+mmpretrain compares CIFAR's files with the checksums of the real ones; ``without_checksums`` lets it read these.
 """
 
 import pickle

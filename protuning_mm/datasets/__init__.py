@@ -1,4 +1,4 @@
-"""What can be wrong with a data set, said before hours are spent on it."""
+"""What can be wrong with a data set, said before hours are spent on it; and, by scoped names, what mmpretrain lacks."""
 
 from protuning_mm.datasets.errors import DataError
 from protuning_mm.datasets.files import check_data_files

@@ -27,6 +27,7 @@ CORRUPTIONS = (
     'jpeg_compression',
 )
 SEVERITIES = (1, 2, 3, 4, 5)
+MARK = 'generated.json'  # beside files of corrupted images that were made here
 _SMALLEST = 32
 
 
@@ -111,6 +112,7 @@ def corrupted(image: NDArray[np.uint8], corruption: str, severity: int, entropy:
     state = np.random.get_state()
     np.random.seed(seed)
     try:
-        return corrupt(np.ascontiguousarray(image), severity, corruption, **seeded)
+        # a copy: what Pillow made is read-only
+        return np.array(corrupt(np.ascontiguousarray(image), severity, corruption, **seeded))
     finally:
         np.random.set_state(state)

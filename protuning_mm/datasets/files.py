@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS
 
 from protuning_mm.datasets.annotations import check_annotations
 from protuning_mm.datasets.errors import DataError
+from protuning_mm.datasets.sources import clean_in_its_place, lacking, source_of
 
 # Reading COCO's own 450 MB twice would cost half a minute; TuningHook compares the classes of what was loaded.
 _READ_TWICE = 100 * 2**20
@@ -34,6 +35,7 @@ def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
         raise DataError(
             'data that the config names is not there:\n  '
             + '\n  '.join(missing)
+            + ''.join(f'\n{source}' for source in _sources(cfg, loaders))
             + f'\nThe config says data_root={root!r}. Set it to the folder of your data set: '
             '--cfg-options data_root=<folder>. Relative paths start at the current folder, '
             f'{Path.cwd()}.'
@@ -47,15 +49,32 @@ def missing_files(cfg: Config, loaders: Iterable[str]) -> list[str]:
     """Say which files and folders of some loaders, and of the evaluators beside them, are not there, and their keys."""
     loaders = list(loaders)
     missing = [text for loader in loaders for text in _missing_of_evaluators(loader, cfg)]
-    for loader in loaders:
-        for key, dataset in dataset_leaves(cfg, loader):
-            missing += _missing(key, dataset)
+    for key, dataset in _all_leaves(cfg, loaders):
+        missing += _missing(key, dataset)
     return list(dict.fromkeys(missing))
 
 
 def dataset_leaves(cfg: Config, loader: str) -> list[tuple[str, dict[str, Any]]]:
     """Key and config of a loader's data sets, with wrappers such as RepeatDataset and ConcatDataset unpacked."""
     return list(_leaves(f'{loader}.dataset', (cfg.get(loader) or {}).get('dataset', {})))
+
+
+def _all_leaves(cfg: Config, loaders: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The data sets of loaders, and the training sets whose images ``ShotGroups`` beside them counts."""
+    for loader in loaders:
+        yield from dataset_leaves(cfg, loader)
+        for key, evaluator in _evaluators(loader, cfg):
+            if evaluator.get('train_dataset'):
+                yield from _leaves(f'{key}.train_dataset', evaluator['train_dataset'])
+            elif str(evaluator.get('type')).endswith('ShotGroups') and not evaluator.get('class_counts'):
+                yield from dataset_leaves(cfg, 'train_dataloader')
+
+
+def _sources(cfg: Config, loaders: Iterable[str]) -> list[str]:
+    """Where to get the published data sets that are missing."""
+    absent = [dataset for key, dataset in _all_leaves(cfg, loaders) if any(_missing(key, dataset))]
+    found = [source_of(each) for dataset in absent for each in (dataset, clean_in_its_place(dataset)) if each]
+    return list(dict.fromkeys(str(source) for source in found if source))
 
 
 def _leaves(key: str, dataset: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -72,6 +91,18 @@ def _leaves(key: str, dataset: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _missing(key: str, dataset: dict[str, Any]) -> Iterator[str]:
     root = dataset.get('data_root') or ''
+    clean = clean_in_its_place(dataset)
+    if clean is not None:
+        yield from _missing(f'{key}.clean', clean)
+        return
+    source = source_of(dataset)
+    if source is not None and '://' not in root:
+        missing = lacking(source, dataset)
+        if missing and not Path(root).is_dir():
+            yield f'{key}.data_root={root!r}: there is no such folder, for {source.name}'
+        elif missing:
+            yield f'{key}.data_root={root!r}: {source.name} is not whole there; it lacks {", ".join(missing)}'
+        return
     prefix = dataset.get('data_prefix') or {}
     named = {'ann_file': dataset.get('ann_file')}
     if isinstance(prefix, dict):
@@ -90,12 +121,18 @@ def _missing(key: str, dataset: dict[str, Any]) -> Iterator[str]:
 
 
 def _missing_of_evaluators(loader: str, cfg: Config) -> Iterator[str]:
+    for key, evaluator in _evaluators(loader, cfg):
+        path = evaluator.get('ann_file')
+        if isinstance(path, str) and '://' not in path and not Path(path).exists():
+            yield f'{key}.ann_file={path!r}: there is no such file'
+
+
+def _evaluators(loader: str, cfg: Config) -> Iterator[tuple[str, dict[str, Any]]]:
     key = loader.replace('dataloader', 'evaluator')
     evaluators = cfg.get(key) or []
     for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
-        path = evaluator.get('ann_file') if isinstance(evaluator, dict) else None
-        if isinstance(path, str) and '://' not in path and not Path(path).exists():
-            yield f'{key}.ann_file={path!r}: there is no such file'
+        if isinstance(evaluator, dict):
+            yield key, evaluator
 
 
 def _check_categories(key: str, dataset: dict[str, Any], scope: str) -> None:

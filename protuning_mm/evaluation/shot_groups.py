@@ -5,6 +5,8 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
+from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import DATASETS
 
 from protuning_mm.evaluation.class_accuracy import LabelMetric, class_accuracies
@@ -20,33 +22,31 @@ class ShotGroups(LabelMetric):
     CIFAR-10-LT has no few-shot class at an imbalance ratio of 100.
 
     Args:
-        train_dataset (dict, optional): Config of the training set, whose labels are counted.
-        class_counts (Sequence[int], optional): Training images of every class, instead.
+        class_counts (Sequence[int], optional): Training images of every class. Defaults to None: counted.
+        train_dataset (dict, optional): Config of the training set whose labels are counted. Defaults to None: that of
+            the run's own ``train_dataloader``.
         many (int): More images than this are many. Defaults to 100.
         few (int): Fewer images than this are few. Defaults to 20.
         collect_device (str): Where results of several ranks are collected. Defaults to ``'cpu'``.
         prefix (str, optional): Of the metric's name. Defaults to ``'accuracy'``.
 
     Raises:
-        ValueError: neither or both of ``train_dataset`` and ``class_counts`` are given, or a test image's class is
-            none that was counted.
+        ValueError: both of ``class_counts`` and ``train_dataset`` are given, or neither and no run has a training
+            set; or a test image's class is none that was counted.
     """
 
     def __init__(
         self,
-        train_dataset: dict[str, Any] | None = None,
         class_counts: Sequence[int] | None = None,
+        train_dataset: dict[str, Any] | None = None,
         many: int = 100,
         few: int = 20,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if (train_dataset is None) == (class_counts is None):
-            raise ValueError(
-                'ShotGroups wants to know how many training images each class has: give it '
-                'train_dataset=<the config of train_dataloader.dataset>, or class_counts=[5000, 2997, …], one of them'
-            )
+        if train_dataset is not None and class_counts is not None:
+            raise ValueError('ShotGroups: class_counts and train_dataset both say how many training images there are')
         self.train_dataset = deepcopy(train_dataset)
         self.class_counts = class_counts
         self.many, self.few = many, few
@@ -54,7 +54,8 @@ class ShotGroups(LabelMetric):
     def compute_metrics(self, results: list[tuple[int, int]]) -> dict[str, float]:
         accuracies = class_accuracies(results)
         if self.class_counts is None:
-            self.class_counts = np.bincount(DATASETS.build(self.train_dataset).get_gt_labels()).tolist()
+            dataset = DATASETS.build(self.train_dataset or _dataset_of_the_run())
+            self.class_counts = np.bincount(dataset.get_gt_labels()).tolist()
         counts = np.array(self.class_counts)
         if len(accuracies) > len(counts):
             raise ValueError(
@@ -69,3 +70,15 @@ class ShotGroups(LabelMetric):
         }
         tested = np.isfinite(accuracies)
         return {name: float(accuracies[g & tested].mean()) for name, g in groups.items() if (g & tested).any()}
+
+
+def _dataset_of_the_run() -> Any:
+    """Read the training set's config from the run's, which mmengine's RuntimeInfoHook leaves in the message hub."""
+    text = MessageHub.get_current_instance().get_info('cfg', '')
+    dataset = (Config.fromstring(text, '.py').get('train_dataloader') or {}).get('dataset')
+    if dataset is None:
+        raise ValueError(
+            'ShotGroups wants to know how many training images each class has, and the run has no train_dataloader: '
+            'give it class_counts=[5000, 2997, …], or train_dataset=<the config of the training set>'
+        )
+    return dataset

@@ -153,7 +153,7 @@ def test_cifar_c_in_part(tmp_path: Path) -> None:
     np.save(tmp_path / 'c/fog.npy', np.zeros((20, 32, 32), np.uint8))
     dataset = build(type='protuning_mm.CIFAR10C', data_root=root, corruptions=['fog'])
     with pytest.raises(DataError, match='fog.npy: shape .20, 32, 32., uint8; expected .20, 32, 32, 3., uint8'):
-        dataset.get_data_info(0)
+        dataset.with_image(0)
 
 
 def test_corrupted_copies_of_any_test_set(tmp_path: Path) -> None:

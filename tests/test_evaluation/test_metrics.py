@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 from sklearn.metrics import balanced_accuracy_score, recall_score
@@ -90,10 +92,21 @@ def test_shot_groups_of_a_long_tail() -> None:
     }
 
 
-def test_shot_groups_need_counts() -> None:
-    for wrong in (dict(), dict(class_counts=[1], train_dataset=dict())):
-        with pytest.raises(ValueError, match='how many training images each class has'):
-            evaluate(dict(type='protuning_mm.ShotGroups', **wrong), [0], [0])
+def test_shot_groups_count_the_run_s_own_training_set() -> None:
+    """Whose config RuntimeInfoHook leaves in the message hub, with what --cfg-options changed in it."""
+    labels = [label for label, count in enumerate(COUNTS) for _ in range(count)]
+    loader = dict(dataset=dict(type='LabelsAlone', labels=labels, classes=6))
+    hub = MessageHub.get_instance('a run')
+    metric = dict(type='protuning_mm.ShotGroups')
+    with pytest.raises(ValueError, match='how many training images each class has, and the run has no train_dataload'):
+        evaluate(metric, PREDICTED, TRUE)
+    hub.update_info('cfg', Config(dict(train_dataloader=loader)).pretty_text)
+    assert evaluate(metric, PREDICTED, TRUE) == {'accuracy/many': 75.0, 'accuracy/medium': 50.0, 'accuracy/few': 37.5}
+
+
+def test_shot_groups_and_wrong_counts() -> None:
+    with pytest.raises(ValueError, match='class_counts and train_dataset both say'):
+        evaluate(dict(type='protuning_mm.ShotGroups', class_counts=[1], train_dataset=dict()), [0], [0])
     with pytest.raises(ValueError, match='label 3, but training images were counted for 2 classes'):
         evaluate(dict(type='protuning_mm.ShotGroups', class_counts=[5, 5]), [0], [3])
 

@@ -5,6 +5,8 @@ cls_backbone = dict(
     arch='deit-base',
     init_cfg=dict(type='Pretrained', checkpoint=file),
 )
+cls_neck = None  # the class token
+cls_channels = 768
 det_backbone = dict(
     type='timm',
     model_name='deit_base_patch16_224',

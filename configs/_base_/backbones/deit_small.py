@@ -5,6 +5,8 @@ cls_backbone = dict(
     arch='deit-small',
     init_cfg=dict(type='Pretrained', checkpoint=file),
 )
+cls_neck = None  # the class token
+cls_channels = 384
 det_backbone = dict(
     type='timm',
     model_name='deit_small_patch16_224',

@@ -5,6 +5,8 @@ cls_backbone = dict(
     out_indices=(3,),
     init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet101'),
 )
+cls_neck = dict(type='GlobalAveragePooling')
+cls_channels = 2048
 det_backbone = dict(
     type='mmdet.ResNet', depth=101, init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet101')
 )

@@ -5,6 +5,8 @@ cls_backbone = dict(
     out_indices=(3,),
     init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
 )
+cls_neck = dict(type='GlobalAveragePooling')
+cls_channels = 2048
 det_backbone = dict(
     type='mmdet.ResNet', depth=50, init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')
 )

@@ -6,6 +6,8 @@ cls_backbone = dict(
     drop_path_rate=0.3,
     init_cfg=dict(type='Pretrained', checkpoint=file),
 )
+cls_neck = dict(type='GlobalAveragePooling')
+cls_channels = 768
 det_backbone = dict(
     type='mmdet.SwinTransformer',
     embed_dims=96,

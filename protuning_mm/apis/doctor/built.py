@@ -40,25 +40,31 @@ def examine_built(case: Case, key: str, dataset: dict[str, Any], max_images: int
     if case.model is not None and classes is not None:
         yield from compare(case, classes, key, said)
     problems = Problems(key)
-    listed = [info for info in listed if 'img_path' in info]
     if not listed:
         yield Finding('error', key, 'the data set is empty', 'data_prefix, ann_file and suffixes of the files')
         return
-    chosen = some(listed, max_images)
-    sizes = examine_images([Path(info['img_path']) for info in chosen], problems)
-    decoded = {info['img_path'] for info in chosen}
-    for info in listed:
-        if info['img_path'] not in decoded and not Path(info['img_path']).is_file():
-            problems.note(ABSENT, info['img_path'])
+    for i, info in enumerate(listed):
         label = info.get('gt_label')
         if isinstance(label, int) and classes is not None and not 0 <= label < len(classes):
-            problems.note(WRONG_LABEL, f'{info["img_path"]} (label {label}, {len(classes)} classes)')
+            named = info.get('img_path', f'image {i}')
+            problems.note(WRONG_LABEL, f'{named} (label {label}, {len(classes)} classes)')
+    files = [info for info in listed if 'img_path' in info]
+    if not files:  # CIFAR's images lie together in a few
+        yield from problems.findings()
+        yield Finding('info', key, f'{len(listed)} images, none of them a file of its own: none decoded')
+        return
+    chosen = some(files, max_images)
+    sizes = examine_images([Path(info['img_path']) for info in chosen], problems)
+    decoded = {info['img_path'] for info in chosen}
+    for info in files:
+        if info['img_path'] not in decoded and not Path(info['img_path']).is_file():
+            problems.note(ABSENT, info['img_path'])
     mapped = [info for info in chosen if info.get('seg_map_path')]
     if mapped:
         _examine_maps(case, mapped, pipeline, sizes, classes, problems)
     yield from problems.findings()
     maps = f', {len(mapped)} label maps' if mapped else ''
-    yield Finding('info', key, f'{len(listed)} images ({len(chosen)} decoded{maps})')
+    yield Finding('info', key, f'{len(files)} images ({len(chosen)} decoded{maps})')
 
 
 def _examine_maps(

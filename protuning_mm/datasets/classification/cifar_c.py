@@ -11,12 +11,11 @@ from mmpretrain.datasets import CIFAR10, CIFAR100, BaseDataset
 from mmpretrain.registry import DATASETS as HOST_DATASETS
 from numpy.typing import NDArray
 
-from protuning_mm.datasets.corrupt import CORRUPTIONS, SEVERITIES, check_corruption, corrupted
+from protuning_mm.datasets.corrupt import CORRUPTIONS, MARK, SEVERITIES, check_corruption, corrupted
 from protuning_mm.datasets.errors import DataError
 from protuning_mm.registry import DATASETS
 
 LABELS = 'labels.npy'
-MARK = 'generated.json'  # beside files that this package made
 
 
 @DATASETS.register_module()
@@ -88,8 +87,12 @@ class CIFAR10C(BaseDataset):
             for i, label in enumerate(labels)
         ]
 
-    def get_data_info(self, idx: int) -> dict[str, Any]:
-        info = super().get_data_info(idx)
+    def prepare_data(self, idx: int) -> Any:
+        return self.pipeline(self.with_image(idx))
+
+    def with_image(self, idx: int) -> dict[str, Any]:
+        """Return an image and all that is known of it; ``get_data_info`` alone reads and makes none."""
+        info = self.get_data_info(idx)
         corruption, severity, i = info['corruption'], info['severity'], info['image']
         if self._clean is not None:
             image = self._clean.get_data_info(i)['img']

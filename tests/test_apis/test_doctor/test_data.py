@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from protuning_mm.apis.doctor.built import examine_built
 from protuning_mm.apis.doctor.coco import mask_area
 from protuning_mm.apis.doctor.images import look_at, some
+from tests.classification_data import without_checksums, write_cifar
 from tests.test_apis.test_doctor.examined import Mini, at, examined, grave
 
 TRAIN = 'train_dataloader.dataset'
@@ -265,3 +268,15 @@ def test_area_of_masks() -> None:
 def test_some_are_evenly_spread() -> None:
     assert some(list(range(10)), 3) == [0, 3, 6]
     assert some([1, 2], 3) == [1, 2] and some([1, 2], None) == [1, 2]
+
+
+def test_images_that_lie_together_in_one_file(tmp_path: Path) -> None:
+    """CIFAR's have no path of their own: they are counted and their labels examined, and are not 'empty'."""
+    without_checksums()
+    cifar = dict(type='CIFAR10', data_root=str(write_cifar(tmp_path)), split='test', download=False)
+    case = SimpleNamespace(scope='mmpretrain', model=None)
+    (found,) = examine_built(case, 'test', cifar, None, set())
+    assert (found.level, found.found) == ('info', '20 images, none of them a file of its own: none decoded')
+    few = dict(cifar, metainfo=dict(classes=('a', 'b', 'c')))
+    wrong, _ = examine_built(case, 'test', few, None, set())
+    assert wrong.level == 'error' and '14 ' in wrong.found and 'image ' in wrong.found

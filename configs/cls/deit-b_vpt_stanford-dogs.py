@@ -1,0 +1,4 @@
+# DeiT-B, visual prompt tuning, Stanford Dogs
+_base_ = ['./deit-b_protune_stanford-dogs.py', '../_base_/tunings/vpt.py']
+
+model = dict(backbone=dict(tuning=_base_.tuning))

@@ -1,0 +1,8 @@
+# A tenth of CIFAR-10's training images held out for validation: what a learning rate is chosen on. The test set is for
+# the end.
+_base_ = './r50_protune_cifar10.py'
+
+whole = _base_.train_dataloader.dataset
+held_out = dict(whole, pipeline=_base_.test_pipeline)
+train_dataloader = dict(dataset=dict(_delete_=True, type='protuning_mm.HeldOut', part='train', dataset=whole))
+val_dataloader = dict(dataset=dict(_delete_=True, type='protuning_mm.HeldOut', part='held_out', dataset=held_out))

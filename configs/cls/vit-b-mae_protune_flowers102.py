@@ -1,0 +1,8 @@
+# ViT-B of MAE frozen and pro-tuned, Oxford 102 Flowers
+_base_ = ['../_base_/cls_datasets/flowers102.py', '../_base_/backbones/vit_base_mae.py', '../_base_/cls.py']
+
+model = dict(
+    backbone=dict(backbone=_base_.cls_backbone),
+    neck=_base_.cls_neck,
+    head=dict(in_channels=_base_.cls_channels, num_classes=_base_.num_classes),
+)
