@@ -36,18 +36,21 @@ targets = dict(
 
 # With their own defaults, save widths that go with a backbone: ours are an eighth as wide as those of the papers.
 tuning = 'model.backbone.tuning'
+# what has few parameters to train wants large steps, and full fine-tuning small ones: no best rate at an edge
+high = {'learning_rates': (1e-2, 3e-2, 1e-1, 3e-1)}
+low = {'learning_rates': (1e-3, 3e-3, 1e-2, 3e-2)}
 tunings = dict(
     pro={},
-    linear={tuning: dict(_delete_=True, type='linear')},
-    full={tuning: dict(_delete_=True, type='full'), 'learning_rates': (1e-3, 3e-3, 1e-2, 3e-2)},
+    linear={tuning: dict(_delete_=True, type='linear'), **high},
+    full={tuning: dict(_delete_=True, type='full'), **low},
     partial={tuning: dict(_delete_=True, type='partial', k=1)},
-    bias={tuning: dict(_delete_=True, type='bias')},
-    norm={tuning: dict(_delete_=True, type='norm')},
-    side={tuning: dict(_delete_=True, type='side', width=8)},
+    bias={tuning: dict(_delete_=True, type='bias'), **high},
+    norm={tuning: dict(_delete_=True, type='norm'), **high},
+    side={tuning: dict(_delete_=True, type='side', width=8), **high},
     adapter={tuning: dict(_delete_=True, type='adapter')},
     adaptformer={tuning: dict(_delete_=True, type='adaptformer', hidden=16)},
     conv_adapter={tuning: dict(_delete_=True, type='conv_adapter')},
-    vpt={tuning: dict(_delete_=True, type='vpt')},
+    vpt={tuning: dict(_delete_=True, type='vpt'), **high},
     lora={tuning: dict(_delete_=True, type='lora')},
     ssf={tuning: dict(_delete_=True, type='ssf')},
 )

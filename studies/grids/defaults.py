@@ -14,8 +14,8 @@ axes = dict(
         'gn1_gelu': {f'{block}.norm_cfg': dict(type='GN', num_groups=1), f'{block}.act_cfg': gelu},
         'gn8_relu': {f'{block}.norm_cfg': dict(type='GN', num_groups=8), f'{block}.act_cfg': dict(type='ReLU')},
         'gn8_gelu': {f'{block}.norm_cfg': dict(type='GN', num_groups=8), f'{block}.act_cfg': gelu},
+        'bn_gelu': {f'{block}.norm_cfg': dict(type='BN'), f'{block}.act_cfg': gelu},
         'in_gelu': {f'{block}.norm_cfg': dict(type='IN', affine=True), f'{block}.act_cfg': gelu},
-        'bn_relu': {f'{block}.norm_cfg': dict(type='BN'), f'{block}.act_cfg': dict(type='ReLU')},
     },
 )
 learning_rate = dict(values=(3e-3, 1e-2, 3e-2), seeds=(0,), metric='accuracy/top1')
