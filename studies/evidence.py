@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # in the order in which they are run; dense and full take long and are run by name
 STUDIES = ('headline', 'ablations', 'defaults', 'corruptions', 'little_data')
 MORE = ('detection', 'segmentation', 'full')
-RUN, WANTED = 'work_dirs/studies', ('results.csv', 'tables.md', 'parameters.png', 'parameters.svg')
+RUN = 'work_dirs/studies'
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -72,11 +72,14 @@ def keep_sources(trained: Mapping[str, Mapping[str, Any]], folder: Path) -> None
 
 def keep(name: str, folder: Path) -> None:
     """Copy what a study wrote beside the page, if it was run here."""
-    for file in WANTED:
+    names = {'results.csv': f'{name}.csv', 'tables.md': f'{name}.md'}
+    plots = [path.name for path in (Path(RUN) / name).glob('parameters*') if path.suffix in ('.png', '.svg')]
+    names |= {plot: plot.replace('parameters', name, 1) for plot in plots}
+    for file, kept in names.items():
         written = Path(RUN) / name / file
         if written.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(written, folder / f'{name}{written.suffix}')
+            shutil.copyfile(written, folder / kept)
 
 
 def write_page(docs: Path) -> Path:

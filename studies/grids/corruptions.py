@@ -21,7 +21,7 @@ corrupted = {
         _delete_=True,
         type='protuning_mm.Corrupted',
         corruptions=('gaussian_noise', 'defocus_blur', 'fog', 'contrast', 'pixelate'),
-        severities=(1, 3),
+        severities=(3,),
         dataset=dict(
             type='CustomDataset',
             data_root='data/studies/digits',
@@ -35,7 +35,7 @@ corrupted = {
     ),
     'test_evaluator': [
         dict(type='Accuracy', topk=(1,)),
-        dict(type='protuning_mm.CorruptionAccuracy', by_severity=True),
+        dict(type='protuning_mm.CorruptionAccuracy'),
     ],
 }
 test = dict(clean={}, corrupted=corrupted)

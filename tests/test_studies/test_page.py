@@ -102,3 +102,31 @@ def test_the_template_s_conclusions_hold_no_number_of_their_own() -> None:
 
     text = re.sub(r'\{\{.*?\}\}', '', (ROOT / 'studies/evidence.md.in').read_text(), flags=re.DOTALL)
     assert not re.findall(r'\d+\.\d+|\d+ ?%|± ?\d', text)
+
+
+def test_the_template_is_filled_from_whole_studies(tmp_path: Path) -> None:
+    """Every placeholder means something, whichever study was run: here all are, with made-up scores."""
+    from protuning_mm.apis.study import read_study
+    from protuning_mm.apis.study.grid import all_groups
+    from studies.evidence import MORE, STUDIES, write_page
+
+    (folder := tmp_path / 'evidence').mkdir()
+    worlds = [f'{backbone},{world},50.0,60.0' for backbone in ('resnet', 'vit') for world in ('digits', 'textures')]
+    (folder / 'sources.csv').write_text('\n'.join(['backbone,world,accuracy,seconds', *worlds]) + '\n')
+    for name in (*STUDIES, *MORE):
+        study = read_study(ROOT / f'studies/grids/{name}.py')
+        lines = [','.join((*study.axes, *HEADER.split(',')[3:]))]
+        for i, group in enumerate(all_groups(study)):
+            labels = ','.join(value for _, value in group.values)
+            for seed in study.seeds:
+                for test in study.test:
+                    end = f'{i + seed},1000,0.25,5.0,0.1,60'
+                    lines.append(f'{labels},0.01,{seed},True,test,{test},{study.table.metric},{end}')
+        (folder / f'{name}.csv').write_text('\n'.join(lines) + '\n')
+        (folder / f'{name}.md').write_text('## metric\n\n| a |\n|---|\n| 1 |\n')
+    text = write_page(tmp_path).read_text()
+    assert '{{' not in text and '<!--' not in text
+    assert 'headline.png' in text and '## Segmentation' in text
+    for name in MORE:
+        (folder / f'{name}.csv').unlink()
+    assert 'It was not run for this page.' in write_page(tmp_path).read_text()
