@@ -1,0 +1,1 @@
+"""The evidence: data from real pixels, source networks, and the studies that docs/evidence.md rests on."""

@@ -1,0 +1,21 @@
+# Few pictures a class: which tuning learns from the least. With one seed of the wrapper fewer shots are among more.
+_base_ = './axes.py'
+
+title = 'Little data: 1 to 16 pictures a class'
+config = '../configs/base.py'
+most = 'train_dataloader.dataset.max_per_class'
+axes = dict(
+    backbone=_base_.backbones,
+    shots={str(number): {most: number} for number in (1, 2, 4, 8, 16)},
+    tuning={
+        name: _base_.tunings[name]
+        for name in ('pro', 'linear', 'full', 'partial', 'bias', 'side', 'adapter', 'conv_adapter')
+    },
+)
+skip = [
+    dict(backbone='resnet', tuning='adapter', why='a residual block has no attention and MLP'),
+    dict(backbone='vit', tuning='conv_adapter', why='a transformer layer has no spatial convolution'),
+]
+learning_rate = dict(values=(3e-3, 1e-2, 3e-2, 1e-1), seeds=(0,), metric='accuracy/top1')
+seeds = (0, 1, 2)
+table = dict(rows='tuning', columns=('backbone', 'shots'), metric='accuracy/top1', digits=1, highlight='pro')

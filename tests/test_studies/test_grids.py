@@ -1,0 +1,122 @@
+"""Every study's file is read; what its cells train is what the tuning says; what is skipped cannot be built."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
+
+from protuning_mm.apis.study import read_study
+from protuning_mm.apis.study.configs import Configs, lay_over
+from protuning_mm.apis.study.grid import Cell, Group, all_groups
+from protuning_mm.tunings import TuningError
+from tests.mini import REPO
+
+GRIDS = sorted(path for path in (REPO / 'studies/grids').glob('*.py') if path.stem != 'axes')
+PAPER_S = {'full', 'linear', 'partial', 'bias', 'side', 'adapter', 'adaptformer', 'pro'}
+REFUSED = [('resnet', 'adapter'), ('resnet', 'adaptformer'), ('resnet', 'vpt'), ('vit', 'conv_adapter')]
+
+
+def build(cfg: Any) -> Any:
+    """Build a model on random frozen weights: the source networks are not there."""
+    cfg.model.backbone.init_cfg = None
+    cfg.model.backbone.allow_random_backbone = True
+    init_default_scope('mmpretrain')
+    with MODELS.switch_scope_and_registry('mmpretrain') as registry:
+        return registry.build(cfg.model)
+
+
+@pytest.mark.parametrize('path', GRIDS, ids=lambda path: path.stem)
+def test_every_study_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO)
+    study = read_study(path)
+    groups, configs = all_groups(study), Configs(study)
+    for group in (groups[0], groups[-1]):
+        assert configs.of(Cell(group, group.learning_rates[0], study.seeds[0])).tests
+    assert study.work_dir == Path(f'work_dirs/studies/{path.stem}')
+    assert study.table.metric
+
+
+def test_the_headline_is_all_tunings_on_three_targets_and_two_backbones() -> None:
+    study = read_study(REPO / 'studies/grids/headline.py')
+    assert len(study.axes['tuning']) == 13 and set(study.axes['tuning']) >= PAPER_S
+    assert len(study.axes['target']) == 3 and len(study.axes['backbone']) == 2
+    assert len(all_groups(study)) == 3 * (2 * 13 - len(REFUSED))
+    assert len(study.seeds) == 5
+
+
+HEADLINE = all_groups(read_study(REPO / 'studies/grids/headline.py'))
+ONE_TARGET = [group for group in HEADLINE if group['target'] == 'digits']
+
+
+@pytest.mark.parametrize('group', ONE_TARGET, ids=lambda group: f'{group["backbone"]}-{group["tuning"]}')
+def test_cells_build_and_freeze(group: Group) -> None:
+    study = read_study(REPO / 'studies/grids/headline.py')
+    model = build(Configs(study).of(Cell(group, 0.01, 0)).cfg)
+    backbone, kind = model.backbone, group['tuning']
+    trained = {name for name, param in backbone.named_parameters() if param.requires_grad}
+    own = set(dict(backbone.plain.named_parameters()))
+    assert all(param.requires_grad for param in model.head.parameters())
+    if kind == 'full':
+        assert trained == own
+    elif kind == 'linear':
+        assert not trained
+    elif kind in ('bias', 'norm', 'partial'):
+        assert trained and trained < own
+    else:
+        assert trained and not any(name in trained for name in own if not name.startswith(tuple(added(backbone))))
+    model.eval()
+    with torch.no_grad():
+        assert model(torch.randn(2, 3, 32, 32), mode='tensor').shape == (2, 10)
+
+
+def added(backbone: Any) -> list[str]:
+    return [tuning.child for tuning in backbone.tunings if tuning.added is not None]
+
+
+@pytest.mark.parametrize(('backbone', 'tuning'), REFUSED)
+def test_what_is_skipped_cannot_be_built(backbone: str, tuning: str) -> None:
+    study = read_study(REPO / 'studies/grids/headline.py')
+    cfg = Configs(study).of(Cell(next(g for g in ONE_TARGET if g['backbone'] == backbone), 0.01, 0)).cfg
+    lay_over(cfg, study.axes['tuning'][tuning].options, tuning)
+    with pytest.raises(TuningError, match=tuning):
+        build(cfg)
+
+
+def test_a_bottleneck_of_the_same_size() -> None:
+    """The ablation's block without spatial convolution has no fewer parameters, and at most a tenth more."""
+    study = read_study(REPO / 'studies/grids/ablations.py')
+    counts = {}
+    for group in all_groups(study):
+        if group['target'] == 'digits' and group['block'] in ('default', 'bottleneck_same_size'):
+            backbone = build(Configs(study).of(Cell(group, 0.01, 0)).cfg).backbone
+            counts[group['block']] = sum(param.numel() for param in backbone.prompts.parameters())
+    assert counts['default'] <= counts['bottleneck_same_size'] <= 1.1 * counts['default']
+
+
+@pytest.mark.slow  # a run of mmengine's, with the hosts' import
+def test_a_cell_runs_to_its_end(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network whose file holds both worlds, as studies/sources.py writes it."""
+    from protuning_mm.apis.study import main
+    from protuning_mm.checkpoints.write import write_checkpoint
+    from protuning_mm.registry import MODELS as OURS
+
+    study = read_study(REPO / 'studies/grids/headline.py')
+    configs = Configs(study)
+    state = {}
+    for world in ('digits', 'textures'):
+        cfg = configs.of(Cell(ONE_TARGET[0], 0.01, 0)).cfg.model.backbone
+        with OURS.switch_scope_and_registry('mmpretrain') as registry:
+            plain = registry.build(cfg.backbone)
+        state |= {f'{world}.{name}': tensor for name, tensor in plain.state_dict().items()}
+    monkeypatch.chdir(tmp_path)
+    write_checkpoint({'state_dict': state}, tmp_path / 'work_dirs/studies/sources/resnet.pth')
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/studies').symlink_to(few)
+    short = ['train_cfg.max_iters=2', 'train_dataloader.dataset.max_per_class=6']
+    only = ['--only', 'target=textures', 'backbone=resnet', 'tuning=pro']
+    main([str(REPO / 'studies/grids/headline.py'), *only, '--cfg-options', *short])
+    table = (tmp_path / 'work_dirs/studies/headline/results.csv').read_text().splitlines()
+    tests = [line for line in table if ',test,' in line]
+    assert len(tests) == len(study.seeds) and all(line.startswith('textures,resnet,pro,') for line in tests)

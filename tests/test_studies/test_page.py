@@ -1,0 +1,132 @@
+"""The page's numbers are those of the tables, by hand; a placeholder that means nothing is an error."""
+
+from pathlib import Path
+
+import pytest
+
+from studies.claims import agreement, verdict
+from studies.evidence import ROOT
+from studies.page import Kept, fill
+from studies.results import EvidenceError
+
+HEADER = (
+    'target,backbone,tuning,learning_rate,seed,chosen,split,set,metric,value,trained_parameters,share,'
+    'peak_memory_mib,step_seconds,seconds'
+)
+# accuracy by seed, at the chosen rate; another rate was better on test and was not chosen
+SCORES = {'pro': (80, 82, 84), 'full': (85, 88, 91), 'linear': (60, 61, 62), 'lora': (81, 82, 83)}
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    lines = [HEADER]
+    for tuning, scores in SCORES.items():
+        for seed, score in enumerate(scores):
+            end = f'{1000 * (1 + seed)},0.25,5.0,0.1,60'
+            lines.append(f'digits,vit,{tuning},0.01,{seed},True,val,,accuracy/top1,{score - 1},{end}')
+            lines.append(f'digits,vit,{tuning},0.01,{seed},True,test,test,accuracy/top1,{score},{end}')
+        lines.append(f'digits,vit,{tuning},0.1,0,False,val,,accuracy/top1,10,1000,0.25,5.0,0.1,60')
+    (tmp_path / 'headline.csv').write_text('\n'.join(lines) + '\n')
+    (tmp_path / 'headline.md').write_text(
+        '# Title\n\n## accuracy/top1\n\n| a |\n|---|\n| 1 |\n\n## Learning rates and costs\n\n| b |\n|---|\n| 2 |\n'
+    )
+    return Kept(tmp_path, {'headline': 'tuning', 'other': 'tuning'}, {'headline': 'accuracy/top1', 'other': ''})
+
+
+@pytest.mark.parametrize(
+    ('placeholder', 'expected'),
+    [
+        ('mean headline target=digits backbone=vit tuning=pro', '82.0 ± 2.0'),
+        # -5, -6, -7
+        ('diff headline target=digits backbone=vit tuning=pro/full', '-6.0 ± 1.0'),
+        ('order headline target=digits backbone=vit', 'full 88.0, pro 82.0, lora 82.0, linear 61.0'),
+        ('best headline target=digits backbone=vit', 'full'),
+        ('rank headline target=digits backbone=vit tuning=linear', '4 of 4'),
+        ('trained headline target=digits backbone=vit tuning=pro', '2,000'),
+        ('share headline target=digits backbone=vit tuning=pro', '25.0 %'),
+        ('runs headline', '16'),
+        ('minutes headline', '16'),
+        ('tables headline', '**accuracy/top1**\n\n| a |\n|---|\n| 1 |'),
+        ('costs headline', '**Learning rates and costs**\n\n| b |\n|---|\n| 2 |'),
+    ],
+)
+def test_a_placeholder(kept: Kept, placeholder: str, expected: str) -> None:
+    assert fill(f'x {{{{{placeholder}}}}} y', kept) == f'x {expected} y'
+
+
+@pytest.mark.parametrize(
+    ('placeholder', 'why'),
+    [
+        ('men headline', 'the first word must be one of mean, '),
+        ('mean elsewhere', "there is no study 'elsewhere', but headline, other"),
+        ('mean other target=digits', 'run the study first'),
+        ('mean headline tuning=pro', 'must name a value of each of target, backbone, tuning'),
+        (
+            'mean headline target=digits backbone=vit tuning=ssf',
+            'no test run of target=digits, backbone=vit, tuning=ssf',
+        ),
+        ('rank headline target=digits backbone=vit tuning=ssf', 'ssf was not run there, but full, pro, lora, linear'),
+        ('diff headline target=digits backbone=vit tuning=pro', 'one axis must name two values'),
+    ],
+)
+def test_a_placeholder_that_means_nothing(kept: Kept, placeholder: str, why: str) -> None:
+    with pytest.raises(EvidenceError, match=why) as caught:
+        fill(f'{{{{{placeholder}}}}}', kept)
+    assert placeholder in str(caught.value)
+
+
+def test_sections_stand_where_their_study_was_run(kept: Kept) -> None:
+    text = '<!-- if headline -->\nrun\n<!-- end -->\n<!-- if other -->\nthere\n<!-- else -->\nnot run\n<!-- end -->\n'
+    assert fill(text, kept) == 'run\nnot run\n'
+
+
+def test_the_paper_s_order(kept: Kept) -> None:
+    """Below full: contradicts; far above linear: agrees. LoRA is not in the paper's comparison."""
+    assert agreement(kept.study('headline')) == {'agrees': 1, 'open': 0, 'contradicts': 1}
+    table = fill('{{claims headline}}', kept)
+    assert '| full | ≥ | -6.0 ± 1.0 ✗ |' in table
+    assert '| linear | > | +21.0 ± 1.0 ✓ |' in table
+    assert '| lora |  | +0.0 ± 1.0 |' in table
+
+
+def test_two_standard_errors() -> None:
+    # mean 1, standard error 1/√3 = 0.577…: within two; mean 2: beyond
+    assert verdict([0.0, 1.0, 2.0]) == 'even'
+    assert verdict([1.0, 2.0, 3.0]) == 'above'
+    assert verdict([-1.0, -2.0, -3.0]) == 'below'
+
+
+def test_the_template_s_conclusions_hold_no_number_of_their_own() -> None:
+    """A decimal number or a percentage in the prose can only come from a placeholder."""
+    import re
+
+    text = re.sub(r'\{\{.*?\}\}', '', (ROOT / 'studies/evidence.md.in').read_text(), flags=re.DOTALL)
+    assert not re.findall(r'\d+\.\d+|\d+ ?%|± ?\d', text)
+
+
+def test_the_template_is_filled_from_whole_studies(tmp_path: Path) -> None:
+    """Every placeholder means something, whichever study was run: here all are, with made-up scores."""
+    from protuning_mm.apis.study import read_study
+    from protuning_mm.apis.study.grid import all_groups
+    from studies.evidence import MORE, STUDIES, write_page
+
+    (folder := tmp_path / 'evidence').mkdir()
+    worlds = [f'{backbone},{world},50.0,60.0' for backbone in ('resnet', 'vit') for world in ('digits', 'textures')]
+    (folder / 'sources.csv').write_text('\n'.join(['backbone,world,accuracy,seconds', *worlds]) + '\n')
+    for name in (*STUDIES, *MORE):
+        study = read_study(ROOT / f'studies/grids/{name}.py')
+        lines = [','.join((*study.axes, *HEADER.split(',')[3:]))]
+        for i, group in enumerate(all_groups(study)):
+            labels = ','.join(value for _, value in group.values)
+            for seed in study.seeds:
+                for test in study.test:
+                    end = f'{i + seed},1000,0.25,5.0,0.1,60'
+                    lines.append(f'{labels},0.01,{seed},True,test,{test},{study.table.metric},{end}')
+        (folder / f'{name}.csv').write_text('\n'.join(lines) + '\n')
+        (folder / f'{name}.md').write_text('## metric\n\n| a |\n|---|\n| 1 |\n')
+    text = write_page(tmp_path).read_text()
+    assert '{{' not in text and '<!--' not in text
+    assert 'headline.png' in text and '## Segmentation' in text
+    for name in MORE:
+        (folder / f'{name}.csv').unlink()
+    assert 'It was not run for this page.' in write_page(tmp_path).read_text()
