@@ -6,7 +6,7 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n 
 PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(IN_VENV) -m pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint clean clean-venv
+.PHONY: help setup demo evidence test test-all lint clean clean-venv
 
 help:  ## show this list
 	@echo "Pro-Tuning for MMDetection, MMSegmentation and MMPretrain"
@@ -22,6 +22,9 @@ setup:  ## make .venv with everything in it, compiled operators included (12 min
 
 demo: setup  ## train HTC with a frozen, pro-tuned backbone on real pixels and look at it (6 min on two cores)
 	@$(IN_VENV) demo/run.py $(ARGS)
+
+evidence: setup  ## run the studies and write docs/evidence.md (about two and a half hours on two cores)
+	@$(IN_VENV) studies/evidence.py --jobs 2 $(ARGS)
 
 test: setup lint  ## lint, then every test that is not slow (at most 15 min on two cores)
 	@$(PYTEST) -m 'not slow'
