@@ -1,5 +1,6 @@
 """Several processes without CUDA, which mmengine's launcher does not foresee."""
 
+import atexit
 import os
 from typing import Any
 
@@ -36,6 +37,7 @@ def prepare_cpu_ranks(cfg: Config) -> None:
         )
     if not dist.is_initialized():
         dist.init_process_group('gloo')
+        atexit.register(_leave)
     cfg.setdefault('model_wrapper_cfg', dict())
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
@@ -49,6 +51,12 @@ def prepare_cpu_ranks(cfg: Config) -> None:
         said += f'; SyncBN cannot run on a CPU: {replaced} norm_cfg became BN, with statistics of each rank alone'
     if dist.get_rank() == 0:
         print_log(said, 'current')
+
+
+def _leave() -> None:
+    """End the group's threads: one that still runs when the interpreter ends can abort a process that is done."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _replace_sync_bn(value: Any) -> int:
