@@ -1,6 +1,7 @@
 """Several processes without CUDA, which mmengine's launcher does not foresee."""
 
 import atexit
+import gc
 import os
 from typing import Any
 
@@ -54,9 +55,10 @@ def prepare_cpu_ranks(cfg: Config) -> None:
 
 
 def _leave() -> None:
-    """End the group's threads: one that still runs when the interpreter ends can abort a process that is done."""
+    """End the group's threads: one that wants the interpreter when that has ended aborts a process that was done."""
     if dist.is_initialized():
         dist.destroy_process_group()
+    gc.collect()  # the wrapped model, which is in a cycle, holds the group too
 
 
 def _replace_sync_bn(value: Any) -> int:
