@@ -99,6 +99,19 @@ def test_long_tail_that_cannot_be(kwargs: dict[str, Any], said: str) -> None:
         build('LongTailed', balanced(3, 20), **kwargs)
 
 
+def test_no_images_of_the_first_class_are_not_all_of_them() -> None:
+    with pytest.raises(DataError, match='0 images of the first class leave 0'):
+        build('LongTailed', balanced(3, 10), imbalance_ratio=1, max_per_class=0)
+
+
+@pytest.mark.parametrize('kind', ['LongTailed', 'FewShot', 'HeldOut'])
+def test_a_part_of_a_corrupted_test_set_is_refused(kind: str) -> None:
+    corrupted = dict(type='protuning_mm.Corrupted', dataset=balanced(3, 20), corruptions=['fog'])
+    settings = dict(imbalance_ratio=1) if kind == 'LongTailed' else {}
+    with pytest.raises(DataError, match='would mix its corruptions. Put the part inside'):
+        build(kind, corrupted, **settings)
+
+
 def test_few_shots() -> None:
     whole = balanced(5, 20)
     four, sixteen = (build('FewShot', whole, shots=shots, seed=3) for shots in (4, 16))

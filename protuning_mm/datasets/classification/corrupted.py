@@ -7,6 +7,7 @@ import numpy as np
 
 from protuning_mm.datasets.classification.part import Labels, Part
 from protuning_mm.datasets.corrupt import CORRUPTIONS, SEVERITIES, check_corruption
+from protuning_mm.datasets.errors import DataError
 from protuning_mm.registry import DATASETS
 
 
@@ -21,6 +22,9 @@ class Corrupted(Part):
         dataset (dict | BaseDataset): The clean test set.
         corruptions (Sequence[str]): Which. Defaults to all 15.
         severities (Sequence[int]): Which. Defaults to 1 to 5.
+
+    Raises:
+        DataError: a part of it is asked for.
     """
 
     def __init__(
@@ -50,7 +54,10 @@ class Corrupted(Part):
         return super().get_cat_ids(idx % super().__len__())
 
     def get_subset(self, indices: Any) -> Any:
-        raise NotImplementedError('corrupt a part of a test set; a part of a corrupted one would mix its corruptions')
+        raise DataError(
+            'Corrupted: a part of a corrupted test set would mix its corruptions. Put the part inside: '
+            "dict(type='protuning_mm.Corrupted', dataset=dict(type='protuning_mm.FewShot', dataset=…))"
+        )
 
     def __len__(self) -> int:
         return super().__len__() * len(self.kinds)

@@ -50,7 +50,7 @@ class LongTailed(Part):
     def choose(self, labels: Labels) -> list[int]:
         there = np.bincount(labels, minlength=len(self.CLASSES or ()))
         share = profile(len(there), self.imbalance_ratio)
-        most = self.max_per_class or int((there / share).min())
+        most = int((there / share).min()) if self.max_per_class is None else self.max_per_class
         keep = (most * share).astype(int)
         for label, (wanted, found) in enumerate(zip(keep, there, strict=True)):
             if not 0 < wanted <= found:

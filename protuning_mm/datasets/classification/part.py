@@ -1,6 +1,7 @@
 """A data set of some of another's images."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ Labels = NDArray[np.int64]
 Self = TypeVar('Self', bound='Part')
 
 
-class Part:
+class Part(ABC):
     """Some images of a classification data set, in its order; a subclass says which.
 
     Classes, labels and pipeline are the whole data set's. Parts can be nested: a long tail of a held-out split.
@@ -31,13 +32,13 @@ class Part:
         if not lazy_init:
             self.full_init()
 
+    @abstractmethod
     def choose(self, labels: Labels) -> list[int]:
         """Return the indices of the images to keep.
 
         Args:
             labels (ndarray): The label of every image of the whole data set.
         """
-        raise NotImplementedError
 
     def full_init(self) -> None:
         if self._fully_initialized:
