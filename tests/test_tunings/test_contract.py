@@ -20,11 +20,8 @@ Weights = Callable[[str], str]
 QUICK = {(family, 'pro') for family in FAMILIES} | {
     (next(f for f in reversed(FAMILIES) if (f, tuning) in CELLS), tuning) for tuning in TUNING_CFGS
 }
-FIRST = {('mmdet.ResNet', 'pro'), ('mmpretrain.ViT', 'pro')}
 ALL = [pytest.param(*cell, id='-'.join(cell)) for cell in CELLS]
 SAMPLE = [pytest.param(*cell, id='-'.join(cell), marks=() if cell in QUICK else pytest.mark.slow) for cell in CELLS]
-# compiling takes from ten seconds to a minute: one convolutional network and one transformer are quick
-COMPILED = [pytest.param(*cell, id='-'.join(cell), marks=() if cell in FIRST else pytest.mark.slow) for cell in CELLS]
 cells = pytest.mark.parametrize(('family', 'tuning'), ALL)
 sampled = pytest.mark.parametrize(('family', 'tuning'), SAMPLE)
 families = pytest.mark.parametrize('family', list(FAMILIES))
@@ -321,7 +318,7 @@ def graph_breaks(model: nn.Module, x: Tensor) -> int:
     return int(torch._dynamo.explain(model)(x).graph_break_count)
 
 
-@pytest.mark.parametrize(('family', 'tuning'), COMPILED)
+@sampled
 def test_compiles_and_exports_wherever_the_host_does(family: str, tuning: str, checkpoint: Weights) -> None:
     path = checkpoint(family)
     tuned, model = build(family, tuning, path).eval(), plain(family, path)

@@ -11,6 +11,7 @@ from torch import nn
 
 from protuning_mm.apis.errors import told_plainly
 from protuning_mm.apis.multitask.hosts import TestPipeline, load_model
+from protuning_mm.apis.output_names import distinct_names
 from protuning_mm.apis.pictures.canvas import PictureError, check_format, save
 from protuning_mm.apis.pictures.model_input import read_input, strides
 from protuning_mm.apis.pictures.prompt_figure import SCALES, draw_prompts
@@ -77,12 +78,7 @@ def visualize_prompts(
         DataError: an input does not exist or cannot be read.
         PictureError: the model has no prompts.
     """
-    images = find_images(inputs)
-    stems = [Path(image).stem for image in images]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice is not None:
-        same = [image for image, stem in zip(images, stems) if stem == twice]
-        raise PictureError(f'{" and ".join(same)} would be drawn into one file, {twice}.{form}: draw them one by one')
+    names = distinct_names(find_images(inputs))
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise CheckpointError(f'checkpoint {checkpoint!r} does not exist')
     cfg = config if isinstance(config, Config) else Config.fromfile(config)
@@ -91,14 +87,14 @@ def visualize_prompts(
     model, _ = load_model(cfg, checkpoint, device, before_loading=_check_tuning)
     backbone = tuned_backbone(model)
     drawn = []
-    for image, stem in zip(images, stems):
+    for image, name in names.items():
         seen = read_input(model, pipeline, image)
         stages = [measure(change) for change in changes(backbone, seen.tensor)]
         height, width = seen.pixels.shape[:2]
         cells = strides(backbone, (height, width), [stage.prompt.shape for stage in stages])
         tuning = ', '.join(each.name for each in backbone.tunings)
         title = f'{Path(image).name}: what {tuning} adds at the end of each stage of {type(backbone.plain).__name__}'
-        target = Path(out) / f'{stem}.{form}'
+        target = Path(out) / f'{Path(name).stem}.{form}'
         check_format(target)
         save(draw_prompts(seen, stages, cells, title, scale), target, dpi)
         drawn.append(Drawn(image, target, stages))

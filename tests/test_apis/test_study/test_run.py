@@ -92,8 +92,8 @@ def test_a_cell_is_the_same_alone_and_after_others(folder: Path, tmp_path: Path)
         assert execute(make_job(Cell(group, 0.5, 0), other, tmp_path / 'other')).error is None
 
 
-def test_a_cell_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
-    torch.backends.cudnn.benchmark = False  # whatever an earlier test's runner chose
+def test_a_cell_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, 'benchmark', False)  # an earlier test's runner may have set it
     study = read_study(folder / 'toy.py')
     DefaultScope.get_instance('mine', scope_name='mmengine')
     hub = MessageHub.get_instance('mine')
