@@ -59,3 +59,12 @@ refused = [
     dict(backbone='resnet', tuning='vpt', why='a convolutional network has no sequence of tokens'),
     dict(backbone='vit', tuning='conv_adapter', why='a transformer layer has no spatial convolution'),
 ]
+
+# the half of them that the smaller studies compare, a tuning of the blocks for each backbone among them
+compared = {
+    name: tunings[name] for name in ('pro', 'linear', 'full', 'partial', 'bias', 'side', 'adapter', 'conv_adapter')
+}
+refused_of_compared = [
+    dict(backbone='resnet', tuning='adapter', why=refused[0]['why']),
+    dict(backbone='vit', tuning='conv_adapter', why=refused[2]['why']),
+]

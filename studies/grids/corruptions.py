@@ -5,15 +5,9 @@ title = 'Corrupted test sets'
 config = '../configs/base.py'
 axes = dict(
     backbone=_base_.backbones,
-    tuning={
-        name: _base_.tunings[name]
-        for name in ('pro', 'linear', 'full', 'partial', 'bias', 'side', 'adapter', 'conv_adapter')
-    },
+    tuning=_base_.compared,
 )
-skip = [
-    dict(backbone='resnet', tuning='adapter', why='a residual block has no attention and MLP'),
-    dict(backbone='vit', tuning='conv_adapter', why='a transformer layer has no spatial convolution'),
-]
+skip = _base_.refused_of_compared
 learning_rate = dict(values=(3e-3, 1e-2, 3e-2, 1e-1), seeds=(0,), metric='accuracy/top1')
 seeds = (0, 1, 2)
 corrupted = {

@@ -7,15 +7,9 @@ most = 'train_dataloader.dataset.max_per_class'
 axes = dict(
     backbone=_base_.backbones,
     shots={str(number): {most: number} for number in (1, 2, 4, 8, 16)},
-    tuning={
-        name: _base_.tunings[name]
-        for name in ('pro', 'linear', 'full', 'partial', 'bias', 'side', 'adapter', 'conv_adapter')
-    },
+    tuning=_base_.compared,
 )
-skip = [
-    dict(backbone='resnet', tuning='adapter', why='a residual block has no attention and MLP'),
-    dict(backbone='vit', tuning='conv_adapter', why='a transformer layer has no spatial convolution'),
-]
+skip = _base_.refused_of_compared
 learning_rate = dict(values=(3e-3, 1e-2, 3e-2, 1e-1), seeds=(0,), metric='accuracy/top1')
 seeds = (0, 1, 2)
 table = dict(rows='tuning', columns=('backbone', 'shots'), metric='accuracy/top1', digits=1, highlight='pro')

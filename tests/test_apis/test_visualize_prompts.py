@@ -292,12 +292,12 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: py
 
 def test_images_of_one_name_are_drawn_beside_each_other(workshop: Workshop, tmp_path: Path) -> None:
     cfg, checkpoint = workshop.task('cls')
-    images = [tmp_path / folder / 'photo.jpg' for folder in ('one', 'other')]
-    for image, pixels in zip(images, workshop.images):
-        image.parent.mkdir()
-        image.write_bytes(Path(pixels).read_bytes())
-    drawn = tool.visualize_prompts(cfg, checkpoint, [*map(str, images), str(images[0])], tmp_path / 'out', device='cpu')
-    assert [each.image for each in drawn] == [str(image) for image in images], 'one that is named twice is drawn once'
+    paths = [tmp_path / folder / 'photo.jpg' for folder in ('one', 'other')]
+    for path, pixels in zip(paths, workshop.images):
+        path.parent.mkdir()
+        path.write_bytes(Path(pixels).read_bytes())
+    drawn = tool.visualize_prompts(cfg, checkpoint, [*map(str, paths), str(paths[0])], tmp_path / 'out', device='cpu')
+    assert [each.image for each in drawn] == [str(path) for path in paths], 'one that is named twice is drawn once'
     assert len({each.picture for each in drawn}) == 2 and all(each.picture.is_file() for each in drawn)
 
 

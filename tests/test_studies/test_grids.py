@@ -13,7 +13,7 @@ from protuning_mm.apis.study.grid import Cell, Group, all_groups
 from protuning_mm.tunings import TuningError
 from tests.mini import REPO
 
-GRIDS = sorted(path for path in (REPO / 'studies/grids').glob('*.py') if path.stem != 'axes')
+GRIDS = sorted(path for path in (REPO / 'studies/grids').glob('*.py') if not path.stem.endswith('axes'))
 PAPER_S = {'full', 'linear', 'partial', 'bias', 'side', 'adapter', 'adaptformer', 'pro'}
 REFUSED = [('resnet', 'adapter'), ('resnet', 'adaptformer'), ('resnet', 'vpt'), ('vit', 'conv_adapter')]
 

@@ -1,0 +1,13 @@
+# What the two studies on the demo's data have in common (tools/make_demo_data.py makes them).
+tuning = 'model.backbone.tuning'
+axes = dict(
+    tuning=dict(
+        pro={},
+        linear={tuning: dict(type='linear')},
+        full={tuning: dict(type='full')},
+        bias={tuning: dict(type='bias')},
+        partial={tuning: dict(type='partial', k=2)},
+    )
+)
+seeds = (0, 1)
+allow_test_as_validation = True  # nothing is chosen: every tuning has the config's own learning rate
