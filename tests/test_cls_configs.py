@@ -15,7 +15,7 @@ from protuning_mm import TunedBackbone
 from protuning_mm.apis.build_model import build_model
 from protuning_mm.apis.parameter_grid import no_memory
 from protuning_mm.datasets import DataError, check_data_files
-from protuning_mm.datasets.sources import SOURCES
+from protuning_mm.datasets.published import SOURCES
 from tests.classification_data import write_image, write_pets
 from tests.mini import REPO
 from tests.test_docs import walk_through

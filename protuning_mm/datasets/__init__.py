@@ -1,10 +1,10 @@
 """What can be wrong with a data set, said before hours are spent on it; and, by scoped names, what mmpretrain lacks."""
 
 from protuning_mm.datasets.errors import DataError
+from protuning_mm.datasets.failed_transforms import name_images_of_failed_transforms
 from protuning_mm.datasets.files import check_data_files
 from protuning_mm.datasets.images import name_undecodable_images
 from protuning_mm.datasets.label_maps import name_wrong_label_maps
-from protuning_mm.datasets.transforms import name_images_of_failed_transforms
 
 __all__ = [
     'DataError',

@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS
 
 from protuning_mm.datasets.annotations import check_annotations
 from protuning_mm.datasets.errors import DataError
-from protuning_mm.datasets.sources import clean_in_its_place, lacking, source_of
+from protuning_mm.datasets.published import clean_in_its_place, lacking, source_of
 
 # Reading COCO's own 450 MB twice would cost half a minute; TuningHook compares the classes of what was loaded.
 _READ_TWICE = 100 * 2**20

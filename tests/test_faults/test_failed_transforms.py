@@ -79,7 +79,7 @@ def test_told_plainly_by_the_tool(workers: int, tmp_path: Path) -> None:
     assert '3000x2 pixels' in said and 'would become 128x0' in said and 'Traceback' not in said
 
 
-def test_transforms_can_still_be_pickled() -> None:
+def test_failed_transforms_can_still_be_pickled() -> None:
     """Workers that are spawned get them so."""
     step = transform('mmdet', 'Resize', scale=(13, 8), keep_ratio=True)
     assert mmcv.rescale_size((4, 4), pickle.loads(pickle.dumps(step)).scale) == (8, 8)
