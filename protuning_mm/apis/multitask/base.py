@@ -1,4 +1,4 @@
-"""The resident base: every frozen tensor once, whatever number of tasks use it."""
+"""The resident base: every frozen tensor and layer once, whatever number of tasks use it."""
 
 import weakref
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ class ResidentBase:
 
     def __init__(self, source: str) -> None:
         self.tensors: weakref.WeakValueDictionary[str, Tensor] = weakref.WeakValueDictionary()
+        self.layers: weakref.WeakValueDictionary[str, nn.Module] = weakref.WeakValueDictionary()
         self.keys: frozenset[str] = frozenset()
         self.source = source
 
@@ -57,13 +58,20 @@ class ResidentBase:
         return any(self.tensors.get(key) is tensor for key, tensor, _, _ in _places(backbone))
 
     def share(self, backbone: TunedBackbone) -> None:
-        """Put the resident tensors in the place of the backbone's own, and keep what is new."""
+        """Put the resident tensors in the place of the backbone's own, and keep what is new.
+
+        Layers that are the same in all are shared as modules too: a module is 2 to 3 KB, and a ResNet-50 has 150.
+        """
         for key, tensor, table, name in _places(backbone):
             resident = self.tensors.get(key)
             if resident is None:
                 self.tensors[key] = tensor
             elif resident.shape == tensor.shape and resident.dtype == tensor.dtype and torch.equal(resident, tensor):
                 table[name] = resident
+        for path, layer, children in _layers(backbone):
+            shared = self.layers.setdefault(path, layer)
+            if shared is not layer and _alike(shared, layer):
+                children[path.rpartition('.')[2]] = shared
         self.keys |= backbone.plain_keys
 
 
@@ -86,6 +94,27 @@ def check_tuned(name: str, model: nn.Module) -> TunedBackbone:
             'it must be a protuning_mm.TunedBackbone or ProTunedResNet'
         )
     return backbone
+
+
+def _layers(backbone: TunedBackbone) -> Iterator[tuple[str, nn.Module, dict[str, nn.Module | None]]]:
+    """Each module in the frozen blocks that holds no other, and where it stands."""
+    for block in backbone.reading.blocks:
+        for path, parent in backbone.plain.get_submodule(block.path).named_modules(prefix=block.path):
+            for name, layer in parent.named_children():
+                if not layer._modules:
+                    yield f'{path}.{name}', layer, parent._modules
+
+
+def _alike(one: nn.Module, other: nn.Module) -> bool:
+    """Whether a layer may stand for another: of the same settings, with the very same tensors, and nothing hooked."""
+    if type(one) is not type(other) or any(table for name, table in vars(one).items() if name.endswith('_hooks')):
+        return False
+    mine, others = (dict(vars(layer)) for layer in (one, other))
+    for kind in ('_parameters', '_buffers'):
+        held, theirs = mine.pop(kind), others.pop(kind)
+        if held.keys() != theirs.keys() or any(held[key] is not theirs[key] for key in held):
+            return False
+    return type(mine.pop('forward', None)) is type(others.pop('forward', None)) and mine == others
 
 
 def _made_for(backbone: TunedBackbone) -> tuple[str, ...]:

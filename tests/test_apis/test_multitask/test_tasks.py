@@ -49,6 +49,28 @@ def test_frozen_tensors_are_there_once(form: str, workshop: Workshop) -> None:
         assert all(tensor is own[0] for tensor in own), key
 
 
+def test_layers_that_nobody_changes_are_there_once(workshop: Workshop) -> None:
+    """A hook of one task's, or a tensor of its own, must not reach another through a shared module."""
+    multitask = MultiTask()
+    tunings = dict(plain='linear', prompted='pro', adapted='lora', trained='norm')
+    for i, (name, tuning) in enumerate(tunings.items()):
+        multitask.add(name, *workshop.task('cls', tuning, seed=i))
+    plain, prompted, adapted, trained = (
+        {path: part for path, part in multitask.task(name).backbone.plain.named_modules() if 'layer' in path}
+        for name in tunings
+    )
+
+    def shared(other: dict[str, Any]) -> set[str]:
+        assert len({id(part) for part in other.values()}) == len(other)
+        return {path for path, part in plain.items() if other.get(path) is part}
+
+    layers = {path for path, part in plain.items() if not list(part.children())}
+    norms = {path for path in layers if list(plain[path].buffers())}
+    assert shared(prompted) == layers
+    assert shared(trained) == layers - norms
+    assert shared(adapted) == {path for path in layers if not adapted[path]._forward_hooks} != layers
+
+
 def test_no_folded_weights_stay(workshop: Workshop) -> None:
     from protuning_mm.frozen.fold import FoldedConv
 
