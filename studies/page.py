@@ -120,6 +120,22 @@ def _tables(kept: Kept, study: str, wanted: Callable[[str], bool]) -> str:
     return '\n\n'.join(found)
 
 
+def _validation(kept: Kept, study: str, where: dict[str, str]) -> str:
+    """What a choice among the rows may rest on: the metric on val, and its mean over the columns."""
+    measured = kept.study(study)
+    columns = measured.columns()
+    rows = list(dict.fromkeys(measured.table[measured.rows].astype(str)))
+    lines = [
+        f'| {measured.rows} | ' + ' | '.join(', '.join(column.values()) for column in columns) + ' | mean |',
+        '|---|' + '---:|' * (len(columns) + 1),
+    ]
+    for row in rows:
+        found = [list(measured.scores({**column, measured.rows: row}, split='val').values()) for column in columns]
+        mean = sum(sum(values) / len(values) for values in found) / len(found)
+        lines.append(f'| {row} | ' + ' | '.join(spread(values) for values in found) + f' | {mean:.1f} |')
+    return '\n'.join(lines)
+
+
 def _agreement(kept: Kept, study: str, where: dict[str, str]) -> str:
     return str(agreement(kept.study(study))[where['count']])
 
@@ -146,6 +162,7 @@ COMMANDS: dict[str, Callable[[Kept, str, dict[str, str]], str]] = {
     'minutes': lambda kept, study, where: f'{kept.study(study).seconds / 60:.0f}',
     'tables': lambda kept, study, where: _tables(kept, study, lambda title: not title.startswith('Learning rates')),
     'costs': lambda kept, study, where: _tables(kept, study, lambda title: title.startswith('Learning rates')),
+    'validation': _validation,
     'figure': lambda kept, study, where: f'![{study}]({kept.folder.name}/{study}.png)',
     'claims': lambda kept, study, where: claims_table(kept.study(study)),
     'count': _agreement,

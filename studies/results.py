@@ -35,23 +35,24 @@ class Measured:
         columns = list(self.table.columns)
         return columns[: columns.index('learning_rate')]
 
-    def scores(self, where: Mapping[str, str], test: str | None = None) -> dict[int, float]:
-        """The test metric at the chosen learning rate, by seed.
+    def scores(self, where: Mapping[str, str], test: str | None = None, split: str = 'test') -> dict[int, float]:
+        """The metric at the chosen learning rate, by seed.
 
         Args:
             where (Mapping[str, str]): A value of every axis.
             test (str, optional): The test set. Defaults to the first.
+            split (str): ``test`` or ``val``. Defaults to ``'test'``.
 
         Raises:
             EvidenceError: an axis is left open or unknown, or there is no such run.
         """
         self._check(where)
-        table = self.table[self.table.chosen & (self.table.split == 'test') & (self.table.metric == self.metric)]
+        table = self.table[self.table.chosen & (self.table.split == split) & (self.table.metric == self.metric)]
         for axis, value in where.items():
             table = table[table[axis].astype(str) == value]
         table = table[table.set == (test or next(iter(table.set), None))]
         if table.empty:
-            raise EvidenceError(f'{self.name}: no test run of {_told(where)}{f", test set {test}" if test else ""}')
+            raise EvidenceError(f'{self.name}: no {split} run of {_told(where)}{f", test set {test}" if test else ""}')
         return {int(seed): float(value) for seed, value in zip(table.seed, table.value)}
 
     def cost(self, what: str, where: Mapping[str, str]) -> float:

@@ -47,6 +47,11 @@ def kept(tmp_path: Path) -> Kept:
         ('runs headline', '16'),
         ('minutes headline', '16'),
         ('tables headline', '**accuracy/top1**\n\n| a |\n|---|\n| 1 |'),
+        (
+            'validation headline',  # a point below the test, at the chosen rate alone
+            '| tuning | digits, vit | mean |\n|---|---:|---:|\n| pro | 81.0 ± 2.0 | 81.0 |\n'
+            '| full | 87.0 ± 3.0 | 87.0 |\n| linear | 60.0 ± 1.0 | 60.0 |\n| lora | 81.0 ± 1.0 | 81.0 |',
+        ),
         ('costs headline', '**Learning rates and costs**\n\n| b |\n|---|\n| 2 |'),
     ],
 )
