@@ -1,6 +1,7 @@
 """``tables.md``."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from protuning_mm.apis.study.grid import skipped_groups
 from protuning_mm.apis.study.summary import Overview
@@ -27,10 +28,16 @@ def as_markdown(overview: Overview) -> str:
 
 
 def _state(overview: Overview) -> str:
-    said = f'Made by `tools/study.py {overview.study.path}` of {len(overview.results)} runs'
+    said = f'Made by `tools/study.py {_here(overview.study.path)}` of {len(overview.results)} runs'
     if overview.failed:
         said += f'; {len(overview.failed)} failed'
     return said + (f'; {overview.missing} are still missing.' if overview.missing else '.')
+
+
+def _here(path: Path) -> Path:
+    """As it is written from the folder one stands in: reports are shown to others, whose folders are not ours."""
+    path, here = path.resolve(), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else Path(path.name)
 
 
 def _table(table: Table) -> Iterator[str]:

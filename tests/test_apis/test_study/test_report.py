@@ -218,3 +218,11 @@ def test_tables_tell_where_validation_may_be_the_test_split(study: Study) -> Non
     allowed = read_study(path)
     said = as_markdown(overlook(allowed, all_groups(allowed), Configs(allowed)))
     assert 'VALIDATION AND TEST MAY BE THE SAME DATA' in said
+
+
+def test_tables_name_the_study_from_where_one_stands(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of this machine says nothing to those who read the tables elsewhere."""
+    folder = study.path.resolve().parent
+    for here, told in ((folder.parent, f'{folder.name}/study.py'), (folder, 'study.py'), (folder / 'work', 'study.py')):
+        monkeypatch.chdir(here)
+        assert f'`tools/study.py {told}`' in as_markdown(overlook(study, all_groups(study), Configs(study)))
