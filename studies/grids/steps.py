@@ -15,6 +15,6 @@ axes = dict(
     },
     tuning={name: _base_.tunings[name] for name in ('pro', 'full', 'linear', 'partial', 'lora', 'conv_adapter')},
 )
-learning_rate = dict(values=(3e-3, 1e-2, 3e-2), seeds=(0,), metric='accuracy/top1')
+learning_rate = dict(values=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1), seeds=(0,), metric='accuracy/top1')
 seeds = (0, 1, 2)
 table = dict(rows='tuning', columns=('backbone', 'steps'), metric='accuracy/top1', digits=1, highlight='pro')

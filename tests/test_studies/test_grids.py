@@ -84,15 +84,16 @@ def test_what_is_skipped_cannot_be_built(backbone: str, tuning: str) -> None:
         build(cfg)
 
 
-def test_a_bottleneck_of_the_same_size() -> None:
-    """The ablation's block without spatial convolution has no fewer parameters, and at most a tenth more."""
-    study = read_study(REPO / 'studies/grids/ablations.py')
+@pytest.mark.parametrize(('name', 'most'), [('ablations', 1.1), ('spatial', 1.15)])  # widths are multiples of 8
+def test_a_bottleneck_of_the_same_size(name: str, most: float) -> None:
+    """The ablation's block without spatial convolution has no fewer parameters, and few more."""
+    study = read_study(REPO / f'studies/grids/{name}.py')
     counts = {}
     for group in all_groups(study):
         if group['target'] == 'digits' and group['block'] in ('default', 'bottleneck_same_size'):
             backbone = build(Configs(study).of(Cell(group, 0.01, 0)).cfg).backbone
             counts[group['block']] = sum(param.numel() for param in backbone.prompts.parameters())
-    assert counts['default'] <= counts['bottleneck_same_size'] <= 1.1 * counts['default']
+    assert counts['default'] <= counts['bottleneck_same_size'] <= most * counts['default']
 
 
 @pytest.mark.slow  # a run of mmengine's, with the hosts' import

@@ -124,6 +124,8 @@ def test_the_template_is_filled_from_whole_studies(tmp_path: Path) -> None:
         for i, group in enumerate(all_groups(study)):
             labels = ','.join(value for _, value in group.values)
             for seed in study.seeds:
+                validated = f'{labels},0.01,{seed},True,val,,{study.table.metric},{i},1000,0.25,5.0,0.1,60'
+                lines.append(validated)
                 for test in study.test:
                     end = f'{i + seed},1000,0.25,5.0,0.1,60'
                     lines.append(f'{labels},0.01,{seed},True,test,{test},{study.table.metric},{end}')
