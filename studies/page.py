@@ -115,8 +115,9 @@ def _tables(kept: Kept, study: str, wanted: Callable[[str], bool]) -> str:
     for section in sections:
         title, _, body = section.partition('\n')
         table = [line for line in body.splitlines() if line.startswith('|')]
+        notes = [line for line in body.splitlines() if line.startswith('- ')]  # what the marks mean, after the last
         if wanted(title) and table:
-            found.append(f'**{title}**\n\n' + '\n'.join(table))
+            found.append('\n\n'.join(['\n'.join(lines) for lines in ([f'**{title}**'], table, notes) if lines]))
     return '\n\n'.join(found)
 
 
