@@ -31,6 +31,6 @@ axes = dict(
         'init_random': {f'{block}.init': 'random'},
     },
 )
-learning_rate = dict(values=(3e-3, 1e-2, 3e-2), seeds=(0,), metric='accuracy/top1')
+learning_rate = dict(values=(3e-3, 1e-2, 3e-2, 1e-1), seeds=(0,), metric='accuracy/top1')
 seeds = (0, 1, 2)
 table = dict(rows='block', columns=('backbone', 'target'), metric='accuracy/top1', digits=1, highlight='default')
