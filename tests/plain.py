@@ -46,13 +46,17 @@ def fill(module: nn.Module, seed: int = 1) -> nn.Module:
 
 
 def prompt_by_hand(state: Mapping[str, Tensor], x: Tensor, groups: int = 1) -> Tensor:
-    """The default prompt block as formulas: 1x1, GN, ReLU, depth-wise, GN, ReLU, 1x1 with bias."""
+    """The default prompt block as formulas: 1x1, GN, GELU, depth-wise, GN, GELU, 1x1 with bias."""
     x = F.conv2d(x, state['reduce.weight'])
-    x = F.relu(_group_norm(x, state['norm1.weight'], state['norm1.bias'], groups))
+    x = _gelu(_group_norm(x, state['norm1.weight'], state['norm1.bias'], groups))
     depthwise = state['depthwise.weight']
     x = F.conv2d(x, depthwise, padding=depthwise.shape[-1] // 2, groups=len(depthwise))
-    x = F.relu(_group_norm(x, state['norm2.weight'], state['norm2.bias'], groups))
+    x = _gelu(_group_norm(x, state['norm2.weight'], state['norm2.bias'], groups))
     return F.conv2d(x, state['expand.weight'], state['expand.bias'])
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return x * (1 + torch.erf(x / 2**0.5)) / 2
 
 
 def _group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:

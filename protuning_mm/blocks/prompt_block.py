@@ -16,7 +16,7 @@ from protuning_mm.blocks.lean_blend import LeanBlend, norm_act
 from protuning_mm.frozen.conditions import is_watched, runs_plainly
 
 NORM: LayerCfg = {'type': 'GN', 'num_groups': 1}
-ACT: LayerCfg = {'type': 'ReLU'}
+ACT: LayerCfg = {'type': 'GELU'}
 INITS = ('zero_conv', 'zero_scale', 'random')
 
 
@@ -34,7 +34,7 @@ class PromptBlock(nn.Module):
         kernel_size (int): Kernel of the depth-wise convolution; odd. Defaults to 5.
         norm_cfg (dict, optional): Norm after each of the first two convolutions: ``BN``, ``SyncBN``, ``GN``, ``IN``
             or ``None``. Defaults to ``dict(type='GN', num_groups=1)``, which does not depend on the batch.
-        act_cfg (dict, optional): Activation after each norm. Defaults to ``dict(type='ReLU')``.
+        act_cfg (dict, optional): Activation after each norm. Defaults to ``dict(type='GELU')``.
         init (str): How the block starts. ``'zero_conv'``: the last convolution is zero, so the prompt is zero and the
             network is the plain one. ``'zero_scale'``: a learned scale of zero, one for each channel, does the same.
             ``'random'``: neither. Defaults to ``'zero_conv'``.

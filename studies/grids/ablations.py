@@ -8,7 +8,7 @@ axes = dict(
     target={name: _base_.targets[name] for name in ('digits', 'digits_lt100')},
     backbone={'resnet': _base_.backbones['resnet']},
     block={
-        'default': {},  # kernel 5, ratio 0.32, one group norm, ReLU, last convolution zero
+        'default': {},  # kernel 5, ratio 0.32, one group norm, GELU, last convolution zero
         'kernel_1': {f'{block}.kernel_size': 1},
         'kernel_3': {f'{block}.kernel_size': 3},
         'kernel_7': {f'{block}.kernel_size': 7},
@@ -25,7 +25,7 @@ axes = dict(
         'norm_bn': {f'{block}.norm_cfg': dict(type='BN')},
         'norm_in': {f'{block}.norm_cfg': dict(type='IN', affine=True)},
         'norm_gn_8': {f'{block}.norm_cfg': dict(type='GN', num_groups=8)},
-        'act_gelu': {f'{block}.act_cfg': dict(type='GELU')},
+        'act_relu': {f'{block}.act_cfg': dict(type='ReLU')},
         'act_none': {f'{block}.act_cfg': None},
         'init_zero_scale': {f'{block}.init': 'zero_scale'},
         'init_random': {f'{block}.init': 'random'},

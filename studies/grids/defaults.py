@@ -1,4 +1,4 @@
-# The prompt block's settings against the one that ablations.py and its validation data speak for.
+# Norm and activation of the prompt block: what its default is chosen among.
 _base_ = './axes.py'
 
 title = 'Pro-Tuning: settings of the prompt block, before and after'
@@ -20,4 +20,4 @@ axes = dict(
 )
 learning_rate = dict(values=(3e-3, 1e-2, 3e-2, 1e-1), seeds=(0,), metric='accuracy/top1')
 seeds = (0, 1, 2)
-table = dict(rows='block', columns=('backbone', 'target'), metric='accuracy/top1', digits=1, highlight='gn1_relu')
+table = dict(rows='block', columns=('backbone', 'target'), metric='accuracy/top1', digits=1, highlight='gn1_gelu')

@@ -28,7 +28,8 @@ def kept(tmp_path: Path) -> Kept:
         lines.append(f'digits,vit,{tuning},0.1,0,False,val,,accuracy/top1,10,1000,0.25,5.0,0.1,60')
     (tmp_path / 'headline.csv').write_text('\n'.join(lines) + '\n')
     (tmp_path / 'headline.md').write_text(
-        '# Title\n\n## accuracy/top1\n\n| a |\n|---|\n| 1 |\n\n## Learning rates and costs\n\n| b |\n|---|\n| 2 |\n\n- † edge\n- ± spread\n'
+        '# Title\n\n## accuracy/top1\n\n| a |\n|---|\n| 1 |\n\n## Learning rates and costs\n\n'
+        '| b |\n|---|\n| 2 |\n\n- † edge\n- ± spread\n'
     )
     return Kept(tmp_path, {'headline': 'tuning', 'other': 'tuning'}, {'headline': 'accuracy/top1', 'other': ''})
 
