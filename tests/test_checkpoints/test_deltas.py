@@ -232,7 +232,7 @@ MISFITS = {
     'width': (dict(base_channels=8), 'another network'),
     'tuning': (dict(tuning='lora'), 'another tuning'),
     'setting of the tuning': (dict(tuning=dict(type='pro', ratio=0.5)), 'ratio=0.5'),
-    'setting without a shape': (dict(tuning=dict(type='pro', act_cfg=dict(type='GELU'))), 'GELU'),
+    'setting without a shape': (dict(tuning=dict(type='pro', act_cfg=dict(type='ReLU'))), 'ReLU'),
     'several tunings': (dict(tuning=['pro', 'bias']), 'another tuning'),
     'classes': (dict(num_classes=5), r'3 classes \(cat, dog, bird\)'),
     'deep stem': (dict(deep_stem=True), 'another network'),

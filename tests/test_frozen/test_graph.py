@@ -49,7 +49,7 @@ TUNINGS: list[Any] = [
     'pro',
     dict(type='pro', prompt_stages=(1, 3)),
     dict(type='pro', norm_cfg=None),
-    dict(type='pro', norm_cfg=dict(type='BN'), init='zero_scale', act_cfg=dict(type='GELU')),
+    dict(type='pro', norm_cfg=dict(type='BN'), init='zero_scale', act_cfg=dict(type='ReLU')),
     'partial',
     'bias',
     'norm',
