@@ -25,8 +25,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def first_step(data: Path, work_dir: Path, efficient: bool) -> dict[str, Tensor]:
-    """Features, losses and gradients of the HTC demo's first batch."""
+def first_step(data: Path, work_dir: Path, efficient: bool, rounded: bool = False) -> dict[str, Tensor]:
+    """Features, losses and gradients of the HTC demo's first batch, its pixels moved by one rounding if asked for."""
     cfg = Config.fromfile(REPO / 'configs/det/htc_r50_protune_demo.py')
     cfg.merge_from_dict(
         {
@@ -49,6 +49,9 @@ def first_step(data: Path, work_dir: Path, efficient: bool) -> dict[str, Tensor]
     model.train()
     set_random_seed(2)
     batch = model.data_preprocessor(next(iter(runner.build_dataloader(cfg.train_dataloader, seed=0))), True)
+    if rounded:
+        ulps = torch.randint(-1, 2, batch['inputs'].shape, generator=torch.Generator().manual_seed(11))
+        batch['inputs'] = batch['inputs'] * (1 + ulps * torch.finfo(torch.float32).eps)
     features = model.backbone(batch['inputs'])
     torch.manual_seed(3)
     losses = model(**batch, mode='loss')
@@ -62,13 +65,20 @@ def first_step(data: Path, work_dir: Path, efficient: bool) -> dict[str, Tensor]
 
 
 def test_htc_s_first_step(data: Path, tmp_path: Path) -> None:
-    """Later ones are not comparable: HTC amplifies any rounding within ten steps."""
+    """Later ones are not comparable: HTC amplifies any rounding within ten steps.
+
+    At the first one already a rounding can turn a ReLU of the heads. Plain torch itself, with pixels that differ by
+    one rounding, says how much of a difference that makes.
+    """
     got, expected = (first_step(data, tmp_path / way, way == 'efficient') for way in ('efficient', 'plain'))
+    rounded = first_step(data, tmp_path / 'rounded', efficient=False, rounded=True)
     assert set(got) == set(expected)
     assert sum('loss' in name for name in got) >= 10
     assert sum(name.startswith('prompts.') for name in got) == 4 * 8
     for name, value in expected.items():
-        assert (got[name] - value).abs().max() <= 1e-5 * value.abs().max(), name
+        by_rounding = (rounded[name] - value).abs().max()
+        assert (got[name] - value).abs().max() <= max(1e-5 * value.abs().max(), 2 * by_rounding), name
+        assert by_rounding <= 1e-4 * value.abs().max(), name
     moved = [name for name, value in expected.items() if name.startswith('prompts.') and value.abs().max() > 0.1]
     assert len(moved) == 8, 'the last convolutions of the four prompt blocks, weight and bias'
 

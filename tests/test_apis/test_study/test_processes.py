@@ -20,9 +20,15 @@ SAME = ('val', 'test', 'trained_weights', 'config_hash', 'peak_memory_mib')
 
 
 def start(*args: object) -> subprocess.Popen[str]:
+    """As a terminal starts it: Ctrl-C is heard, even if these tests run in the background of a shell that mutes it."""
     command = [sys.executable, str(TOOL), *map(str, args)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
