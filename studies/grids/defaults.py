@@ -18,6 +18,6 @@ axes = dict(
         'in_gelu': {f'{block}.norm_cfg': dict(type='IN', affine=True), f'{block}.act_cfg': gelu},
     },
 )
-learning_rate = dict(values=(3e-3, 1e-2, 3e-2, 1e-1), seeds=(0,), metric='accuracy/top1')
+learning_rate = dict(values=(3e-3, 1e-2, 3e-2), seeds=(0,), metric='accuracy/top1')
 seeds = (0, 1, 2)
 table = dict(rows='block', columns=('backbone', 'target'), metric='accuracy/top1', digits=1, highlight='gn1_gelu')
