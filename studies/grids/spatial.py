@@ -16,6 +16,6 @@ axes = dict(
         'bottleneck_same_size': {f'{block}.kernel_size': 1, f'{block}.ratio': 0.5},
     },
 )
-learning_rate = dict(values=(3e-3, 1e-2, 3e-2, 1e-1), seeds=(0,), metric='accuracy/top1')
+learning_rate = dict(values=(1e-2, 3e-2, 1e-1), seeds=(0,), metric='accuracy/top1')
 seeds = (0, 1, 2)
 table = dict(rows='block', columns=('backbone', 'target'), metric='accuracy/top1', digits=1, highlight='default')
