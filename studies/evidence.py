@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STUDIES = ('headline', 'steps', 'ablations', 'spatial', 'defaults', 'corruptions', 'little_data')
 MORE = ('detection', 'segmentation', 'full')
 RUN = 'work_dirs/studies'
+TEMPLATE = ROOT / 'studies/evidence.md.in'
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -70,19 +71,18 @@ def keep_sources(trained: Mapping[str, Mapping[str, Any]], folder: Path) -> None
     write_atomically(('\n'.join(lines) + '\n').encode(), folder / 'sources.csv')
 
 
-def keep(name: str, folder: Path) -> None:
-    """Copy what a study wrote beside the page, if it was run here."""
-    names = {'results.csv': f'{name}.csv', 'tables.md': f'{name}.md'}
-    plots = [path.name for path in (Path(RUN) / name).glob('parameters*') if path.suffix in ('.png', '.svg')]
-    names |= {plot: plot.replace('parameters', name, 1) for plot in plots}
-    for file, kept in names.items():
-        written = Path(RUN) / name / file
-        if written.is_file():
+def keep(name: str, folder: Path, template: str) -> None:
+    """Copy what a study wrote beside the page, if it was run here; its plots if the page shows them."""
+    written = {'results.csv': f'{name}.csv', 'tables.md': f'{name}.md'}
+    if f'{{{{figure {name}}}}}' in template:
+        written |= {f'parameters.{kind}': f'{name}.{kind}' for kind in ('png', 'svg')}
+    for file, kept in written.items():
+        if (source := Path(RUN) / name / file).is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(written, folder / kept)
+            shutil.copyfile(source, folder / kept)
 
 
-def write_page(docs: Path) -> Path:
+def write_page(docs: Path, template: str) -> Path:
     """Fill the template.
 
     Raises:
@@ -95,7 +95,6 @@ def write_page(docs: Path) -> Path:
         {name: layout.metric or '' for name, layout in layouts.items()},
     )
     page = docs / 'evidence.md'
-    template = (ROOT / 'studies/evidence.md.in').read_text()
     write_atomically(fill(template, kept).encode(), page)
     return page
 
@@ -105,10 +104,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     docs = Path(args.docs)
     if not args.from_results:
         run(args.studies, args.jobs, docs)
+    template = TEMPLATE.read_text()
     for name in (*STUDIES, *MORE):
-        keep(name, docs / 'evidence')
+        keep(name, docs / 'evidence', template)
     try:
-        print(write_page(docs))
+        print(write_page(docs, template))
     except EvidenceError as error:
         raise SystemExit(f'error: {error}') from None
 

@@ -36,28 +36,23 @@ targets = dict(
 
 # With their own defaults, save widths that go with a backbone: ours are an eighth as wide as those of the papers.
 tuning = 'model.backbone.tuning'
-# What has few parameters to train wants large steps, and full fine-tuning small ones. Where validation data put the
-# best of four at an edge, the list was made longer there.
-low = {'learning_rates': (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
-lower = {'learning_rates': (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)}
-higher = {'learning_rates': (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)}
-high = {'learning_rates': (1e-2, 3e-2, 1e-1, 3e-1)}
-highest = {'learning_rates': (1e-2, 3e-2, 1e-1, 3e-1, 1.0)}
-wide = {'learning_rates': (3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)}
+# What has few parameters to train wants large steps, and full fine-tuning small ones: each has its part of one ladder.
+# Where validation data put the best of four at an edge, the part was made longer there.
+ladder = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 tunings = dict(
     pro={},
-    linear={tuning: dict(_delete_=True, type='linear'), **highest},
-    full={tuning: dict(_delete_=True, type='full'), **low},
-    partial={tuning: dict(_delete_=True, type='partial', k=1), **lower},
-    bias={tuning: dict(_delete_=True, type='bias'), **high},
-    norm={tuning: dict(_delete_=True, type='norm'), **high},
-    side={tuning: dict(_delete_=True, type='side', width=8), **wide},
-    adapter={tuning: dict(_delete_=True, type='adapter'), **lower},
+    linear={tuning: dict(_delete_=True, type='linear'), 'learning_rates': ladder[3:]},
+    full={tuning: dict(_delete_=True, type='full'), 'learning_rates': ladder[:5]},
+    partial={tuning: dict(_delete_=True, type='partial', k=1), 'learning_rates': ladder[1:6]},
+    bias={tuning: dict(_delete_=True, type='bias'), 'learning_rates': ladder[3:7]},
+    norm={tuning: dict(_delete_=True, type='norm'), 'learning_rates': ladder[3:7]},
+    side={tuning: dict(_delete_=True, type='side', width=8), 'learning_rates': ladder[2:]},
+    adapter={tuning: dict(_delete_=True, type='adapter'), 'learning_rates': ladder[1:6]},
     adaptformer={tuning: dict(_delete_=True, type='adaptformer', hidden=16)},
     conv_adapter={tuning: dict(_delete_=True, type='conv_adapter')},
-    vpt={tuning: dict(_delete_=True, type='vpt'), **highest},
+    vpt={tuning: dict(_delete_=True, type='vpt'), 'learning_rates': ladder[3:]},
     lora={tuning: dict(_delete_=True, type='lora')},
-    ssf={tuning: dict(_delete_=True, type='ssf'), **higher},
+    ssf={tuning: dict(_delete_=True, type='ssf'), 'learning_rates': ladder[2:7]},
 )
 refused = [
     dict(backbone='resnet', tuning=('adapter', 'adaptformer'), why='a residual block has no attention and MLP'),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from studies.claims import agreement, verdict
-from studies.evidence import ROOT
+from studies.evidence import MORE, ROOT, STUDIES, TEMPLATE, keep, write_page
 from studies.page import Kept, fill
 from studies.results import EvidenceError
 
@@ -106,7 +106,7 @@ def test_the_template_s_conclusions_hold_no_number_of_their_own() -> None:
     """A decimal number or a percentage in the prose can only come from a placeholder."""
     import re
 
-    text = re.sub(r'\{\{.*?\}\}', '', (ROOT / 'studies/evidence.md.in').read_text(), flags=re.DOTALL)
+    text = re.sub(r'\{\{.*?\}\}', '', TEMPLATE.read_text(), flags=re.DOTALL)
     assert not re.findall(r'\d+\.\d+|\d+ ?%|± ?\d', text)
 
 
@@ -114,7 +114,6 @@ def test_the_template_is_filled_from_whole_studies(tmp_path: Path) -> None:
     """Every placeholder means something, whichever study was run: here all are, with made-up scores."""
     from protuning_mm.apis.study import read_study
     from protuning_mm.apis.study.grid import all_groups
-    from studies.evidence import MORE, STUDIES, write_page
 
     (folder := tmp_path / 'evidence').mkdir()
     worlds = [f'{backbone},{world},50.0,60.0' for backbone in ('resnet', 'vit') for world in ('digits', 'textures')]
@@ -132,9 +131,32 @@ def test_the_template_is_filled_from_whole_studies(tmp_path: Path) -> None:
                     lines.append(f'{labels},0.01,{seed},True,test,{test},{study.table.metric},{end}')
         (folder / f'{name}.csv').write_text('\n'.join(lines) + '\n')
         (folder / f'{name}.md').write_text('## metric\n\n| a |\n|---|\n| 1 |\n')
-    text = write_page(tmp_path).read_text()
+    text = write_page(tmp_path, TEMPLATE.read_text()).read_text()
     assert '{{' not in text and '<!--' not in text
     assert 'headline.png' in text and '## Segmentation' in text
     for name in MORE:
         (folder / f'{name}.csv').unlink()
-    assert 'It was not run for this page.' in write_page(tmp_path).read_text()
+    assert 'It was not run for this page.' in write_page(tmp_path, TEMPLATE.read_text()).read_text()
+
+
+def test_what_a_study_wrote_is_kept_beside_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its table always, its plots where the page shows them; a study that was not run here leaves what is there."""
+    monkeypatch.chdir(tmp_path)
+    for name in ('shown', 'told'):
+        (run := tmp_path / 'work_dirs/studies' / name).mkdir(parents=True)
+        for file in ('results.csv', 'tables.md', 'parameters.png', 'parameters.svg', 'study.html'):
+            (run / file).write_text(f'{name} {file}')
+    (folder := tmp_path / 'evidence').mkdir()
+    (folder / 'elsewhere.csv').write_text('of another day')
+    for name in ('shown', 'told', 'elsewhere'):
+        keep(name, folder, '{{figure shown}}, {{tables told}}')
+    files = {path.name: path.read_text() for path in folder.iterdir()}
+    assert files == {
+        'elsewhere.csv': 'of another day',
+        'shown.csv': 'shown results.csv',
+        'shown.md': 'shown tables.md',
+        'shown.png': 'shown parameters.png',
+        'shown.svg': 'shown parameters.svg',
+        'told.csv': 'told results.csv',
+        'told.md': 'told tables.md',
+    }
