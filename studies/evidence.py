@@ -38,10 +38,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(names: Sequence[str], jobs: int, docs: Path) -> None:
+def run(names: Sequence[str], jobs: int, docs: Path) -> list[str]:
     """Make data and source networks where they are missing, and run studies; what is done is kept.
 
-    A run that fails does not stop the others: it is told in the study's tables.
+    Returns:
+        list: The studies that are not whole. A run that fails does not stop the others; the study's tables tell it.
     """
     from studies.sources import train_sources  # imports mmpretrain, which the page does without
 
@@ -51,6 +52,7 @@ def run(names: Sequence[str], jobs: int, docs: Path) -> None:
         from demo.data import make_data as make_demo_data
 
         make_demo_data('data/demo')
+    not_whole = []
     for name in names:
         print(f'==> {name}', flush=True)
         try:
@@ -59,6 +61,8 @@ def run(names: Sequence[str], jobs: int, docs: Path) -> None:
             if ended.code == 130:
                 raise
             print(f'{name} is not whole: {ended.code}', flush=True)
+            not_whole.append(name)
+    return not_whole
 
 
 def keep_sources(trained: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
@@ -102,8 +106,7 @@ def write_page(docs: Path, template: str) -> Path:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     docs = Path(args.docs)
-    if not args.from_results:
-        run(args.studies, args.jobs, docs)
+    not_whole = [] if args.from_results else run(args.studies, args.jobs, docs)
     template = TEMPLATE.read_text()
     for name in (*STUDIES, *MORE):
         keep(name, docs / 'evidence', template)
@@ -111,6 +114,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(write_page(docs, template))
     except EvidenceError as error:
         raise SystemExit(f'error: {error}') from None
+    if not_whole:
+        failed = ', '.join(not_whole)
+        raise SystemExit(f'error: runs failed in {failed}; the page is made, and the same command tries them again')
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from studies.claims import agreement, claims_table
+from studies.claims import OTHERS, PAPER, agreement, claims_table, verdict
 from studies.results import EvidenceError, Measured, paired, read_results, spread
 
 _PLACEHOLDER = re.compile(r'\{\{\s*(.*?)\s*\}\}', re.DOTALL)
@@ -70,16 +70,18 @@ def _mean(kept: Kept, study: str, where: dict[str, str]) -> str:
 
 
 def _diff(kept: Kept, study: str, where: dict[str, str]) -> str:
-    """``tuning=pro/full``: how much the first is above the second, seed by seed."""
+    """``tuning=pro/full``: how much the first is above the second, seed by seed; ≈ where that is within the noise."""
     test = where.pop('set', None)
     axis = next((axis for axis, value in where.items() if '/' in value), None)
     if axis is None:
         raise EvidenceError('one axis must name two values: tuning=pro/full')
     one, other = where[axis].split('/')
     measured = kept.study(study)
-    return spread(
-        paired(measured.scores({**where, axis: one}, test), measured.scores({**where, axis: other}, test)), '+'
+    differences = paired(
+        measured.scores({**where, axis: one}, test),
+        measured.scores({**where, axis: other}, test),
     )
+    return spread(differences, '+') + (' ≈' if verdict(differences) == 'even' else '')
 
 
 def _order(kept: Kept, study: str, where: dict[str, str]) -> str:
@@ -133,12 +135,15 @@ def _validation(kept: Kept, study: str, where: dict[str, str]) -> str:
     for row in rows:
         found = [list(measured.scores({**column, measured.rows: row}, split='val').values()) for column in columns]
         mean = sum(sum(values) / len(values) for values in found) / len(found)
-        lines.append(f'| {row} | ' + ' | '.join(spread(values) for values in found) + f' | {mean:.1f} |')
+        marks = [' †' if measured.at_edge({**column, measured.rows: row}) else '' for column in columns]
+        cells = ' | '.join(spread(values) + mark for values, mark in zip(found, marks))
+        lines.append(f'| {row} | {cells} | {mean:.1f} |')
     return '\n'.join(lines)
 
 
 def _agreement(kept: Kept, study: str, where: dict[str, str]) -> str:
-    return str(agreement(kept.study(study))[where['count']])
+    against = {'full': ('full',), 'others': OTHERS}.get(where.get('against', ''), PAPER)
+    return str(agreement(kept.study(study), against)[where['count']])
 
 
 def _source(kept: Kept, column: str, where: dict[str, str]) -> str:

@@ -55,6 +55,15 @@ class Measured:
             raise EvidenceError(f'{self.name}: no {split} run of {_told(where)}{f", test set {test}" if test else ""}')
         return {int(seed): float(value) for seed, value in zip(table.seed, table.value)}
 
+    def at_edge(self, where: Mapping[str, str]) -> bool:
+        """Whether the chosen learning rate is the smallest or the largest of several that were tried."""
+        self._check(where)
+        table = self.table
+        for axis, value in where.items():
+            table = table[table[axis].astype(str) == value]
+        rates = sorted(table.learning_rate.unique())
+        return len(rates) > 1 and bool(set(table[table.chosen].learning_rate) & {rates[0], rates[-1]})
+
     def cost(self, what: str, where: Mapping[str, str]) -> float:
         """The median of a cost over the seeds at the chosen learning rate."""
         self._check(where)
