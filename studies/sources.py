@@ -53,7 +53,8 @@ def train_source(backbone: str, world: str, data: str, seed: int = 0) -> tuple[d
         seed (int): Seed. Defaults to 0.
 
     Returns:
-        tuple: The plain backbone's tensors, and the accuracy on pictures of the same world that it never saw.
+        tuple: The plain backbone's tensors, and the accuracy on new renderings of the source task, most of whose
+        handwriting and photographs were trained on: it says that training worked, no more.
     """
     torch.set_num_threads(1)  # the same sums in the same order on every machine
     cfg = Config.fromfile(CONFIG)
