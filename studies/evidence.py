@@ -97,6 +97,7 @@ def write_page(docs: Path, template: str) -> Path:
         docs / 'evidence',
         {name: layout.rows for name, layout in layouts.items()},
         {name: layout.metric or '' for name, layout in layouts.items()},
+        {name: layout.scale for name, layout in layouts.items()},
     )
     page = docs / 'evidence.md'
     write_atomically(fill(template, kept).encode(), page)

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from studies.claims import OTHERS, PAPER, agreement, claims_table, verdict
@@ -20,16 +20,19 @@ class Kept:
         folder (Path): Holds ``<study>.csv``, ``<study>.md``, ``<study>.png`` and ``<study>.svg``.
         rows (dict[str, str]): The compared axis of each study.
         metrics (dict[str, str]): The metric of each study.
+        scales (dict[str, float]): What it is multiplied by, for those where that is not 1.
     """
 
     folder: Path
     rows: dict[str, str]
     metrics: dict[str, str]
+    scales: dict[str, float] = field(default_factory=dict)
 
     def study(self, name: str) -> Measured:
         if name not in self.rows:
             raise EvidenceError(f'there is no study {name!r}, but {", ".join(self.rows)}')
-        return read_results(name, self.folder / f'{name}.csv', self.rows[name], self.metrics[name])
+        file = self.folder / f'{name}.csv'
+        return read_results(name, file, self.rows[name], self.metrics[name], self.scales.get(name, 1))
 
     def has(self, name: str) -> bool:
         return (self.folder / f'{name}.csv').is_file()

@@ -22,12 +22,14 @@ class Measured:
         table (DataFrame): Its ``results.csv``.
         rows (str): The axis whose values are compared.
         metric (str): The test metric that is shown.
+        scale (float): What it is multiplied by, as in the study's tables. Defaults to 1.
     """
 
     name: str
     table: Any
     rows: str = 'tuning'
     metric: str = 'accuracy/top1'
+    scale: float = 1
 
     @property
     def axes(self) -> list[str]:
@@ -53,7 +55,7 @@ class Measured:
         table = table[table.set == (test or next(iter(table.set), None))]
         if table.empty:
             raise EvidenceError(f'{self.name}: no {split} run of {_told(where)}{f", test set {test}" if test else ""}')
-        return {int(seed): float(value) for seed, value in zip(table.seed, table.value)}
+        return {int(seed): self.scale * float(value) for seed, value in zip(table.seed, table.value)}
 
     def at_edge(self, where: Mapping[str, str]) -> bool:
         """Whether the chosen learning rate is the smallest or the largest of several that were tried."""
@@ -102,7 +104,9 @@ class Measured:
             raise EvidenceError(f'{self.name}: {_told(where)}: must name a value of each of {", ".join(self.axes)}')
 
 
-def read_results(name: str, file: Path, rows: str = 'tuning', metric: str = 'accuracy/top1') -> Measured:
+def read_results(
+    name: str, file: Path, rows: str = 'tuning', metric: str = 'accuracy/top1', scale: float = 1
+) -> Measured:
     """Read a study's ``results.csv``.
 
     Raises:
@@ -112,7 +116,7 @@ def read_results(name: str, file: Path, rows: str = 'tuning', metric: str = 'acc
 
     if not file.is_file():
         raise EvidenceError(f'{name}: there is no {str(file)!r}: run the study first')
-    return Measured(name, pandas.read_csv(file, keep_default_na=False), rows, metric)
+    return Measured(name, pandas.read_csv(file, keep_default_na=False), rows, metric, scale)
 
 
 def spread(values: list[float], sign: str = '') -> str:

@@ -64,6 +64,14 @@ def test_a_placeholder(kept: Kept, placeholder: str, expected: str) -> None:
     assert fill(f'x {{{{{placeholder}}}}} y', kept) == f'x {expected} y'
 
 
+def test_a_metric_between_zero_and_one(kept: Kept) -> None:
+    """It is told as in the study's tables, times their scale."""
+    (kept.folder / 'detection.csv').write_text((kept.folder / 'headline.csv').read_text())
+    scaled = Kept(kept.folder, {'detection': 'tuning'}, {'detection': 'accuracy/top1'}, {'detection': 0.5})
+    assert fill('{{mean detection target=digits backbone=vit tuning=pro}}', scaled) == '41.0 ± 1.0'
+    assert fill('{{diff detection target=digits backbone=vit tuning=pro/full}}', scaled) == '-3.0 ± 0.5'
+
+
 @pytest.mark.parametrize(
     ('placeholder', 'why'),
     [
