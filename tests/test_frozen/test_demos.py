@@ -31,8 +31,8 @@ def first_step(
     """The HTC demo's first batch.
 
     Returns:
-        tuple: Features, losses and the backbone's gradients, and the losses' gradients at the features. The backbone's
-        gradients are those under ``upstream``, by default its own.
+        tuple: Features, losses and the backbone's gradients; and what comes back from neck and heads to the features.
+        The backbone's gradients are those under ``upstream``, by default what came back in this run.
     """
     cfg = Config.fromfile(REPO / 'configs/det/htc_r50_protune_demo.py')
     cfg.merge_from_dict(
@@ -57,16 +57,22 @@ def first_step(
     set_random_seed(2)
     batch = model.data_preprocessor(next(iter(runner.build_dataloader(cfg.train_dataloader, seed=0))), True)
     features: list[Tensor] = []
-    hook = model.backbone.register_forward_hook(lambda module, inputs, outputs: features.extend(outputs))
+    leaves: list[Tensor] = []  # what neck and heads get, cut off from the backbone
+
+    def cut(module: nn.Module, inputs: Any, outputs: Any) -> tuple[Tensor, ...]:
+        features.extend(outputs)
+        leaves.extend(feature.detach().requires_grad_() for feature in outputs)
+        return tuple(leaves)
+
+    model.backbone.register_forward_hook(cut)
     torch.manual_seed(3)
     losses = model(**batch, mode='loss')
-    hook.remove()
-    own = list(torch.autograd.grad(model.parse_losses(losses)[0], features))
+    own = list(torch.autograd.grad(model.parse_losses(losses)[0], leaves))
+    torch.autograd.backward(features, own if upstream is None else upstream)
     found = {'image': batch['inputs']} | {f'feature {i}': feature.detach() for i, feature in enumerate(features)}
     for name, value in losses.items():
         if 'loss' in name:
             found[name] = torch.as_tensor(sum(value) if isinstance(value, list) else value).detach()
-    torch.autograd.backward(model.backbone(batch['inputs']), own if upstream is None else upstream)
     return found | {name: p.grad for name, p in model.backbone.named_parameters() if p.grad is not None}, own
 
 
