@@ -11,8 +11,8 @@ from studies.results import Measured, paired, spread
 # What the paper says of Pro-Tuning against each: at least as good as full fine-tuning, better than the others. Norm
 # tuning, Conv-Adapter, VPT, LoRA and SSF are not in its comparison: for them the difference alone is told.
 PAPER = ('full', 'linear', 'partial', 'bias', 'side', 'adapter', 'adaptformer')
-OTHERS = tuple(name for name in PAPER if name != 'full')
 OURS = ('norm', 'conv_adapter', 'vpt', 'lora', 'ssf')
+AGAINST = {'all': PAPER, 'full': ('full',), 'others': tuple(name for name in PAPER if name != 'full')}
 # An even difference from full fine-tuning is not yet "at least as good": it is left open as well.
 MEANINGS = {'above': 'agrees', 'even': 'open', 'below': 'contradicts'}
 
@@ -55,11 +55,17 @@ def claims_table(measured: Measured, row: str = 'pro') -> str:
     return '\n'.join(lines)
 
 
-def agreement(measured: Measured, against: tuple[str, ...] = PAPER, row: str = 'pro') -> dict[str, int]:
-    """How many of the paper's comparisons came out as it says, beyond the spread, and the other way."""
+def agreement(measured: Measured, against: str = 'all', row: str = 'pro') -> dict[str, int]:
+    """How many of the paper's comparisons came out as it says, beyond the spread, and the other way.
+
+    Args:
+        measured (Measured): The study.
+        against (str): A key of ``AGAINST``. Defaults to ``'all'``.
+        row (str): What is compared. Defaults to ``'pro'``.
+    """
     counts = {'agrees': 0, 'open': 0, 'contradicts': 0}
     for other, _, differences in compare(measured, row):
-        if other in against:
+        if other in AGAINST[against]:
             counts[MEANINGS[verdict(differences)]] += 1
     return counts
 

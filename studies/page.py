@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from studies.claims import OTHERS, PAPER, agreement, claims_table, verdict
+from studies.claims import AGAINST, MEANINGS, agreement, claims_table, verdict
 from studies.results import EvidenceError, Measured, paired, read_results, spread
 
 _PLACEHOLDER = re.compile(r'\{\{\s*(.*?)\s*\}\}', re.DOTALL)
@@ -145,8 +145,10 @@ def _validation(kept: Kept, study: str, where: dict[str, str]) -> str:
 
 
 def _agreement(kept: Kept, study: str, where: dict[str, str]) -> str:
-    against = {'full': ('full',), 'others': OTHERS}.get(where.get('against', ''), PAPER)
-    return str(agreement(kept.study(study), against)[where['count']])
+    count, against = where.get('count', ''), where.get('against', 'all')
+    if count not in MEANINGS.values() or against not in AGAINST:
+        raise EvidenceError(f'count must be one of {", ".join(MEANINGS.values())}, against one of {", ".join(AGAINST)}')
+    return str(agreement(kept.study(study), against)[count])
 
 
 def _source(kept: Kept, column: str, where: dict[str, str]) -> str:

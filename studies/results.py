@@ -49,9 +49,8 @@ class Measured:
             EvidenceError: an axis is left open or unknown, or there is no such run.
         """
         self._check(where)
-        table = self.table[self.table.chosen & (self.table.split == split) & (self.table.metric == self.metric)]
-        for axis, value in where.items():
-            table = table[table[axis].astype(str) == value]
+        table = self._of(where)
+        table = table[table.chosen & (table.split == split) & (table.metric == self.metric)]
         table = table[table.set == (test or next(iter(table.set), None))]
         if table.empty:
             raise EvidenceError(f'{self.name}: no {split} run of {_told(where)}{f", test set {test}" if test else ""}')
@@ -60,27 +59,23 @@ class Measured:
     def at_edge(self, where: Mapping[str, str]) -> bool:
         """Whether the chosen learning rate is the smallest or the largest of several that were tried."""
         self._check(where)
-        table = self.table
-        for axis, value in where.items():
-            table = table[table[axis].astype(str) == value]
+        table = self._of(where)
         rates = sorted(table.learning_rate.unique())
         return len(rates) > 1 and bool(set(table[table.chosen].learning_rate) & {rates[0], rates[-1]})
 
     def cost(self, what: str, where: Mapping[str, str]) -> float:
         """The median of a cost over the seeds at the chosen learning rate."""
         self._check(where)
-        table = self.table[self.table.chosen]
-        for axis, value in where.items():
-            table = table[table[axis].astype(str) == value]
+        table = self._of(where)
+        table = table[table.chosen]
         if what not in _COSTS or table.empty:
             raise EvidenceError(f'{self.name}: no {what} of {_told(where)}')
         return float(table.drop_duplicates('seed')[what].median())
 
     def values(self, axis: str, where: Mapping[str, str]) -> list[str]:
         """The values of an axis that were run with the others' values."""
-        table = self.table[self.table.chosen]
-        for other, value in where.items():
-            table = table[table[other].astype(str) == value]
+        table = self._of(where)
+        table = table[table.chosen]
         return list(dict.fromkeys(table[axis].astype(str)))
 
     def columns(self) -> list[dict[str, str]]:
@@ -98,6 +93,12 @@ class Measured:
     def seconds(self) -> float:
         """How long they took, one after the other."""
         return float(self.table.drop_duplicates([*self.axes, 'learning_rate', 'seed']).seconds.sum())
+
+    def _of(self, where: Mapping[str, str]) -> Any:
+        table = self.table
+        for axis, value in where.items():
+            table = table[table[axis].astype(str) == value]
+        return table
 
     def _check(self, where: Mapping[str, str]) -> None:
         if set(where) != set(self.axes):

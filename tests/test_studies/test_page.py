@@ -85,6 +85,8 @@ def test_a_metric_between_zero_and_one(kept: Kept) -> None:
         ),
         ('rank headline target=digits backbone=vit tuning=ssf', 'ssf was not run there, but full, pro, lora, linear'),
         ('diff headline target=digits backbone=vit tuning=pro', 'one axis must name two values'),
+        ('count headline count=agrees against=ful', 'against one of all, full, others'),
+        ('count headline count=agree', 'count must be one of agrees, open, contradicts'),
     ],
 )
 def test_a_placeholder_that_means_nothing(kept: Kept, placeholder: str, why: str) -> None:
