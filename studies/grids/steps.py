@@ -6,7 +6,7 @@ title = 'Short and long schedules'
 config = '../configs/base.py'
 axes = dict(
     backbone=_base_.backbones,
-    steps={
+    schedule={
         str(steps): {
             'train_cfg.max_iters': steps,
             'train_cfg.val_interval': steps,
@@ -20,10 +20,10 @@ axes = dict(
     },
 )
 skip = [
-    dict(backbone='vit', steps='50', why='only more steps are asked for'),
+    dict(backbone='vit', schedule='50', why='only more steps are asked for'),
     dict(backbone='vit', tuning=('linear', 'partial'), why='a step of the ViT takes long'),
     dict(backbone='vit', tuning='conv_adapter', why=_base_.refused[2]['why']),
 ]
 learning_rate = dict(values=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1), seeds=(0,), metric='accuracy/top1')
 seeds = (0, 1, 2)
-table = dict(rows='tuning', columns=('backbone', 'steps'), metric='accuracy/top1', digits=1, highlight='pro')
+table = dict(rows='tuning', columns=('backbone', 'schedule'), metric='accuracy/top1', digits=1, highlight='pro')

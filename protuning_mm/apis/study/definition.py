@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+COSTS = ('trained_parameters', 'full_parameters', 'share', 'peak_memory_mib', 'step_seconds', 'steps', 'seconds')
+# the tidy table's columns beside the axes, whose names no axis can have
+COLUMNS = ('learning_rate', 'seed', 'chosen', 'split', 'set', 'metric', 'value', *COSTS, 'device')
+
 
 @dataclass(frozen=True)
 class Value:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from protuning_mm.apis.study.definition import Layout, LearningRate, Study, Value
+from protuning_mm.apis.study.definition import COLUMNS, Layout, LearningRate, Study, Value
 from protuning_mm.apis.study.errors import StudyError, meant
 
 _NAME = re.compile(r'[\w.+-]+')  # what stands in a folder's name and in a comma-separated list
@@ -92,8 +92,10 @@ def _axes(path: Path, raw: Mapping[str, Any] | None) -> dict[str, dict[str, Valu
         raise StudyError(f'{path}: no axes: write axes=dict(tuning=dict(pro={{…}}, linear={{…}}))')
     axes: dict[str, dict[str, Value]] = {}
     for axis, values in raw.items():
-        if axis in ('seed', 'learning_rate', 'why', 'split', 'set', 'metric', 'value') or not _NAME.fullmatch(axis):
-            raise StudyError(f'axes.{axis}: take another name, of letters, digits and ._+-; this one is taken')
+        if not _NAME.fullmatch(axis):
+            raise StudyError(f'axes.{axis}: a name has letters, digits and ._+- alone')
+        if axis in ('why', *COLUMNS):
+            raise StudyError(f'axes.{axis}: take another name; the tables have a column {axis!r} of their own')
         if not isinstance(values, Mapping) or not values:
             raise StudyError(f'axes.{axis}={values!r}: must be a dict of names, each with a dict of options')
         axes[axis] = {name: _value(path, f'axes.{axis}.{name}', name, options) for name, options in values.items()}

@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from protuning_mm.apis.study.choice import Choice
-from protuning_mm.apis.study.definition import Study
+from protuning_mm.apis.study.definition import COSTS, Study
 from protuning_mm.apis.study.grid import Cell, Group
 from protuning_mm.apis.study.results import Result
 from protuning_mm.checkpoints.atomic import write_atomically
-
-_COSTS = ('trained_parameters', 'full_parameters', 'share', 'peak_memory_mib', 'step_seconds', 'steps', 'seconds')
 
 
 def tidy_rows(
@@ -31,7 +29,7 @@ def tidy_rows(
         chosen = choice is not None and choice.learning_rate == cell.learning_rate and cell.seed in study.seeds
         about: dict[str, Any] = dict(cell.group.values)
         about |= dict(learning_rate=cell.learning_rate, seed=cell.seed, chosen=chosen)
-        costs = {name: result[name] for name in _COSTS} | dict(device=result['machine']['device'])
+        costs = {name: result[name] for name in COSTS} | dict(device=result['machine']['device'])
         sets = [('val', '', result['val'])]
         sets += [('test', name, metrics) for name, metrics in result['test'].items()] if chosen else []
         for split, name, metrics in sets:

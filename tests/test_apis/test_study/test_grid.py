@@ -99,6 +99,8 @@ WRONG = [
     ("metric='acc')", "metric='acc', rule='more')", r"learning_rate.rule='more': must be one of"),
     ('pro={}', 'pro=1', 'axes.tuning.pro=1: must be a dict of options'),
     ('tuning=dict(pro={}', "tuning=dict({'a/b': {}}, pro={}", 'axes.tuning.a/b: a name has letters'),
+    ('backbone=dict(resnet', 'steps=dict(resnet', "axes.steps: take another name; the tables have a column 'steps'"),
+    ('axes = dict(\n', "axes = dict({'a b': dict(x={})},\n", 'axes.a b: a name has letters'),
     ('seeds = (0, 1, 2)', "table = dict(rows='method')", "table: there is no axis 'method'"),
     ('seeds = (0, 1, 2)', "test = dict(c={'model.x': 1})", "test.c: 'model.x': the model is trained by then"),
 ]
