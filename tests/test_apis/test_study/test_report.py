@@ -3,21 +3,24 @@
 import csv
 import re
 import statistics
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from protuning_mm.apis.study import main
 from protuning_mm.apis.study.configs import Configs
-from protuning_mm.apis.study.definition import Study
+from protuning_mm.apis.study.definition import COLUMNS, Study
 from protuning_mm.apis.study.grid import Cell, all_groups
 from protuning_mm.apis.study.labels import Box, place_labels
 from protuning_mm.apis.study.markdown import as_markdown
 from protuning_mm.apis.study.merging import merge
 from protuning_mm.apis.study.reading import read_study
 from protuning_mm.apis.study.report import overlook
+from protuning_mm.apis.study.tidy import write_tidy
 from tests.test_apis.test_study.fake import METRIC, fake_result, fill
 
 STUDY = """
@@ -104,6 +107,28 @@ def test_the_tidy_table_holds_every_metric_but_no_test_of_what_was_not_chosen(st
         assert chosen or row['split'] == 'val'
     easy = [float(r['value']) for r in rows if (r['split'], r['target'], r['tuning']) == ('test', 'easy', 'pro')]
     assert (statistics.mean(easy), statistics.stdev(easy)) == pytest.approx(expected('easy', 'pro'))
+
+
+def test_the_tidy_table_s_columns_are_the_axes_and_those_whose_names_no_axis_can_have(study: Study) -> None:
+    with (study.work_dir / 'results.csv').open() as file:
+        header = next(csv.reader(file))
+    assert header == ['target', 'tuning', *COLUMNS]
+
+
+def test_parquet_holds_what_the_csv_does(study: Study) -> None:
+    """Read by pyarrow itself, against the csv module."""
+    table = pyarrow.parquet.read_table(study.work_dir / 'results.parquet')
+    with (study.work_dir / 'results.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert table.column_names == list(rows[0])
+    assert [{name: str(value) for name, value in row.items()} for row in table.to_pylist()] == rows
+
+
+def test_without_pyarrow_there_is_the_csv_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    assert write_tidy(tmp_path, [dict(seed=0, value=1.5)]) == [tmp_path / 'results.csv']
+    assert [file.name for file in tmp_path.iterdir()] == ['results.csv']
+    assert (tmp_path / 'results.csv').read_text() == 'seed,value\n0,1.5\n'
 
 
 class Page(HTMLParser):
