@@ -23,7 +23,7 @@ from studies.results import EvidenceError
 
 ROOT = Path(__file__).resolve().parents[1]
 # in the order in which they are run; dense and full take long and are run by name
-STUDIES = ('headline', 'steps', 'ablations', 'spatial', 'defaults', 'corruptions', 'little_data')
+STUDIES = ('headline', 'long_tail', 'steps', 'ablations', 'spatial', 'defaults', 'corruptions', 'little_data')
 MORE = ('detection', 'segmentation', 'full')
 RUN = 'work_dirs/studies'
 TEMPLATE = ROOT / 'studies/evidence.md.in'

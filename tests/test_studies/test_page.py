@@ -153,7 +153,7 @@ def test_the_template_is_filled_from_whole_studies(tmp_path: Path) -> None:
     assert 'headline.png' in text and '## Segmentation' in text
     for name in MORE:
         (folder / f'{name}.csv').unlink()
-    assert 'was not run for this page' in write_page(tmp_path, TEMPLATE.read_text()).read_text()
+    assert 'was not run as one' in write_page(tmp_path, TEMPLATE.read_text()).read_text()
 
 
 def test_what_a_study_wrote_is_kept_beside_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
