@@ -16,8 +16,9 @@ MIB = 2**20
 def peak_memory(step: Callable[[], Any], device: torch.device) -> float:
     """How much a step allocates at its peak beyond what was there, in MiB.
 
-    On CUDA the allocator tells; on a CPU the profiler's memory events are summed. The step runs once before, so that
-    caches (folded weights, oneDNN's) do not count as the step's.
+    On CUDA the allocator tells; on a CPU the profiler's memory events are summed, and Python's garbage collector rests
+    meanwhile: when it comes by depends on all that ran before. The step runs once before, so that caches (folded
+    weights, oneDNN's) do not count as the step's.
     """
     step()
     gc.collect()
@@ -28,8 +29,14 @@ def peak_memory(step: Callable[[], Any], device: torch.device) -> float:
         step()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / MIB
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            step()
+    finally:
+        if collecting:
+            gc.enable()
     return peak_of_events(profiler) / MIB
 
 

@@ -1,5 +1,6 @@
 """The benchmark of frozen execution measures what it says, for backbones and for whole models."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -25,6 +26,22 @@ def test_memory_is_what_is_allocated() -> None:
     assert peak_memory(step, CPU) == pytest.approx(2, abs=0.01)
     assert kept_memory(step, weight) == pytest.approx(1, abs=0.01)
     assert kept_by_operation([step()], weight) == {'MulBackward0': pytest.approx(1, abs=0.01)}
+
+
+def test_peak_memory_does_not_depend_on_when_garbage_is_collected() -> None:
+    """A tensor in a cycle is there until the step ends, however near Python is to its next collection."""
+    assert gc.isenabled()
+
+    def step() -> None:
+        cycle: list[object] = [torch.ones(2**18)]
+        cycle.append(cycle)
+        del cycle
+        many: list[list[int]] = [[] for _ in range(50_000)]  # the collector would come by
+        torch.ones(2**18)
+        del many
+
+    assert peak_memory(step, CPU) == pytest.approx(2, abs=0.01)
+    assert gc.isenabled()
 
 
 def test_ratios_are_taken_round_by_round() -> None:

@@ -28,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def first_step(
     data: Path, work_dir: Path, efficient: bool, upstream: list[Tensor] | None = None
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """The HTC demo's first batch.
+    """The HTC demo's first batch; the backbone in double precision, neck and heads in the demo's own.
 
     Returns:
         tuple: Features, losses and the backbone's gradients; and what comes back from neck and heads to the features.
@@ -61,13 +61,15 @@ def first_step(
 
     def cut(module: nn.Module, inputs: Any, outputs: Any) -> tuple[Tensor, ...]:
         features.extend(outputs)
-        leaves.extend(feature.detach().requires_grad_() for feature in outputs)
+        leaves.extend(feature.detach().float().requires_grad_() for feature in outputs)
         return tuple(leaves)
 
+    model.backbone.double()
+    model.backbone.register_forward_pre_hook(lambda module, inputs: tuple(each.double() for each in inputs))
     model.backbone.register_forward_hook(cut)
     torch.manual_seed(3)
     losses = model(**batch, mode='loss')
-    own = list(torch.autograd.grad(model.parse_losses(losses)[0], leaves))
+    own = [grad.double() for grad in torch.autograd.grad(model.parse_losses(losses)[0], leaves)]
     torch.autograd.backward(features, own if upstream is None else upstream)
     found = {'image': batch['inputs']} | {f'feature {i}': feature.detach() for i, feature in enumerate(features)}
     for name, value in losses.items():
@@ -80,7 +82,8 @@ def test_htc_s_first_step(data: Path, tmp_path: Path) -> None:
     """Later ones are not comparable: HTC amplifies any rounding within ten steps.
 
     At the first one already a rounding can turn a ReLU of the heads, which runs efficiently on neither way: what comes
-    back to the backbone is the same for both, the losses' gradients of plain torch.
+    back to the backbone is the same for both, the losses' gradients of plain torch. The backbone is held to what double
+    precision can tell: how two ways of float32 round differs from one kind of processor to another.
     """
     expected, upstream = first_step(data, tmp_path / 'plain', efficient=False)
     got, _ = first_step(data, tmp_path / 'efficient', efficient=True, upstream=upstream)
@@ -88,7 +91,8 @@ def test_htc_s_first_step(data: Path, tmp_path: Path) -> None:
     assert sum('loss' in name for name in got) >= 10
     assert sum(name.startswith('prompts.') for name in got) == 4 * 8
     for name, value in expected.items():
-        assert (got[name] - value).abs().max() <= 1e-5 * value.abs().max(), name
+        bound = 1e-5 if 'loss' in name else 1e-10
+        assert (got[name] - value).abs().max() <= bound * value.abs().max(), name
     moved = [name for name, value in expected.items() if name.startswith('prompts.') and value.abs().max() > 0.1]
     assert len(moved) == 8, 'the last convolutions of the four prompt blocks, weight and bias'
 
