@@ -26,13 +26,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def first_step(
-    data: Path, work_dir: Path, efficient: bool, upstream: list[Tensor] | None = None
+    data: Path, work_dir: Path, efficient: bool, dtype: torch.dtype, upstream: list[Tensor] | None = None
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """The HTC demo's first batch; the backbone in double precision, neck and heads in the demo's own.
+    """The HTC demo's first batch; the backbone in ``dtype``, neck and heads in the demo's float32.
 
     Returns:
-        tuple: Features, losses and the backbone's gradients; and what comes back from neck and heads to the features.
-        The backbone's gradients are those under ``upstream``, by default what came back in this run.
+        tuple: Features, losses, the gradients of both the features and the backbone's parameters; and what comes back
+        from neck and heads to the features. Gradients are those under ``upstream``, by default what came back here.
     """
     cfg = Config.fromfile(REPO / 'configs/det/htc_r50_protune_demo.py')
     cfg.merge_from_dict(
@@ -64,14 +64,17 @@ def first_step(
         leaves.extend(feature.detach().float().requires_grad_() for feature in outputs)
         return tuple(leaves)
 
-    model.backbone.double()
-    model.backbone.register_forward_pre_hook(lambda module, inputs: tuple(each.double() for each in inputs))
+    model.backbone.to(dtype)
+    model.backbone.register_forward_pre_hook(lambda module, inputs: tuple(each.to(dtype) for each in inputs))
     model.backbone.register_forward_hook(cut)
     torch.manual_seed(3)
     losses = model(**batch, mode='loss')
-    own = [grad.double() for grad in torch.autograd.grad(model.parse_losses(losses)[0], leaves)]
-    torch.autograd.backward(features, own if upstream is None else upstream)
+    for feature in features:
+        feature.retain_grad()
+    own = list(torch.autograd.grad(model.parse_losses(losses)[0], leaves))
+    torch.autograd.backward(features, [grad.to(dtype) for grad in (own if upstream is None else upstream)])
     found = {'image': batch['inputs']} | {f'feature {i}': feature.detach() for i, feature in enumerate(features)}
+    found |= {f'gradient {i}': feature.grad for i, feature in enumerate(features) if feature.grad is not None}
     for name, value in losses.items():
         if 'loss' in name:
             found[name] = torch.as_tensor(sum(value) if isinstance(value, list) else value).detach()
@@ -81,20 +84,30 @@ def first_step(
 def test_htc_s_first_step(data: Path, tmp_path: Path) -> None:
     """Later ones are not comparable: HTC amplifies any rounding within ten steps.
 
-    At the first one already a rounding can turn a ReLU of the heads, which runs efficiently on neither way: what comes
-    back to the backbone is the same for both, the losses' gradients of plain torch. The backbone is held to what double
-    precision can tell: how two ways of float32 round differs from one kind of processor to another.
+    At the first one already a rounding can turn a ReLU: of the heads, which run efficiently on neither way, so that all
+    get the gradients at the features that plain torch has; or of a frozen block, which moves the gradients of all that
+    lies before it. In double precision none is turned. In float32 one is seen at the few places around it; at the
+    others the efficient way is as near to double precision as plain torch.
     """
-    expected, upstream = first_step(data, tmp_path / 'plain', efficient=False)
-    got, _ = first_step(data, tmp_path / 'efficient', efficient=True, upstream=upstream)
-    assert set(got) == set(expected)
+    exact, upstream = first_step(data, tmp_path / 'exact', False, torch.float64)
+    got, _ = first_step(data, tmp_path / 'double', True, torch.float64, upstream)
+    assert set(got) == set(exact)
     assert sum('loss' in name for name in got) >= 10
     assert sum(name.startswith('prompts.') for name in got) == 4 * 8
-    for name, value in expected.items():
-        bound = 1e-5 if 'loss' in name else 1e-10
+    for name, value in exact.items():
+        bound = 1e-5 if 'loss' in name else 1e-10  # the heads are in float32
         assert (got[name] - value).abs().max() <= bound * value.abs().max(), name
-    moved = [name for name, value in expected.items() if name.startswith('prompts.') and value.abs().max() > 0.1]
+    moved = [name for name, value in exact.items() if name.startswith('prompts.') and value.abs().max() > 0.1]
     assert len(moved) == 8, 'the last convolutions of the four prompt blocks, weight and bias'
+
+    plain, _ = first_step(data, tmp_path / 'plain', False, torch.float32, upstream)
+    got, _ = first_step(data, tmp_path / 'efficient', True, torch.float32, upstream)
+    for name, value in plain.items():
+        if name.startswith('gradient'):
+            near, nearest = ((each[name] - exact[name]).abs().amax(1).median() for each in (got, plain))
+            assert near <= 1.5 * nearest, name
+        elif not name.startswith(('prompts.0', 'prompts.1', 'prompts.2')):  # no frozen block comes after the last
+            assert (got[name] - value).abs().max() <= 1e-5 * value.abs().max(), name
 
 
 def upernet_losses(data: Path, work_dir: Path, efficient: bool) -> list[float]:
