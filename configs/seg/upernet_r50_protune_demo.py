@@ -20,28 +20,21 @@ dataset = dict(
 num_classes = 14
 width = 64
 norm_cfg = dict(type='BN')
-# each digit has a hundredth of the pixels, and in so short a schedule would not be learned at all
-class_weight = [10.0] * 10 + [1.0] * 4
+head = dict(
+    channels=width,
+    num_classes=num_classes,
+    norm_cfg=norm_cfg,
+    # each digit has a hundredth of the pixels, and in so short a schedule would not be learned at all
+    loss_decode=dict(class_weight=[10.0] * 10 + [1.0] * 4),
+)
 
 model = dict(
     data_preprocessor=dict(size=(192, 256)),
     pretrained='{{ fileDirname }}/../../demo/source_resnet50_w16.pth',
     # the source network is mmdet's ResNet-50, with a stem of one 7x7 convolution
     backbone=dict(base_channels=16, stem_channels=16, deep_stem=False, norm_cfg=norm_cfg),
-    decode_head=dict(
-        in_channels=[64, 128, 256, 512],
-        channels=width,
-        num_classes=num_classes,
-        norm_cfg=norm_cfg,
-        loss_decode=dict(class_weight=class_weight),
-    ),
-    auxiliary_head=dict(
-        in_channels=256,
-        channels=width,
-        num_classes=num_classes,
-        norm_cfg=norm_cfg,
-        loss_decode=dict(class_weight=class_weight),
-    ),
+    decode_head=dict(in_channels=[64, 128, 256, 512], **head),
+    auxiliary_head=dict(in_channels=256, **head),
 )
 
 # no flip: a mirrored digit is none
