@@ -10,6 +10,7 @@ from protuning_mm.apis.study.errors import StudyError
 from protuning_mm.apis.study.grid import Cell, all_groups
 from protuning_mm.apis.study.reading import read_study
 from protuning_mm.apis.study.validation import check_validation
+from tests.mini import REPO
 
 BASE = """
 model = dict(backbone=dict(type='A', depth=18), tuning=dict(type='vpt', tokens=4))
@@ -112,6 +113,17 @@ SAME = [
     ("data_root='data/', data_prefix='val'", "data_prefix='data/test'"),
     ("data_prefix='val'", "data_prefix='hard'"),  # the second test set's
 ]
+CIFAR = """
+val_dataloader = dict(dataset=dict(type='{val}', data_root='data/cifar10', split='{split}'))
+test_dataloader = dict(dataset=dict(type='protuning_mm.CIFAR10C', data_root='data/CIFAR-10-C'))
+test_evaluator = dict()
+optim_wrapper = dict(optimizer=dict(lr=1.0))
+"""
+CIFAR_STUDY = """
+config = 'base.py'
+axes = dict(tuning=dict(pro={}))
+learning_rate = dict(values=(0.01, 0.1), metric='acc')
+"""
 
 
 @pytest.mark.parametrize('change', SAME)
@@ -121,9 +133,42 @@ def test_validation_on_the_test_data_is_refused(change: tuple[str, str], tmp_pat
         check_validation('a', found.of(cell(found, 0)))
 
 
+@pytest.mark.parametrize(
+    ('val', 'split', 'refused'),
+    [('CIFAR10', 'test', True), ('mmpretrain.CIFAR10', 'train', False), ('CIFAR100', 'test', False)],
+)
+def test_corrupted_cifar_is_cifar_s_test_set(val: str, split: str, refused: bool, tmp_path: Path) -> None:
+    """Whether it is read from its own files or made of the clean ones, whose folder is another."""
+    for clean in ('', ", clean=dict(type='CIFAR10', data_root='data/cifar10', split='test')"):
+        base = CIFAR.format(val=val, split=split).replace("'data/CIFAR-10-C'", "'data/CIFAR-10-C'" + clean)
+        (tmp_path / 'base.py').write_text(base)
+        (tmp_path / 'study.py').write_text(CIFAR_STUDY)
+        found = Configs(read_study(tmp_path / 'study.py'))
+        if refused:
+            with pytest.raises(StudyError, match='are the same data, the test set of CIFAR10'):
+                check_validation('a', found.of(cell(found, 0)))
+        else:
+            check_validation('a', found.of(cell(found, 0)))
+
+
 def test_validation_data_of_its_own_are_fine_and_none_are_not(tmp_path: Path) -> None:
     found = configs(tmp_path)
     check_validation('a', found.of(cell(found, 0)))
     found = configs(tmp_path, base=('val_dataloader', 'no_dataloader'))
     with pytest.raises(StudyError, match='the config has none: set val_dataloader'):
         check_validation('a', found.of(cell(found, 0)))
+
+
+def test_the_documented_study(tmp_path: Path) -> None:
+    """The example of docs/study.md beside our configs: every cell has a config, and validation data of its own."""
+    text = (REPO / 'docs/study.md').read_text().split('```python\n')[1].split('```')[0]
+    (tmp_path / 'studies').mkdir()
+    (tmp_path / 'configs').symlink_to(REPO / 'configs')
+    (path := tmp_path / 'studies/clothing.py').write_text(text)
+    study = read_study(path)
+    found, groups = Configs(study), all_groups(study)
+    assert len(groups) == 3 * 3 - 1
+    for group in groups:
+        config = found.of(Cell(group, group.learning_rates[0], 0))
+        check_validation(group.name, config)
+        assert config.cfg.model.backbone.tuning.type == group['tuning']
