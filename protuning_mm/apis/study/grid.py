@@ -121,26 +121,21 @@ class Shard:
 
 
 def read_shard(text: str) -> Shard:
-    """Read ``2/4``, or with ``slurm`` what a SLURM array's environment says.
+    """Read ``2/4``, or with ``slurm/4`` the part from a SLURM array's environment.
+
+    The array may be a part of the whole, as when one of its tasks is started again: it does not say of how many it is
+    one, so that ``--shard`` does.
 
     Raises:
         StudyError: it is neither, or there is no such part.
     """
-    if text == 'slurm':
-        names = ('SLURM_ARRAY_TASK_ID', 'SLURM_ARRAY_TASK_COUNT')
-        absent = [name for name in names if name not in os.environ]
-        if absent:
-            raise StudyError(f'--shard slurm: {" and ".join(absent)} not set; start it by sbatch --array=1-4')
-        number, of = (int(os.environ[name]) for name in names)
-        first, step = (int(os.environ.get(f'SLURM_ARRAY_TASK_{name}', '1')) for name in ('MIN', 'STEP'))
-        return _shard(text, (number - first) // step + 1, of)
     part, _, count = text.partition('/')
-    if not part.isdigit() or not count.isdigit():
-        raise StudyError(f"--shard {text}: write i/n, such as 1/4, or 'slurm'")
-    return _shard(text, int(part), int(count))
-
-
-def _shard(text: str, part: int, of: int) -> Shard:
-    if not 1 <= part <= of:
-        raise StudyError(f'--shard {text}: part {part} of {of}; parts are counted from 1 to {of}')
-    return Shard(part, of)
+    if not (part.isdigit() or part == 'slurm') or not count.isdigit():
+        raise StudyError(f'--shard {text}: write i/n, such as 1/4, or slurm/4 in a SLURM array of the tasks 1 to 4')
+    if part == 'slurm':
+        part = os.environ.get('SLURM_ARRAY_TASK_ID', '')
+        if not part.isdigit():
+            raise StudyError(f'--shard {text}: SLURM_ARRAY_TASK_ID is not set; start it by sbatch --array=1-{count}')
+    if not 1 <= int(part) <= int(count):
+        raise StudyError(f'--shard {text}: part {part} of {count}; parts are counted from 1 to {count}')
+    return Shard(int(part), int(count))

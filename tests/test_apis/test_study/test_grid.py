@@ -76,13 +76,18 @@ def test_a_shard_is_read_from_the_flag_and_from_slurm(monkeypatch: pytest.Monkey
     for text in ('0/3', '4/3', '2', 'a/b'):
         with pytest.raises(StudyError, match=f'--shard {text}'):
             read_shard(text)
-    with pytest.raises(StudyError, match='SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT not set'):
+    monkeypatch.delenv('SLURM_ARRAY_TASK_ID', raising=False)
+    with pytest.raises(StudyError, match='SLURM_ARRAY_TASK_ID is not set; start it by sbatch --array=1-4'):
+        read_shard('slurm/4')
+    with pytest.raises(StudyError, match='--shard slurm: write i/n, such as 1/4, or slurm/4'):
         read_shard('slurm')
-    monkeypatch.setenv('SLURM_ARRAY_TASK_COUNT', '4')
-    for first, task, part in ((0, 0, 1), (0, 3, 4), (1, 1, 1), (10, 12, 3)):
-        monkeypatch.setenv('SLURM_ARRAY_TASK_MIN', str(first))
-        monkeypatch.setenv('SLURM_ARRAY_TASK_ID', str(task))
-        assert read_shard('slurm') == Shard(part, 4)
+    # one task of four that is started again: sbatch --array=2
+    for name, value in (('COUNT', '1'), ('MIN', '2'), ('MAX', '2'), ('ID', '2')):
+        monkeypatch.setenv(f'SLURM_ARRAY_TASK_{name}', value)
+    assert read_shard('slurm/4') == Shard(2, 4)
+    monkeypatch.setenv('SLURM_ARRAY_TASK_ID', '0')
+    with pytest.raises(StudyError, match='part 0 of 4; parts are counted from 1 to 4'):
+        read_shard('slurm/4')
 
 
 WRONG = [
