@@ -19,7 +19,7 @@ def merge(study: Study, groups: Sequence[Group], configs: Configs, folders: Sequ
     """Copy the results of other work dirs to the study's.
 
     A result that is there already stays; another that says something else is told. A result that was made with
-    another config is not taken.
+    another config is not taken, and gives way where it is there.
 
     Args:
         study (Study): The study.
@@ -38,16 +38,17 @@ def merge(study: Study, groups: Sequence[Group], configs: Configs, folders: Sequ
             raise StudyError(f'--merge {folder}: no work dir of a study, there is no result in it')
     told = []
     for cell in (cell for group in groups for cell in cells_of(study, group)):
-        target = folder_of(study.work_dir, cell)
-        there = read_result(target)
-        source = study.work_dir
+        target, digest = folder_of(study.work_dir, cell), configs.of(cell).digest
+        there, source = read_result(target), study.work_dir
+        if there is not None and there['config_hash'] != digest:
+            there = None
         for folder in folders:
             found = read_result(folder_of(folder, cell))
             error = folder_of(folder, cell) / ERROR
             if found is None:
                 if there is None and error.is_file():
                     write_atomically(error.read_bytes(), target / ERROR)
-            elif found['config_hash'] != configs.of(cell).digest:
+            elif found['config_hash'] != digest:
                 told.append(f'{cell.name}: {folder} made it with another config: not taken')
             elif there is None:
                 write_result(target, found)

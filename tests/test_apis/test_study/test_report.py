@@ -233,6 +233,12 @@ def test_merge_tells_what_contradicts_and_what_is_of_another_config(
     changed = read_study(path)
     told = merge(changed, all_groups(changed), Configs(changed), [tmp_path / 'second'])
     assert len(told) == 2 * 5 and all('made it with another config: not taken' in line for line in told)
+    third = path.with_name('third.py')
+    third.write_text(path.read_text().replace(str(tmp_path / 'whole'), str(tmp_path / 'third')))
+    fill(read_study(third), result)
+    # what is there is of before the change: it gives way
+    assert merge(changed, all_groups(changed), Configs(changed), [tmp_path / 'third']) == []
+    assert not overlook(changed, all_groups(changed), Configs(changed)).stale
     with pytest.raises(SystemExit, match='no work dir of a study'):
         main([str(path), '--merge', str(tmp_path / 'nowhere')])
 
