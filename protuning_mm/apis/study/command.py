@@ -43,7 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--dry-run', action='store_true', help='print what would run, and how long it may take')
     parser.add_argument('--report', action='store_true', help='run nothing; make tables, plots and page again')
     parser.add_argument('--merge', nargs='+', metavar='DIR', help='collect the results of other work dirs; run nothing')
-    parser.add_argument('--shard', metavar='I/N', help="run part I of N, or 'slurm' for the part of a SLURM array")
+    parser.add_argument('--shard', metavar='I/N', help='run part I of N; slurm/N: the part of an array task')
     parser.add_argument('--only', nargs='+', metavar='AXIS=VALUE[,VALUE]', default=[], help='run a part of the grid')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help="settings laid over every run's config")
     args = parser.parse_args(argv)
@@ -87,14 +87,15 @@ def carry_out(args: argparse.Namespace) -> int:
     shard = read_shard(args.shard) if args.shard else None
     study = _placed(read_study(args.study), args.work_dir, shard)
     configs = Configs(study, args.cfg_options)
-    groups = only(study, all_groups(study), args.only)
+    whole = all_groups(study)
+    groups = only(study, whole, args.only)
     if args.merge is not None:
         for line in (told := merge(study, groups, configs, [Path(name) for name in args.merge])):
             print(line)
-        return report(study, groups, configs) or int(bool(told))
+        return report(study, groups, configs, whole) or int(bool(told))
     mine = shard.take(groups) if shard else groups
     if args.report:
-        return report(study, mine, configs)
+        return report(study, mine, configs, mine if shard else whole)
     check_configs(study, groups, configs)
     if args.dry_run:
         dry_run(study, mine, configs, args.jobs)
@@ -106,20 +107,21 @@ def carry_out(args: argparse.Namespace) -> int:
         )
     with claimed(study.work_dir):
         run(study, mine, configs, args.jobs, args.threads)
-        return report(study, mine, configs)
+        return report(study, mine, configs, mine if shard else whole)
 
 
-def report(study: Study, groups: Sequence[Group], configs: Configs) -> int:
-    """Write tables, plots and page, and say what is not there; 1 where something is not."""
+def report(study: Study, groups: Sequence[Group], configs: Configs, whole: Sequence[Group]) -> int:
+    """Write tables, plots and page of the whole, and say what is not there of some groups; 1 where something is not."""
     overview = overlook(study, groups, configs)
     for cell, error in overview.failed.items():
         print(f'failed: {cell.name}: {error}\n  traceback: {folder_of(study.work_dir, cell) / ERROR}')
     for name in overview.stale:
         print(f'not used: {name}: its result was made with another config; --resume makes it anew')
-    if not overview.results:
+    everything = overview if groups == whole else overlook(study, whole, configs)
+    if not everything.results:
         print('no run succeeded: there is nothing to table')
         return 1
-    written = write_report(overview)
+    written = write_report(everything)
     print(f'{study.work_dir}: {", ".join(path.name for path in written)}')
     if overview.missing:
         print(f'{overview.missing} runs are still missing')

@@ -159,6 +159,44 @@ def test_one_failure_does_not_stop_the_rest(folder: Path, tmp_path: Path, capsys
     assert '0 of 2 runs done, 2 failed' in capsys.readouterr().out
 
 
+def test_a_part_that_is_run_again_leaves_the_tables_whole(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / 'work/results.csv').read_text()
+    assert ',bias,' not in before.splitlines()[0] and '\nbias,' in before and '\nlinear,' in before
+    main([str(folder / 'toy.py'), '--resume', '--only', 'tuning=bias'])
+    assert (folder / 'work/results.csv').read_text() == before
+    (folder / 'work/cells/tuning=linear/lr=0.1,seed=0/result.json').rename(folder / 'kept.json')
+    main([str(folder / 'toy.py'), '--resume', '--only', 'tuning=bias'])  # of that part nothing is missing
+    assert 'still missing' not in capsys.readouterr().out
+    (folder / 'kept.json').rename(folder / 'work/cells/tuning=linear/lr=0.1,seed=0/result.json')
+
+
+NO_FLIP = {f'{loader}_dataloader.dataset.pipeline.1.prob': 0.0 for loader in ('val', 'test')}
+AS_CONFIGURED = """
+work_dir = {work_dir!r}
+config = 'base.py'
+options = {{'train_cfg.val_interval': 1, 'train_cfg.max_epochs': 3}}
+axes = dict(tuning=dict(linear={{'default_hooks.checkpoint': dict(type='CheckpointHook', interval=3)}}))
+validate = 'as configured'
+keep_checkpoints = True
+"""
+
+
+def test_validated_as_configured_and_with_checkpoints(folder: Path, tmp_path: Path) -> None:
+    """By the config's own interval; what its hook saved is the trained model, which the plain runner tests alike."""
+    path = write_study(folder, AS_CONFIGURED).rename(folder / 'as_configured.py')
+    write_study(folder, STUDY)
+    options = [f'{key}={value}' for key, value in NO_FLIP.items()]
+    main([str(path), '--work-dir', str(tmp_path / 'work'), '--cfg-options', *options])
+    (found,) = results(tmp_path / 'work').values()
+    assert [each['step'] for each in found['validations']] == [2, 4]
+    (saved,) = (tmp_path / 'work').rglob('epoch_3.pth')
+    cfg = Config.fromfile(folder / 'base.py')
+    cfg.merge_from_dict(dict(NO_FLIP, load_from=str(saved), work_dir=str(tmp_path / 'plain')))
+    runner = Runner.from_cfg(cfg)
+    assert runner.test()['accuracy/top1'] == found['test']['test']['accuracy/top1']
+    assert runner.val()['accuracy/top1'] == found['val']['accuracy/top1']
+
+
 def test_a_metric_that_no_run_reports_stops_the_study_at_the_first(folder: Path, tmp_path: Path) -> None:
     path = write_study(folder, STUDY.replace('accuracy/top1', 'accuracy/top2')).rename(folder / 'metric.py')
     write_study(folder, STUDY)
