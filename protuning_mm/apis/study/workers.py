@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol
@@ -89,7 +90,10 @@ class Workers:
         return any(worker.job is None for worker in self._workers)
 
     def submit(self, job: Job) -> None:
-        next(worker for worker in self._workers if worker.job is None).take(job)
+        worker = next(worker for worker in self._workers if worker.job is None)
+        if not worker.process.is_alive():  # something ended it while it had nothing to do
+            worker = self._workers[worker.number] = _Worker(worker.number, self._threads)
+        worker.take(job)
 
     def wait(self) -> list[Outcome]:
         """Wait until a job has ended, one way or the other."""
@@ -124,7 +128,8 @@ class _Worker:
 
     def take(self, job: Job) -> None:
         self.job = job
-        self.pipe.send(job)
+        with suppress(ConnectionError):  # a process that has just died: outcome() tells of it
+            self.pipe.send(job)
 
     def outcome(self) -> Outcome:
         """What the worker says, or that it died."""

@@ -11,6 +11,11 @@ from typing import Any
 
 import pytest
 
+from protuning_mm.apis.study import read_study
+from protuning_mm.apis.study.configs import Configs
+from protuning_mm.apis.study.grid import Cell, all_groups
+from protuning_mm.apis.study.running import make_job
+from protuning_mm.apis.study.workers import Workers
 from tests.mini import REPO
 from tests.test_apis.test_study.toy import write_study
 
@@ -151,3 +156,18 @@ def test_a_second_study_in_the_same_work_dir_is_refused(folder: Path, tmp_path: 
     process.kill()
     process.communicate()
     assert f'another run is writing to work dir {str(work_dir)!r}: process {process.pid}' in printed
+
+
+def test_a_worker_that_dies_idle_is_replaced(folder: Path, tmp_path: Path) -> None:
+    """Killed between two jobs: the next job runs in a new process."""
+    study = read_study(folder / 'toy.py')
+    cells = [Cell(all_groups(study)[0], 0.1, seed) for seed in (0, 1)]
+    jobs = [make_job(cell, Configs(study), tmp_path) for cell in cells]
+    with Workers(1, 1) as pool:
+        for job in jobs:
+            pool.submit(job)
+            (outcome,) = pool.wait()
+            assert outcome.error is None
+            process = pool._workers[0].process
+            process.kill()
+            process.join()
