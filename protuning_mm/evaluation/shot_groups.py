@@ -63,7 +63,8 @@ class ShotGroups(LabelMetric):
         accuracies = class_accuracies(results)
         if self.class_counts is None:
             dataset = DATASETS.build(self.train_dataset or _dataset_of_the_run())
-            self.class_counts = np.bincount(dataset.get_gt_labels()).tolist()
+            classes = len(dataset.metainfo.get('classes') or ())  # the last ones may have no image
+            self.class_counts = np.bincount(dataset.get_gt_labels(), minlength=classes).tolist()
         counts = np.array(self.class_counts)
         if len(accuracies) > len(counts):
             raise ValueError(

@@ -104,6 +104,12 @@ def test_shot_groups_count_the_run_s_own_training_set() -> None:
     assert evaluate(metric, PREDICTED, TRUE) == {'accuracy/many': 75.0, 'accuracy/medium': 50.0, 'accuracy/few': 37.5}
 
 
+def test_shot_groups_where_the_last_class_has_no_training_image() -> None:
+    train = dict(type='LabelsAlone', labels=[0] * 30, classes=2)
+    found = evaluate(dict(type='protuning_mm.ShotGroups', train_dataset=train), [0, 0], [0, 1])
+    assert found == {'accuracy/medium': 100.0, 'accuracy/few': 0.0}
+
+
 def test_shot_groups_and_wrong_counts() -> None:
     with pytest.raises(ValueError, match='class_counts and train_dataset both say'):
         evaluate(dict(type='protuning_mm.ShotGroups', class_counts=[1], train_dataset=dict()), [0], [0])
