@@ -31,14 +31,11 @@ def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
     loaders = list(loaders)
     missing = missing_files(cfg, loaders)
     if missing:
-        root = cfg.get('data_root', '…')
         raise DataError(
             'data that the config names is not there:\n  '
             + '\n  '.join(missing)
             + ''.join(f'\n{source}' for source in _sources(cfg, loaders))
-            + f'\nThe config says data_root={root!r}. Set it to the folder of your data set: '
-            '--cfg-options data_root=<folder>. Relative paths start at the current folder, '
-            f'{Path.cwd()}.'
+            + f'\n{_what_to_set(cfg, loaders)} Relative paths start at the current folder, {Path.cwd()}.'
         )
     for loader in loaders:
         for key, dataset in dataset_leaves(cfg, loader):
@@ -75,6 +72,23 @@ def _sources(cfg: Config, loaders: Iterable[str]) -> list[str]:
     absent = [dataset for key, dataset in _all_leaves(cfg, loaders) if any(_missing(key, dataset))]
     found = [source_of(each) for dataset in absent for each in (dataset, clean_in_its_place(dataset)) if each]
     return list(dict.fromkeys(str(source) for source in found if source))
+
+
+def _what_to_set(cfg: Config, loaders: Iterable[str]) -> str:
+    """Say which setting moves the data: the config's ``data_root``, and the keys of what does not lie in it."""
+    root = str(cfg.get('data_root', '…'))
+    outside = []
+    for key, dataset in _all_leaves(cfg, loaders):
+        clean = clean_in_its_place(dataset)
+        key, dataset = (key, dataset) if clean is None else (f'{key}.clean', clean)
+        own = str(dataset.get('data_root') or root)
+        if any(_missing(key, dataset)) and own.rstrip('/') != root.rstrip('/') and not own.startswith(f'{root}/'):
+            outside.append(f'{key}.data_root')
+    keys = ' '.join(f'{key}=<folder>' for key in dict.fromkeys(outside))
+    return (
+        f'The config says data_root={root!r}. Set it to the folder of your data set: --cfg-options data_root=<folder>.'
+        + (f' That does not move what lies elsewhere: --cfg-options {keys}.' if keys else '')
+    )
 
 
 def _leaves(key: str, dataset: Any) -> Iterator[tuple[str, dict[str, Any]]]:

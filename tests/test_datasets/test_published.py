@@ -26,6 +26,7 @@ PUBLISHED = {
 
 def config(name: str, root: Path) -> Config:
     cfg = Config.fromfile(REPO / f'configs/cls/r50_protune_{name}.py')
+    cfg.data_root = str(root / cfg.data_root)
     for loader in LOADERS:
         dataset = cfg[loader].dataset
         while 'dataset' in dataset:
@@ -47,8 +48,10 @@ def test_a_missing_folder(name: str, tmp_path: Path) -> None:
         check_data_files(cfg, LOADERS)
     said = str(caught.value)
     assert f'test_dataloader.dataset.data_root={cfg.test_dataloader.dataset.data_root!r}: there is no such' in said
-    assert where in said and layout in said and '--cfg-options data_root=' in said
+    assert where in said and layout in said and '--cfg-options data_root=<folder>' in said
     assert said.count(where) == 1
+    elsewhere = '--cfg-options test_dataloader.dataset.data_root=<folder>.'  # ImageNet-A does not lie in ImageNet
+    assert (elsewhere in said) == name.startswith('imagenet')
 
 
 WRITERS = {
