@@ -39,10 +39,10 @@ def make_cifar_c(clean: Path, out: Path, corruptions: Sequence[str], seed: int, 
         jobs (int): Processes.
 
     Raises:
-        DataError: there is no CIFAR, or ``out`` has files that were not made here with this seed.
+        DataError: there is no CIFAR, or ``out`` has files that were not made here of these images with this seed.
     """
-    images, labels = _clean_test_set(clean)
-    mark = dict(imagecorruptions=version('imagecorruptions-imaug'), strengths="ImageNet-C's", seed=seed)
+    name, images, labels = _clean_test_set(clean)
+    mark = dict(clean=name, imagecorruptions=version('imagecorruptions-imaug'), strengths="ImageNet-C's", seed=seed)
     if (out / MARK).is_file():
         found = json.loads((out / MARK).read_text())
         if found != mark:
@@ -65,14 +65,15 @@ def _corrupt(task: tuple[Any, ...]) -> NDArray[np.uint8]:
     return corrupted(*task)
 
 
-def _clean_test_set(root: Path) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
+def _clean_test_set(root: Path) -> tuple[str, list[NDArray[np.uint8]], NDArray[np.int64]]:
     from mmpretrain.datasets import CIFAR10, CIFAR100
 
     kinds = [kind for kind in (CIFAR10, CIFAR100) if (root / kind.base_folder).is_dir()]
     if len(kinds) != 1:
         raise DataError(f'{str(root)!r} should hold either {CIFAR10.base_folder} or {CIFAR100.base_folder}')
     dataset = kinds[0](data_root=str(root), split='test', download=False)
-    return [dataset.get_data_info(i)['img'] for i in range(len(dataset))], dataset.get_gt_labels()
+    images = [dataset.get_data_info(i)['img'] for i in range(len(dataset))]
+    return kinds[0].__name__, images, dataset.get_gt_labels()
 
 
 def _write(array: NDArray[Any], path: Path) -> None:

@@ -44,5 +44,10 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     main([str(clean), str(tmp_path / 'c'), '--corruptions', 'fog'])
     with pytest.raises(SystemExit, match="'seed': 0}; these would be .*'seed': 1}: name another folder"):
         main([str(clean), str(tmp_path / 'c'), '--corruptions', 'fog', '--seed', '1'])
+    other = write_cifar(tmp_path / 'other', classes=100, test=1)
+    before = (tmp_path / 'c/labels.npy').read_bytes()
+    with pytest.raises(SystemExit, match="'clean': 'CIFAR10'.*these would be .*'clean': 'CIFAR100'"):
+        main([str(other), str(tmp_path / 'c'), '--corruptions', 'fog'])
+    assert (tmp_path / 'c/labels.npy').read_bytes() == before
     with pytest.raises(SystemExit, match='should hold either cifar-10-batches-py or cifar-100-python'):
         main([str(tmp_path), str(tmp_path / 'd')])
