@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 
@@ -133,7 +134,10 @@ def test_cifar_c_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixt
     data.without_checksums()
     clean = dict(type='CIFAR10', data_root=str(data.write_cifar(tmp_path)), split='test', download=False)
     some = dict(corruptions=['pixelate', 'gaussian_noise'], severities=[3], pipeline=PACK[2:])
+    MMLogger.get_instance('of this test').addHandler(caplog.handler)
     dataset = build(type='protuning_mm.CIFAR10C', data_root=str(tmp_path / 'no'), clean=clean, **some)
+    said = {(each.levelname, each.getMessage()[:60]) for each in caplog.records if each.levelname != 'DEBUG'}
+    assert said == {('WARNING', 'CIFAR10C: the corrupted images are not the published ones, w')}
     whole = build(**clean, pipeline=[])
     assert len(dataset) == 40 and dataset.get_gt_labels().tolist() == 2 * whole.get_gt_labels().tolist()
     sample = dataset[3]

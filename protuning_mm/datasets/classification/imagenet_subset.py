@@ -1,5 +1,6 @@
 """ImageNet-A, ImageNet-R, and the classes of ImageNet that they have."""
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +28,17 @@ class ImageNetSubset(CustomDataset):
         **kwargs: Of mmpretrain's ``BaseDataset``.
 
     Raises:
-        DataError: a folder is no class of ImageNet, or ``num_classes`` is another number.
+        DataError: a folder is no class of ImageNet, or of the published part of it; or ``num_classes`` is another
+            number.
     """
 
-    expected: int | None = None  # classes of the published data set
+    published: str | None = None  # the data set's name in timm, which lists its classes
 
     def __init__(self, data_root: str, num_classes: int = 1000, classes_of: str | None = None, **kwargs: Any) -> None:
         self.wnids = _wnids(classes_of or data_root)
         self.subset = _imagenet_indices(self.wnids, classes_of or data_root)
-        if self.expected not in (None, len(self.subset)):
-            raise DataError(
-                f'{type(self).__name__}: {data_root!r} has {len(self.subset)} folders of classes, expected '
-                f'{self.expected}: among fewer classes the right one is found more easily, so the result would be wrong'
-            )
+        if self.published is not None:
+            self._check_published(data_root)
         if num_classes not in (1000, len(self.subset)):
             raise DataError(
                 f'{type(self).__name__}: num_classes={num_classes}, but there are {len(self.subset)} classes in '
@@ -50,6 +49,18 @@ class ImageNetSubset(CustomDataset):
         self._label_of = {wnid: at if own else i for at, (wnid, i) in enumerate(zip(self.wnids, self.subset))}
         metainfo = dict(classes=tuple(names), subset=None if own else tuple(self.subset))
         super().__init__(data_root=data_root, metainfo=metainfo, **kwargs)
+
+    def _check_published(self, data_root: str) -> None:
+        expected = set(_listed(str(self.published)))
+        lacking, foreign = sorted(expected - set(self.wnids)), sorted(set(self.wnids) - expected)
+        if lacking or foreign:
+            found = ((lacking, 'are missing'), (foreign, 'are of other classes'))
+            named = [f'{len(wnids)} {what} ({wnids[0]}{", …" * (len(wnids) > 1)})' for wnids, what in found if wnids]
+            raise DataError(
+                f'{type(self).__name__}: {data_root!r} should have the {len(expected)} folders of {self.published}: '
+                f'{" and ".join(named)}. Among other classes the right one is found more or less easily, so the '
+                'result would be wrong'
+            )
 
     def load_data_list(self) -> list[dict[str, Any]]:
         data_list = []
@@ -66,14 +77,14 @@ class ImageNetSubset(CustomDataset):
 class ImageNetA(ImageNetSubset):
     """`ImageNet-A <https://arxiv.org/abs/1907.07174>`_ (Hendrycks et al., CVPR 2021), 7,500 photographs."""
 
-    expected = 200
+    published = 'imagenet_a'
 
 
 @DATASETS.register_module()
 class ImageNetR(ImageNetSubset):
     """`ImageNet-R <https://arxiv.org/abs/2006.16241>`_ (Hendrycks et al., ICCV 2021), 30,000 renditions."""
 
-    expected = 200
+    published = 'imagenet_r'
 
 
 def _wnids(root: str) -> list[str]:
@@ -81,12 +92,8 @@ def _wnids(root: str) -> list[str]:
 
 
 def _imagenet_indices(wnids: list[str], root: str) -> list[int]:
-    """Look the names of folders up in ImageNet's ordered list, which timm carries."""
-    try:
-        from timm.data import ImageNetInfo
-    except ImportError as error:
-        raise DataError(f"ImageNet's list of classes comes with timm, which is not there ({error})") from None
-    index = {wnid: i for i, wnid in enumerate(ImageNetInfo('imagenet-1k').label_names())}
+    """Look the names of folders up in ImageNet's ordered list."""
+    index = {wnid: i for i, wnid in enumerate(_listed('imagenet'))}
     unknown = [wnid for wnid in wnids if wnid not in index]
     if unknown or not wnids:
         raise DataError(
@@ -94,3 +101,11 @@ def _imagenet_indices(wnids: list[str], root: str) -> list[int]:
             + (f', and {unknown[0]!r} is no class of ImageNet' if unknown else '')
         )
     return [index[wnid] for wnid in wnids]
+
+
+def _listed(name: str) -> list[str]:
+    """The WordNet ids of ImageNet's classes, or of those of a published part, in ImageNet's order; timm has them."""
+    try:
+        return (files('timm.data') / f'_info/{name}_synsets.txt').read_text().split()
+    except (ImportError, FileNotFoundError) as error:
+        raise DataError(f"ImageNet's lists of classes come with timm, which does not have them ({error})") from None
