@@ -68,21 +68,27 @@ def _value(placeholder: str, kept: Kept) -> str:
 
 
 def _mean(kept: Kept, study: str, where: dict[str, str]) -> str:
-    test = where.pop('set', None)
-    return spread(list(kept.study(study).scores(where, test).values()))
+    options = _named(where)
+    return spread(list(kept.study(study).scores(where, **options).values()))
+
+
+def _named(where: dict[str, str]) -> dict[str, str]:
+    """``set=corrupted``, ``split=val`` and ``metric=aAcc``, out of what else names axes."""
+    names = {'set': 'test', 'split': 'split', 'metric': 'metric'}
+    return {names[word]: where.pop(word) for word in names if word in where}
 
 
 def _diff(kept: Kept, study: str, where: dict[str, str]) -> str:
     """``tuning=pro/full``: how much the first is above the second, seed by seed; ≈ where that is within the noise."""
-    test = where.pop('set', None)
+    options = _named(where)
     axis = next((axis for axis, value in where.items() if '/' in value), None)
     if axis is None:
         raise EvidenceError('one axis must name two values: tuning=pro/full')
     one, other = where[axis].split('/')
     measured = kept.study(study)
     differences = paired(
-        measured.scores({**where, axis: one}, test),
-        measured.scores({**where, axis: other}, test),
+        measured.scores({**where, axis: one}, **options),
+        measured.scores({**where, axis: other}, **options),
     )
     return spread(differences, '+') + (' ≈' if verdict(differences) == 'even' else '')
 

@@ -37,23 +37,27 @@ class Measured:
         columns = list(self.table.columns)
         return columns[: columns.index('learning_rate')]
 
-    def scores(self, where: Mapping[str, str], test: str | None = None, split: str = 'test') -> dict[int, float]:
+    def scores(
+        self, where: Mapping[str, str], test: str | None = None, split: str = 'test', metric: str | None = None
+    ) -> dict[int, float]:
         """The metric at the chosen learning rate, by seed.
 
         Args:
             where (Mapping[str, str]): A value of every axis.
             test (str, optional): The test set. Defaults to the first.
             split (str): ``test`` or ``val``. Defaults to ``'test'``.
+            metric (str, optional): Another than the study's, on its scale.
 
         Raises:
             EvidenceError: an axis is left open or unknown, or there is no such run.
         """
         self._check(where)
         table = self._of(where)
-        table = table[table.chosen & (table.split == split) & (table.metric == self.metric)]
+        table = table[table.chosen & (table.split == split) & (table.metric == (metric or self.metric))]
         table = table[table.set == (test or next(iter(table.set), None))]
         if table.empty:
-            raise EvidenceError(f'{self.name}: no {split} run of {_told(where)}{f", test set {test}" if test else ""}')
+            of = ''.join(f', {what} {name}' for what, name in (('test set', test), ('metric', metric)) if name)
+            raise EvidenceError(f'{self.name}: no {split} run of {_told(where)}{of}')
         return {int(seed): self.scale * float(value) for seed, value in zip(table.seed, table.value)}
 
     def at_edge(self, where: Mapping[str, str]) -> bool:
