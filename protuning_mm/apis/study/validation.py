@@ -43,16 +43,15 @@ def check_validation(name: str, config: CellConfig) -> None:
 
 
 def _data(cfg: Config, loader: str) -> dict[str, str]:
-    return {which: key for key, dataset in dataset_leaves(cfg, loader) for which in _pictures(dataset)}
+    return {_pictures(dataset): key for key, dataset in dataset_leaves(cfg, loader)}
 
 
-def _pictures(dataset: Mapping[str, Any]) -> list[str]:
-    """Names of the pictures that a data set shows. CIFAR-C is CIFAR's test set, wherever either of them lies."""
+def _pictures(dataset: Mapping[str, Any]) -> str:
+    """Which pictures a data set shows. CIFAR-C is CIFAR's test set, wherever either of them lies."""
     kind = str(dataset.get('type')).rpartition('.')[2]
     corrupted = kind in ('CIFAR10C', 'CIFAR100C')
     whole_test = kind in ('CIFAR10', 'CIFAR100') and dataset.get('split') == 'test' and not dataset.get('indices')
-    shared = [f'the test set of {kind.removesuffix("C")}'] if corrupted or whole_test else []
-    return shared or [_identity(dataset)]
+    return f'the test set of {kind.removesuffix("C")}' if corrupted or whole_test else _identity(dataset)
 
 
 def _identity(dataset: Mapping[str, Any]) -> str:
