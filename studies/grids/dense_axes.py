@@ -9,5 +9,5 @@ axes = dict(
         partial={tuning: dict(type='partial', k=2)},
     )
 )
-seeds = (0, 1)
+seeds = (0, 1, 2)
 allow_test_as_validation = True  # nothing is chosen: every tuning has the config's own learning rate
