@@ -49,7 +49,8 @@ def test_upernet_demo_trains_and_validates(data: Path, tmp_path: Path) -> None:
         ]
     )
     scalars = Run(tmp_path, 0, 0, 0, 0, 0).scalars()
-    assert 0 < scalars[-1]['mIoU'] < 100
+    assert all(row['loss'] > 0 for row in scalars[:2])
+    assert scalars[-1]['step'] == 2 and 0 <= scalars[-1]['mIoU'] < 100  # 0 is possible after two iterations
     assert list(tmp_path.glob('*/vis_data/events.out.tfevents.*'))
 
 

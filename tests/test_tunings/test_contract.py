@@ -20,10 +20,18 @@ Weights = Callable[[str], str]
 QUICK = {(family, 'pro') for family in FAMILIES} | {
     (next(f for f in reversed(FAMILIES) if (f, tuning) in CELLS), tuning) for tuning in TUNING_CFGS
 }
-ALL = [pytest.param(*cell, id='-'.join(cell)) for cell in CELLS]
-SAMPLE = [pytest.param(*cell, id='-'.join(cell), marks=() if cell in QUICK else pytest.mark.slow) for cell in CELLS]
-cells = pytest.mark.parametrize(('family', 'tuning'), ALL)
-sampled = pytest.mark.parametrize(('family', 'tuning'), SAMPLE)
+# compiling and exporting take long: convolutions, a transformer, a tuning that changes the weights, and one of a host
+QUICK_COMPILED = {('timm.resnet', 'pro'), ('timm.deit', 'pro'), ('timm.convnext', 'lora'), ('mmdet.ResNet', 'pro')}
+
+
+def cells(quick: set[tuple[str, str]]) -> pytest.MarkDecorator:
+    """Every family with every tuning; what is not in ``quick`` is slow."""
+    assert quick <= set(CELLS)
+    every = [pytest.param(*cell, id='-'.join(cell), marks=() if cell in quick else pytest.mark.slow) for cell in CELLS]
+    return pytest.mark.parametrize(('family', 'tuning'), every)
+
+
+sampled = cells(QUICK)
 families = pytest.mark.parametrize('family', list(FAMILIES))
 
 
@@ -85,7 +93,7 @@ def test_every_registered_tuning_stands_in_the_list() -> None:
     )
 
 
-@cells
+@sampled
 def test_names_are_the_plain_ones_and_the_tunings_own(family: str, tuning: str, checkpoint: Weights) -> None:
     path = checkpoint(family)
     tuned = build(family, tuning, path)
@@ -96,7 +104,7 @@ def test_names_are_the_plain_ones_and_the_tunings_own(family: str, tuning: str, 
     assert all(any(key.startswith(f'{child}.') for key in state) for child in children)
 
 
-@cells
+@sampled
 def test_starts_as_the_plain_network_where_it_says_so(family: str, tuning: str, checkpoint: Weights) -> None:
     path = checkpoint(family)
     tuned = build(family, tuning, path).eval()
@@ -108,7 +116,7 @@ def test_starts_as_the_plain_network_where_it_says_so(family: str, tuning: str, 
     assert starts_plain == (error <= 1e-5), error
 
 
-@cells
+@sampled
 def test_three_steps_change_what_is_declared_and_nothing_else(family: str, tuning: str, checkpoint: Weights) -> None:
     tuned = build(family, tuning, checkpoint(family))
     before = snapshot(tuned)
@@ -124,7 +132,7 @@ def test_three_steps_change_what_is_declared_and_nothing_else(family: str, tunin
         assert not changed & tuned.frozen_keys
 
 
-@cells
+@sampled
 def test_taking_it_off_gives_back_the_plain_network(family: str, tuning: str, checkpoint: Weights) -> None:
     path = checkpoint(family)
     tuned = build(family, tuning, path)
@@ -142,7 +150,7 @@ def test_taking_it_off_gives_back_the_plain_network(family: str, tuning: str, ch
             assert torch.equal(a, b)
 
 
-@cells
+@sampled
 def test_merging_keeps_the_outputs_or_is_refused(family: str, tuning: str, checkpoint: Weights) -> None:
     tuned = build(family, tuning, checkpoint(family))
     three_steps(tuned, images(family))
@@ -318,7 +326,7 @@ def graph_breaks(model: nn.Module, x: Tensor) -> int:
     return int(torch._dynamo.explain(model)(x).graph_break_count)
 
 
-@sampled
+@cells(QUICK_COMPILED)
 def test_compiles_and_exports_wherever_the_host_does(family: str, tuning: str, checkpoint: Weights) -> None:
     path = checkpoint(family)
     tuned, model = build(family, tuning, path).eval(), plain(family, path)
