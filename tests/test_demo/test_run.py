@@ -45,12 +45,12 @@ def test_upernet_demo_trains_and_validates(data: Path, tmp_path: Path) -> None:
             *('train_cfg.val_interval=2', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0'),
             *('train_dataloader.persistent_workers=False', 'val_dataloader.persistent_workers=False'),
             *('default_hooks.logger.interval=1', 'train_dataloader.batch_size=2'),
+            'randomness.seed=0',  # two iterations from weights of any seed may score 0.00
             f'visualizer.name={tmp_path.name}',  # mmengine keeps one visualizer of a name in a process
         ]
     )
     scalars = Run(tmp_path, 0, 0, 0, 0, 0).scalars()
-    assert all(row['loss'] > 0 for row in scalars[:2])
-    assert scalars[-1]['step'] == 2 and 0 <= scalars[-1]['mIoU'] < 100  # 0 is possible after two iterations
+    assert scalars[-1]['step'] == 2 and 0 < scalars[-1]['mIoU'] < 100
     assert list(tmp_path.glob('*/vis_data/events.out.tfevents.*'))
 
 
