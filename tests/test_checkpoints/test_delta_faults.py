@@ -214,7 +214,7 @@ load_checkpoint(model, path)
 """
 
 
-@pytest.mark.parametrize('calls', [1, 30, 130])
+@pytest.mark.parametrize('calls', [30, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 130))])
 def test_killed_while_loading(calls: int, tmp_path: Path, weights: Weights) -> None:
     """Loading writes nothing: delta and base are what they were, and the next load is right."""
     model = trained(weights('mmdet', depth=18))

@@ -77,7 +77,7 @@ class SaveEachRank(Hook):
 """
 
 
-@pytest.mark.parametrize('model', ['htc', pytest.param('upernet', marks=pytest.mark.slow)])
+@pytest.mark.parametrize('model', ['upernet', pytest.param('htc', marks=pytest.mark.slow)])
 def test_launcher_pytorch_without_cuda(model: str, tmp_path: Path) -> None:
     """tools/dist_train.sh as a person runs it; a SyncBN of the host is replaced and said so.
 

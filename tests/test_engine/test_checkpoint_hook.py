@@ -248,7 +248,7 @@ def check_killed_runs(
 SAVED_ONCE = 15
 
 
-@pytest.mark.parametrize('hook', ['CheckpointHook', 'DeltaCheckpointHook'])
+@pytest.mark.parametrize('hook', [pytest.param('CheckpointHook', marks=pytest.mark.slow), 'DeltaCheckpointHook'])
 def test_killed_at_some_moments(hook: str, tmp_path: Path, weights: Weights) -> None:
     """kill -9 while writing, max_keep_ckpts=1 and save_best: a whole checkpoint is always pointed to."""
     moments = check_killed_runs(tmp_path, weights, SAVED_ONCE, 13, 'score', hook)

@@ -115,7 +115,7 @@ def resumed(config: Path, folder: Path, hook: str, ranks: int, *flags: str, kill
 
 
 def cells() -> list[Any]:
-    quick = {('cascade', HOOKS[0], 1), ('classifier', HOOKS[1], 2)}
+    quick = {('classifier', HOOKS[1], 2)}
     return [
         pytest.param(*cell, marks=[] if cell in quick else pytest.mark.slow)
         for cell in ((model, hook, ranks) for model in MODELS for hook in HOOKS for ranks in (1, 2))

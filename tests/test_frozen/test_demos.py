@@ -125,6 +125,7 @@ def upernet_losses(data: Path, work_dir: Path, efficient: bool) -> list[float]:
     return [line['loss'] for line in map(json.loads, lines) if 'loss' in line]
 
 
+@pytest.mark.slow
 def test_upernet_s_first_20_losses(data: Path, tmp_path: Path) -> None:
     got, expected = (upernet_losses(data, tmp_path / way, way == 'efficient') for way in ('efficient', 'plain'))
     assert len(expected) == 20 and expected[-1] < expected[0]

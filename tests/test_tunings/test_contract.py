@@ -31,7 +31,7 @@ def cells(quick: set[tuple[str, str]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(('family', 'tuning'), every)
 
 
-every_cell, sampled = cells(set(CELLS)), cells(QUICK)
+sampled = cells(QUICK)
 families = pytest.mark.parametrize('family', list(FAMILIES))
 
 
@@ -93,7 +93,7 @@ def test_every_registered_tuning_stands_in_the_list() -> None:
     )
 
 
-@every_cell
+@sampled
 def test_names_are_the_plain_ones_and_the_tunings_own(family: str, tuning: str, checkpoint: Weights) -> None:
     path = checkpoint(family)
     tuned = build(family, tuning, path)
@@ -104,7 +104,7 @@ def test_names_are_the_plain_ones_and_the_tunings_own(family: str, tuning: str, 
     assert all(any(key.startswith(f'{child}.') for key in state) for child in children)
 
 
-@every_cell
+@sampled
 def test_starts_as_the_plain_network_where_it_says_so(family: str, tuning: str, checkpoint: Weights) -> None:
     path = checkpoint(family)
     tuned = build(family, tuning, path).eval()
@@ -116,7 +116,7 @@ def test_starts_as_the_plain_network_where_it_says_so(family: str, tuning: str, 
     assert starts_plain == (error <= 1e-5), error
 
 
-@every_cell
+@sampled
 def test_three_steps_change_what_is_declared_and_nothing_else(family: str, tuning: str, checkpoint: Weights) -> None:
     tuned = build(family, tuning, checkpoint(family))
     before = snapshot(tuned)
@@ -132,7 +132,7 @@ def test_three_steps_change_what_is_declared_and_nothing_else(family: str, tunin
         assert not changed & tuned.frozen_keys
 
 
-@every_cell
+@sampled
 def test_taking_it_off_gives_back_the_plain_network(family: str, tuning: str, checkpoint: Weights) -> None:
     path = checkpoint(family)
     tuned = build(family, tuning, path)
@@ -150,7 +150,7 @@ def test_taking_it_off_gives_back_the_plain_network(family: str, tuning: str, ch
             assert torch.equal(a, b)
 
 
-@every_cell
+@sampled
 def test_merging_keeps_the_outputs_or_is_refused(family: str, tuning: str, checkpoint: Weights) -> None:
     tuned = build(family, tuning, checkpoint(family))
     three_steps(tuned, images(family))
