@@ -13,6 +13,7 @@ from protuning_mm.apis.build_model import build_model
 from protuning_mm.apis.errors import told_plainly
 from protuning_mm.backbones import TunedBackbone, tuned_backbones
 from protuning_mm.checkpoints import CheckpointError, FrozenWeightsError, load_checkpoint_file
+from protuning_mm.checkpoints.addresses import refused, said_sources
 from protuning_mm.checkpoints.deltas import RECORD, inference_form, make_delta
 from protuning_mm.checkpoints.fingerprint import fingerprint
 from protuning_mm.checkpoints.write import write_checkpoint
@@ -102,12 +103,15 @@ def _model(cfg: Config) -> tuple[nn.Module, dict[str, TunedBackbone]]:
 
 
 def _fill(backbones: Mapping[str, TunedBackbone], base: str | None, content: Mapping[str, Any]) -> None:
-    said = content.get('meta', {}).get('frozen_sources', {})
+    said = said_sources(content)
     for name, each in backbones.items():
         cfg = each.init_cfg if isinstance(each.init_cfg, Mapping) and each.init_cfg.get('type') == 'Pretrained' else {}
         source, prefix = (base, None) if base else (cfg.get('checkpoint'), cfg.get('prefix'))
         if source is None:
             source, prefix = said.get(name, (None, None))
+            reason = None if source is None else refused(source)
+            if reason is not None:
+                raise CheckpointError(f'the checkpoint names {source!r} as the base of {name}: {reason}. Use --base')
         if source is not None:
             each.fill_from(source, prefix)
         elif each.frozen_source is None:

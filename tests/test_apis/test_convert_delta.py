@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from protuning_mm.apis.convert_delta import main_extract, main_merge
@@ -186,3 +187,30 @@ def test_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         main_inspect([str(whole)])
     with pytest.raises(SystemExit, match='does not exist'):
         main_inspect([str(tmp_path / 'none.pth')])
+
+
+def test_a_checkpoint_does_not_send_extract_delta_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The config names no base, and the checkpoint's meta an address of its own."""
+    config = write_config('fcn', tmp_path)
+    content = torch.load(write_whole(config, ema=False))
+    path, bare = tmp_path / 'sent.pth', tmp_path / 'bare.py'
+    bare.write_text(f"_base_ = '{config}'\nmodel = dict(pretrained=None, backbone=dict(init_cfg=None))\n")
+    load, fetched = CheckpointLoader.load_checkpoint, []
+
+    def spy(name: str, *args: Any, **kwargs: Any) -> Any:
+        fetched.append(name)
+        return load(name, *args, **kwargs)
+
+    def extract(source: str) -> None:
+        content['meta']['frozen_sources'] = dict(backbone=(source, None))
+        torch.save(content, path)
+        fetched.clear()
+        main_extract([str(bare), str(path), str(tmp_path / 'delta.pth')])
+
+    monkeypatch.setattr(CheckpointLoader, 'load_checkpoint', spy)
+    for source in ('https://evil.org/x.pth', 'https://download.pytorch.org/../evil/x.pth', 's3://evil/x.pth'):
+        with pytest.raises(SystemExit, match='not fetched.*--base') as caught:
+            extract(source)
+        assert source in str(caught.value) and fetched == [str(path)]
+    extract(str(tmp_path / 'resnet18v1c.pth'))
+    assert RECORD in load_checkpoint_file(str(tmp_path / 'delta.pth'))['state_dict']

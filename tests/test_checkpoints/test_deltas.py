@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from protuning_mm import TUNINGS, TunedBackbone
 from protuning_mm.checkpoints import CheckpointError, FrozenWeightsError, load_checkpoint_file, read_backbone_state
 from protuning_mm.checkpoints.deltas import RECORD, DeltaRecord, make_delta
-from protuning_mm.checkpoints.deltas.base import BASE_VARIABLE, refused
+from protuning_mm.checkpoints.deltas.base import BASE_VARIABLE
 from protuning_mm.checkpoints.fingerprint import fingerprint
 from tests.families import CELLS, FAMILIES, TUNING_CFGS, build_plain, flat, images
 from tests.plain import assert_identical, fill, image, plain_resnet, snapshot
@@ -196,35 +196,6 @@ def test_a_delta_does_not_send_its_reader_anywhere(source: str, base: str, tmp_p
     monkeypatch.setattr(CheckpointLoader, 'load_checkpoint', never)
     with pytest.raises(CheckpointError, match='not fetched'):
         other.load_state_dict(content['state_dict'])
-
-
-@pytest.mark.parametrize(
-    'source',
-    [
-        'torchvision://resnet50',
-        'open-mmlab://resnet50_v1c',
-        'timm://resnet18',
-        '/some/where/base.pth',
-        'https://download.pytorch.org/models/resnet50-11ad3fa6.pth',
-        'https://dl.fbaipublicfiles.com/deit/deit_small_patch16_224-cd65a155.pth',
-        'https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_small_patch4_window7_224.pth',
-    ],
-)
-def test_known_places(source: str) -> None:
-    assert refused(source) is None
-
-
-def test_every_address_in_our_configs_is_known() -> None:
-    from mmengine.config import Config
-
-    from tests.mini import REPO
-
-    named = []
-    for path in (REPO / 'configs/_base_/backbones').glob('*.py'):
-        fragments = [value for value in Config.fromfile(path).values() if isinstance(value, dict)]
-        named += [each['init_cfg']['checkpoint'] for each in fragments if 'init_cfg' in each]
-    assert len(named) > 10
-    assert not [source for source in named if refused(source)]
 
 
 MISFITS = {

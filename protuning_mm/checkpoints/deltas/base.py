@@ -3,23 +3,15 @@
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from torch import Tensor
 
+from protuning_mm.checkpoints.addresses import refused
 from protuning_mm.checkpoints.deltas.record import Base
 from protuning_mm.checkpoints.errors import CheckpointError, FrozenWeightsError
 from protuning_mm.checkpoints.fingerprint import Fingerprint, fingerprint
 
 BASE_VARIABLE = 'PROTUNING_MM_BASE'
-# A delta may say that its base is anywhere. It is followed to these schemes and publishers, and to local files.
-_SCHEMES = ('torchvision', 'modelzoo', 'open-mmlab', 'openmmlab', 'mmcls', 'timm')
-_PUBLISHERS = (
-    'download.pytorch.org',
-    'download.openmmlab.com',
-    'dl.fbaipublicfiles.com',
-    'github.com/SwinTransformer/storage',
-)
 
 
 class FrozenBackbone(Protocol):
@@ -79,26 +71,6 @@ def fetch_base(backbone: FrozenBackbone, base: Base, resident: Fingerprint) -> d
         + '\n  '.join(tried or ['the delta does not say where its base came from'])
         + f'\nName its file: model.backbone.init_cfg=dict(type="Pretrained", checkpoint=…), or {BASE_VARIABLE}=<path> '
         'in the environment.'
-    )
-
-
-def refused(source: str) -> str | None:
-    """Why a place that a delta names is not looked at; None where it is."""
-    scheme, separator, _ = source.partition('://')
-    if not separator or scheme in _SCHEMES:
-        return None
-    url = urlsplit(source)
-    place = f'{url.hostname}{url.path}'
-    if (
-        scheme == 'https'
-        and url.hostname
-        and url.port is None
-        and place.startswith(tuple(f'{p}/' for p in _PUBLISHERS))
-    ):
-        return None
-    return (
-        f'not fetched: a delta may send its reader to {", ".join(f"{s}://" for s in _SCHEMES)}, to a local file or to '
-        f'https://{_PUBLISHERS[0]} and other known publishers, and this is none of them'
     )
 
 

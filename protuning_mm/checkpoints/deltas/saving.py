@@ -1,5 +1,6 @@
 """Making a delta of a whole checkpoint: what differs from the base stays, with a record of what was left out."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +60,7 @@ def inference_form(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lasting(source: str | None) -> str | None:
     """A file by its whole path, which holds in other folders too."""
-    return str(Path(source).resolve()) if source and Path(source).is_file() else source
+    return str(Path(source).resolve()) if source and os.path.isfile(source) else source  # noqa: PTH113 – of any text
 
 
 def _without_base(

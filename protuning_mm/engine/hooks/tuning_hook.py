@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from protuning_mm.backbones import tuned_backbones
 from protuning_mm.backbones.filled import LOADED
 from protuning_mm.checkpoints import FrozenWeightsError
+from protuning_mm.checkpoints.addresses import SOURCES, said_sources
 from protuning_mm.engine.class_check import check_classes
 from protuning_mm.engine.models import unwrap
 from protuning_mm.engine.parameter_table import count_parameters
 from protuning_mm.frozen import report
 from protuning_mm.registry import HOOKS
-
-_SOURCES = 'frozen_sources'  # in a checkpoint's meta
 
 
 @HOOKS.register_module()
@@ -38,7 +37,7 @@ class TuningHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         if runner._resume:
-            self._sources = checkpoint.get('meta', {}).get(_SOURCES, {})
+            self._sources = said_sources(checkpoint)
             return
         state = checkpoint.get('state_dict', checkpoint)
         here = unwrap(runner.model).state_dict()
@@ -58,7 +57,7 @@ class TuningHook(Hook):
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        checkpoint['meta'][_SOURCES] = {
+        checkpoint['meta'][SOURCES] = {
             name: (each.frozen_source, each.frozen_prefix)
             for name, each in tuned_backbones(unwrap(runner.model)).items()
         }
