@@ -132,6 +132,22 @@ def test_user_s_config_by_package_name(user: Path) -> None:
     assert type(model.backbone) is protuning_mm.ProTunedResNet
 
 
+CONFIGS = sorted(path.relative_to(REPO / 'configs').as_posix() for path in (REPO / 'configs').glob('[!_]*/*.py'))
+QUICK = ('cls/r50_lora_cifar100.py', 'det/cascade_mask_rcnn_swin-s_protune.py', 'seg/upernet_r50_protune.py')
+
+
+@pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS])
+def test_a_name_means_the_same_as_a_path(name: str, tmp_path: Path) -> None:
+    """`_base_ = 'protuning_mm::…'` and the file's path: the same settings, looked up in the same host."""
+    if not (Path(protuning_mm.__file__).parent / '.mim/configs').exists():
+        pytest.skip('the package is not installed: no .mim/configs beside it (make setup)')
+    (tmp_path / 'by_name.py').write_text(f"_base_ = 'protuning_mm::{name}'\n")
+    by_name, by_path = (Config.fromfile(path).to_dict() for path in (tmp_path / 'by_name.py', REPO / 'configs' / name))
+    if name.endswith('_demo.py'):  # names a file beside itself
+        by_name, by_path = (str(cfg).replace('protuning_mm/.mim/', '') for cfg in (by_name, by_path))
+    assert by_name == by_path
+
+
 @pytest.mark.parametrize('config', ['det/htc_r50_protune.py', 'seg/fcn_r50_protune.py'])
 def test_delta_fragment(config: str, tmp_path: Path) -> None:
     """As docs/deltas.md has it: the hook's class changes, what the host says of checkpoints stays."""

@@ -31,6 +31,10 @@ assert protuning_mm.__file__.startswith(sys.prefix), protuning_mm.__file__
 for fetched in (Config.fromfile('mine.py'), get_config('protuning_mm::det/htc_r50_protune.py')):
     assert fetched.model.backbone.type == 'protuning_mm.ProTunedResNet', fetched.model.backbone
 assert Config.fromfile('mine.py').model.roi_head.semantic_head.num_classes == 7
+from protuning_mm.apis.build_model import build_model
+pets = build_model(Config.fromfile('pets.py'))
+assert type(pets).__module__.startswith('mmpretrain.') and pets.head.num_classes == 37
+assert [tuning.name for tuning in pets.backbone.tunings] == ['side']
 from mmdet.registry import MODELS
 print(type(MODELS.build(dict(type='protuning_mm.ProTunedResNet', depth=18))).__name__)
 """
@@ -115,6 +119,10 @@ def test_installed_package_works_from_another_folder(fresh_python: Path, tmp_pat
     (tmp_path / 'mine.py').write_text(
         "_base_ = 'protuning_mm::det/htc_r50_protune.py'\n"
         'model = dict(roi_head=dict(semantic_head=dict(num_classes=7)))\n'
+    )
+    (tmp_path / 'pets.py').write_text(
+        "_base_ = ['protuning_mm::cls/r50_protune_pets.py', 'protuning_mm::_base_/tunings/side.py']\n"
+        'model = dict(backbone=dict(tuning=_base_.tuning))\n'
     )
     assert run([fresh_python, '-c', USE_FROM_ANOTHER_FOLDER], tmp_path).split()[-1] == 'ProTunedResNet'
 

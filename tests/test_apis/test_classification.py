@@ -43,8 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_config(folder: Path, base: str, train: str = '') -> Path:
     path = folder / f'tiny_{base}.py'
-    base_path = REPO / f'configs/cls/{base}.py'
-    text = TINY.format(base=base_path, weights=folder / 'resnet18.pth', train=train)
+    text = TINY.format(base=f'protuning_mm::cls/{base}.py', weights=folder / 'resnet18.pth', train=train)
     path.write_text(text if train else text.replace('dict(dataset=dict(pipeline=[pack]))', 'dict(pipeline=[pack])'))
     return path
 
