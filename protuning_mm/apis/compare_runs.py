@@ -65,3 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         values = [run(args, name, options, seed) for seed in args.seeds]
         each = ', '.join(f'{value:.3f}' for value in values)
         print(f'| {name} | {statistics.mean(values):.3f} | {each} |', flush=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -192,3 +192,10 @@ def main_merge(argv: Sequence[str] | None = None) -> None:
 def _tell(args: argparse.Namespace) -> None:
     before, after = (Path(path).stat().st_size / 1e6 for path in (args.checkpoint, args.out))
     print(f'{args.out}: {after:.2f} MB (of {before:.2f} MB)')
+
+
+if __name__ == '__main__':
+    raise SystemExit(
+        'error: this module holds two commands: tools/model_converters/extract_delta.py takes the base out of a whole '
+        'checkpoint, tools/model_converters/merge_delta.py puts a delta and its base together'
+    )

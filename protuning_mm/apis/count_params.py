@@ -102,3 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _millions(count: int) -> str:
     return f'{count / 1e6:.2f}'
+
+
+if __name__ == '__main__':
+    main()

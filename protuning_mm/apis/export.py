@@ -202,3 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         except ExportError as error:
             raise SystemExit(f'error: {error}') from None
     print(f'{args.out}: {Path(args.out).stat().st_size / 1e6:.1f} MB, largest difference {difference:.1e}')
+
+
+if __name__ == '__main__':
+    main()

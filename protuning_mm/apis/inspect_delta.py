@@ -132,3 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with told_plainly():
         told = inspect_delta(args.delta)
     print(json.dumps(told, indent=2) if args.json else as_text(told))
+
+
+if __name__ == '__main__':
+    main()

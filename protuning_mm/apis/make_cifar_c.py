@@ -86,3 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     with told_plainly():
         make_cifar_c(args.clean, args.out, args.corruptions, args.seed, args.jobs)
+
+
+if __name__ == '__main__':
+    main()

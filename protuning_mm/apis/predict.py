@@ -143,3 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if done['undecodable']:
         listed = '\n  '.join(done['undecodable'])
         raise SystemExit(f'error: these files cannot be decoded as images:\n  {listed}')
+
+
+if __name__ == '__main__':
+    main()

@@ -118,3 +118,7 @@ def _augment(cfg: Config) -> None:
         raise SystemExit('error: --tta: the config has no tta_model and tta_pipeline')
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+if __name__ == '__main__':
+    main()

@@ -78,3 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             prepare_cpu_ranks(cfg)
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             runner.train()
+
+
+if __name__ == '__main__':
+    main()

@@ -140,3 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     configs = args.configs or [CONFIGS / path for path in _CONFIGS]
     results = {path.stem: measure(path, args.rounds) for path in configs}
     print(json.dumps(results, indent=2) if args.json else as_markdown(results))
+
+
+if __name__ == '__main__':
+    main()

@@ -260,3 +260,7 @@ def _chosen(names: Any, args: argparse.Namespace) -> list[str]:
     if not found:
         raise SystemExit(f'error: --methods {" ".join(args.methods)}: none of {", ".join(names)} begins so')
     return found
+
+
+if __name__ == '__main__':
+    main()

@@ -186,3 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f'{setting}; {args.device}, {torch.get_num_threads()} threads, torch {torch.__version__}\n\n{table(rows)}')
     if args.json:
         args.json.write_text(json.dumps(dict(setting=setting, rows=rows), indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()

@@ -65,3 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(as_text(report))
     if bad:
         raise SystemExit(1)
+
+
+if __name__ == '__main__':
+    main()

@@ -64,3 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             target = out / f'{Path(file).stem}.png'
             cv2.imwrite(str(target), draw_tasks(image, results, tasks, args.score_thr))
             print(f'{path}: {len(tasks)} tasks drawn into {target}')
+
+
+if __name__ == '__main__':
+    main()

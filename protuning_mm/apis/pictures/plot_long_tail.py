@@ -78,3 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f'{len(classes.names)} classes ({counted}), {classes.images.sum()} training images: drawn into {args.out}')
     for name, accuracy in runs.items():
         print(f'{name}: ' + ', '.join(f'{g} {100 * mean:.2f} %' for g, mean in group_means(accuracy, groups).items()))
+
+
+if __name__ == '__main__':
+    main()

@@ -140,3 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         runs = find_runs(args.runs, args.names)
         save(plot_runs(runs, args.metric, args.smooth, args.log), args.out)
     print(f'{len(runs)} runs ({", ".join(run.name for run in runs)}) drawn into {args.out}')
+
+
+if __name__ == '__main__':
+    main()

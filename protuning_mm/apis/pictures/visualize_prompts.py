@@ -131,3 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             cfg, args.checkpoint, args.images, args.out, args.scale, args.format, args.dpi, args.device
         ):
             print(as_text(drawn))
+
+
+if __name__ == '__main__':
+    main()

@@ -178,3 +178,7 @@ def dry_run(study: Study, groups: Sequence[Group], configs: Configs, jobs: int) 
     left = seconds_left(schedule, jobs)
     about = f'about {clock(left)} with --jobs {jobs}' if left is not None else 'no result yet to tell the time by'
     print(f'{len(groups)} groups, {schedule.total} runs: {schedule.done} there, {schedule.left} to run, {about}')
+
+
+if __name__ == '__main__':
+    main()
