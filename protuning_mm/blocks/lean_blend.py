@@ -42,9 +42,12 @@ class NormAct:
         return self._act(self.again(h, weight, bias), h)
 
     def _act(self, normed: Tensor, h: Tensor) -> Tensor:
-        if type(self.act) is nn.ReLU and normed is not h:
+        if normed is not h and type(self.act) is nn.ReLU:
             return normed.relu_()
-        return normed if type(self.act) is nn.Identity else self.act(normed)
+        if normed is h and getattr(self.act, 'inplace', False):
+            normed = h.clone()  # h is kept for the backward pass
+        acted: Tensor = self.act(normed)
+        return acted
 
     def grads(self, h: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Callable[..., Any]]:
         """The activation a, and what maps the gradient of a to those of h, weight and bias."""

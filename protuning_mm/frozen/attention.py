@@ -65,7 +65,9 @@ class WindowAttention(torch.autograd.Function):
         ctx.autocast = dict(
             device_type=kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
         )
-        return _attend(qkv, bias, mask, heads, scale)
+        y = _attend(qkv, bias, mask, heads, scale)
+        # with one head it is a view, and autograd refuses to change a view out of a Function in place
+        return y.clone() if y._is_view() else y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """A convolution as numbers: its result, and the gradient of its input or of its weights, each on its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -53,9 +53,7 @@ class ConvOp(NamedTuple):
         if onto is not None:
             onto.flatten(2).baddbmm_(matrix, columns)
             return onto
-        if self.bias is None:
-            return torch.bmm(matrix, columns).unflatten(2, size)
-        return torch.baddbmm(self.bias.unsqueeze(1), matrix, columns).unflatten(2, size)
+        return _product(matrix, columns, size, self.bias)
 
     def input_grad(self, grad: Tensor, size: Sequence[int], onto: Tensor | None = None) -> Tensor:
         """The gradient of the input, given the output's.
@@ -113,12 +111,45 @@ class ConvOp(NamedTuple):
             if onto is not None:
                 onto.flatten(2).baddbmm_(matrix, columns)
                 return onto
-            return torch.bmm(matrix, columns).unflatten(2, size)
-        x_grad = torch.bmm(matrix, columns).unflatten(2, grad.shape[2:])
+            return _product(matrix, columns, size)
+        x_grad = _product(matrix, columns, grad.shape[2:])
         if onto is None:
             onto = x_grad.new_zeros(len(grad), x_grad.shape[1], *size)
         onto[:, :, :: self.stride[0], :: self.stride[1]] += x_grad
         return onto
+
+
+def versions(ops: Iterable[ConvOp]) -> list[int]:
+    """How often each convolution's weight was changed in place."""
+    return [-1 if op.weight.is_inference() else op.weight._version for op in ops]
+
+
+def check_unchanged(ops: Iterable[ConvOp], noted: list[int]) -> None:
+    """Refuse a backward pass by other weights than those of the forward pass, as torch does.
+
+    Args:
+        ops (Iterable[ConvOp]): The convolutions.
+        noted (list[int]): Their :func:`versions` at the forward pass.
+
+    Raises:
+        RuntimeError: a weight was changed in place since then.
+    """
+    if versions(ops) != noted:
+        raise RuntimeError(
+            'one of the variables needed for gradient computation has been modified by an inplace operation: the '
+            'weight of a frozen convolution was changed between the forward and the backward pass'
+        )
+
+
+def _product(matrix: Tensor, columns: Tensor, size: Sequence[int], bias: Tensor | None = None) -> Tensor:
+    """A matrix product for each image, as new maps: autograd refuses to change a view out of a Function in place."""
+    maps = columns.new_empty(len(columns), matrix.shape[1], *size)
+    out = maps.flatten(2)
+    if bias is None:
+        torch.bmm(matrix, columns, out=out)
+    else:
+        torch.baddbmm(bias.unsqueeze(1), matrix, columns, out=out)
+    return maps
 
 
 def geometry(conv: nn.Conv2d) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from protuning_mm.frozen.anatomy import BATCH_NORMS, ObstacleError, type_name
 from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
-from protuning_mm.frozen.conv import ConvOp, geometry
+from protuning_mm.frozen.conv import ConvOp, check_unchanged, geometry, versions
 from protuning_mm.frozen.efficient import EfficientForward
 from protuning_mm.frozen.fold import FoldedConv
 from protuning_mm.frozen.once import once
@@ -70,11 +70,13 @@ class FrozenConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, op: ConvOp) -> Tensor:
         ctx.op, ctx.size, ctx.bias_dtype = op, x.shape[2:], None if bias is None else bias.dtype
+        ctx.versions = versions([op])
         return op(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x_grad = bias_grad = None
+        check_unchanged([ctx.op], ctx.versions)
         with torch.no_grad(), torch.autocast(grad.device.type, enabled=False):
             if ctx.needs_input_grad[0]:
                 x_grad = once(ctx.op.input_grad(grad, ctx.size), grad)

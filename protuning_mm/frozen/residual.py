@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protuning_mm.frozen.bits import Dead, pack_dead, zero_dead
-from protuning_mm.frozen.conv import ConvOp
+from protuning_mm.frozen.conv import ConvOp, check_unchanged, versions
 from protuning_mm.frozen.once import once
 
 
@@ -31,6 +31,10 @@ class FixedBlock:
     branch: Sequence[ConvOp]
     pool: tuple[Any, ...] | None = None
     shortcut: ConvOp | None = None
+
+    def convs(self) -> list[ConvOp]:
+        """Every convolution."""
+        return [*self.branch, *([] if self.shortcut is None else [self.shortcut])]
 
     def __call__(self, x: Tensor, kept: list[Dead] | None = None) -> Tensor:
         """Run the block without a graph.
@@ -102,10 +106,12 @@ class ResidualBlock(torch.autograd.Function):
         ctx.save_for_backward(*(dead.bits for dead in kept))
         ctx.layouts = [dead[1:] for dead in kept]
         ctx.block, ctx.size, ctx.dtype = block, x.shape, x.dtype
+        ctx.versions = versions(block.convs())
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        check_unchanged(ctx.block.convs(), ctx.versions)
         kept = [Dead(bits, *layout) for bits, layout in zip(ctx.saved_tensors, ctx.layouts)]
         with torch.no_grad(), torch.autocast(grad.device.type, enabled=False):
             x_grad = ctx.block.input_grad(grad, kept, ctx.size, ctx.dtype)
