@@ -8,13 +8,13 @@ run code.
 from protuning_mm import config_bridge
 from protuning_mm.backbones import ProTunedResNet, TunedBackbone, register_reader
 from protuning_mm.blocks import PromptBlock
-from protuning_mm.checkpoints import safe_load
+from protuning_mm.checkpoints import doors
 from protuning_mm.registry import TUNINGS
 from protuning_mm.tunings import Tuning, TuningError
 from protuning_mm.version import __version__
 
 config_bridge.install()
-safe_load.install()
+doors.install()
 
 __all__ = [
     'TUNINGS',

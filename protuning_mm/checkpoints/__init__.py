@@ -1,8 +1,9 @@
 """How weights come in, strictly and without running code, and how they are written, whole or not at all."""
 
+from protuning_mm.checkpoints.doors import load_checkpoint_file
 from protuning_mm.checkpoints.errors import CheckpointError, FrozenWeightsError
 from protuning_mm.checkpoints.pretrained import check_frozen_tensors, read_backbone_state
-from protuning_mm.checkpoints.safe_load import load_checkpoint_file, safe_torch_load
+from protuning_mm.checkpoints.safe_load import safe_torch_load
 
 __all__ = [
     'CheckpointError',

@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping
 from torch import Tensor
 
 from protuning_mm.checkpoints.deltas.record import RECORD
+from protuning_mm.checkpoints.doors import load_checkpoint_file
 from protuning_mm.checkpoints.errors import CheckpointError, FrozenWeightsError
 from protuning_mm.checkpoints.listing import listed
-from protuning_mm.checkpoints.safe_load import load_checkpoint_file
 
 # What stands beside a bare backbone in published files: a classifier's head or heads, MoCo v3's projector (which takes
 # the head's place), MAE's decoder.

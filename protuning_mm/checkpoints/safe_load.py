@@ -7,8 +7,6 @@ when it refuses, falls back to the unrestricted one with a warning. Here a refus
 import logging
 import os
 import pickle
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,9 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.logging.history_buffer import HistoryBuffer
-from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from protuning_mm.checkpoints.config_text import is_plain
-from protuning_mm.checkpoints.deltas.record import RECORD, check_deltas
+from protuning_mm.checkpoints.deltas.record import check_deltas
 from protuning_mm.checkpoints.errors import CheckpointError
 from protuning_mm.checkpoints.safetensors_file import load_safetensors
 from protuning_mm.checkpoints.seal import check_seal
@@ -64,7 +61,7 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
     """
     name = os.fspath(file) if isinstance(file, str | os.PathLike) else repr(file)
     if name.endswith('.safetensors'):
-        return load_safetensors(name, map_location)
+        return _checked(load_safetensors(name, map_location), name)
     check_seal(file)
     try:
         with torch.serialization.safe_globals(_allowed_globals()):
@@ -79,81 +76,6 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
             'no file that torch.save wrote; copy or download it again.'
         ) from None
     return _checked(checkpoint, name)
-
-
-def load_checkpoint_file(path: str, map_location: Any = 'cpu') -> dict[str, Any]:
-    """Load a checkpoint by path, URL or scheme (``torchvision://``, ``open-mmlab://``, …), without running code.
-
-    Args:
-        path (str): Where the checkpoint is, in mmengine's words, or the path of a ``.safetensors`` file.
-        map_location: As in :func:`torch.load`. Defaults to ``'cpu'``.
-
-    Raises:
-        CheckpointError: it is not there, cannot be fetched, is damaged, is no dict, or would run code.
-    """
-    install()
-    try:
-        checkpoint = mmengine_checkpoint.CheckpointLoader.load_checkpoint(path, map_location)
-    except FileNotFoundError as error:
-        raise CheckpointError(f'checkpoint {path!r} does not exist ({error})') from None
-    except KeyError as error:
-        raise CheckpointError(f'checkpoint {path!r}: {error} is not a name that this scheme knows') from None
-    except OSError as error:  # URLError is one
-        raise CheckpointError(
-            f'checkpoint {path!r} cannot be fetched: {error}. Without a network, download it '
-            'elsewhere and give its path.'
-        ) from None
-    if not isinstance(checkpoint, dict):
-        raise CheckpointError(
-            f'checkpoint {path!r} holds a {type(checkpoint).__name__}; a dict of tensors, or one '
-            "with a 'state_dict', is expected"
-        )
-    return checkpoint
-
-
-def install() -> None:
-    """Put :func:`safe_torch_load` under every loader of mmengine, and so under the hosts' APIs."""
-    if mmengine_checkpoint._safe_torch_load is safe_torch_load:
-        return
-    mmengine_checkpoint._safe_torch_load = safe_torch_load
-    mmengine_checkpoint.load_url = _weights_only(mmengine_checkpoint.load_url)
-    mmengine_checkpoint.load_state_dict = _no_delta_into_plain(mmengine_checkpoint.load_state_dict)
-
-
-def _no_delta_into_plain(load_state_dict: Callable[..., Any]) -> Callable[..., Any]:
-    """mmengine loads what fits and warns of the rest: a delta would leave a model without our backbone random."""
-
-    @wraps(load_state_dict)
-    def load(module: Any, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
-        if RECORD in state_dict and not any(getattr(part, 'accepts_deltas', False) for part in module.modules()):
-            raise CheckpointError(
-                f'this checkpoint is a delta: it holds no frozen backbone, and {type(module).__name__} has none that '
-                'could complete it (ProTunedResNet, TunedBackbone). Use the config that it was trained with, or make '
-                'it whole with tools/model_converters/merge_delta.py.'
-            )
-        return load_state_dict(module, state_dict, *args, **kwargs)
-
-    return load
-
-
-def _weights_only(load_url: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(load_url)
-    def load(url: str, *args: Any, **kwargs: Any) -> Any:
-        try:
-            with torch.serialization.safe_globals(_allowed_globals()):
-                checkpoint = load_url(url, *args, **kwargs, weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise CheckpointError(_refusal(url, str(error))) from None
-        except OSError:  # the network's
-            raise
-        except Exception as error:  # arbitrary bytes are an arbitrary pickle program: it can fail in any way
-            raise CheckpointError(
-                f'{url} cannot be read as a checkpoint: {_first_line(error)}. If the download was cut, delete the file '
-                f'of that name in {torch.hub.get_dir()}/checkpoints and try again.'
-            ) from None
-        return _checked(checkpoint, url)
-
-    return load
 
 
 def _checked(checkpoint: Any, name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from protuning_mm.checkpoints.atomic import write_atomically
-from protuning_mm.checkpoints.deltas.record import as_json, check_deltas
+from protuning_mm.checkpoints.deltas.record import as_json
 from protuning_mm.checkpoints.errors import CheckpointError
 from protuning_mm.checkpoints.seal import SEAL, check_seal, seal_safetensors
 
@@ -57,6 +57,4 @@ def load_safetensors(path: str, device: Any = None) -> dict[str, Any]:
         ) from None
     if _META not in metadata:
         return tensors
-    checkpoint = dict(state_dict=tensors, meta=json.loads(metadata[_META]))
-    check_deltas(checkpoint)
-    return checkpoint
+    return dict(state_dict=tensors, meta=json.loads(metadata[_META]))
