@@ -11,22 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from protuning_mm.checkpoints.errors import CheckpointError
+from protuning_mm.checkpoints.zip_file import ZIP, Buffer, check_zip
 
 SEAL = 'protuning_mm.sha256'
 _NONE = b'0' * 64
 _COMMENT = SEAL.encode() + b' '
 _ENTRY = f'"{SEAL}":"'.encode()
-_ZIP = b'PK\x03\x04'
 _END = b'PK\x05\x06'  # the end record of a zip archive: 22 bytes, the last two the length of the comment after them
 _END_SIZE = 22
 _TAIL = _END_SIZE + 2**16
 
-Buffer = bytes | memoryview | mmap.mmap
-
 
 def seal_zip(data: bytes) -> bytes:
     """Seal what ``torch.save`` wrote; anything else (torch's format before 1.6, a sealed file) is handed back."""
-    if not data.startswith(_ZIP) or data[-_END_SIZE:-18] != _END or data[-2:] != b'\0\0':
+    if not data.startswith(ZIP) or data[-_END_SIZE:-18] != _END or data[-2:] != b'\0\0':
         return data
     comment = _COMMENT + _NONE
     opened = data[:-2] + len(comment).to_bytes(2, 'little') + comment
@@ -40,7 +38,7 @@ def seal_safetensors(data: bytes) -> bytes:
 
 
 def check_seal(file: Any) -> bool:
-    """Check the seal of a file.
+    """Check the seal of a file, or, where a zip archive has none, what the archive itself can tell of damage.
 
     Args:
         file (str | PathLike | BinaryIO): A ``.pth`` or ``.safetensors`` file, or an open one of the first kind.
@@ -66,6 +64,8 @@ def check_seal(file: Any) -> bool:
 def _check(data: Buffer, name: str, safetensors: bool) -> bool:
     at = _in_header(data, name) if safetensors else _in_comment(data, name)
     if at is None:
+        if not safetensors:
+            check_zip(data, name)
         return False
     if bytes(data[at : at + len(_NONE)]) != _hash(data, at):
         raise _changed(name, 'its content does not match the hash in it')
@@ -73,7 +73,7 @@ def _check(data: Buffer, name: str, safetensors: bool) -> bool:
 
 
 def _in_comment(data: Buffer, name: str) -> int | None:
-    if bytes(data[:4]) != _ZIP:
+    if bytes(data[:4]) != ZIP:
         return None
     tail = bytes(data[-_TAIL:])
     end = tail.rfind(_END)
