@@ -9,6 +9,8 @@ from typing import Any
 
 from demo.formats import AdeWriter, ClassFoldersWriter, CocoWriter
 from demo.scene import STUFF, THINGS, make_scene
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import at_least
 
 PALETTE = (
     (230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48),
@@ -22,7 +24,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description='Write handwritten digits on photographs as COCO, ADE20K and class folders'
     )
     parser.add_argument('--out', default='data/demo', help='folder to write into')
-    parser.add_argument('--seed', type=int, default=0, help='the same seed writes the same bytes')
+    parser.add_argument('--seed', type=at_least(0), default=0, help='the same seed writes the same bytes')
     parser.add_argument('--images', type=int, default=200, help='pictures to train on')
     parser.add_argument('--val-images', type=int, default=40, help='pictures to validate on')
     parser.add_argument('--size', type=int, nargs=2, default=(192, 256), metavar=('H', 'W'), help='of a picture')
@@ -81,6 +83,7 @@ def make_data(
     return meta
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     start = time.perf_counter()

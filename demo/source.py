@@ -1,6 +1,7 @@
 """``tools/train_source.py``: train once the small network that the demo keeps frozen."""
 
 import argparse
+import io
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from demo.source_task import CLASSES, SourceCrops
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import at_least
+from protuning_mm.checkpoints.atomic import write_atomically
 
 WEIGHTS = Path(__file__).with_name('source_resnet50_w16.pth')
 BASE_CHANNELS = 16
@@ -22,9 +26,9 @@ BASE_CHANNELS = 16
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train the network that the demo keeps frozen')
     parser.add_argument('--out', default=str(WEIGHTS), help='file of the weights')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--steps', type=int, default=700)
-    parser.add_argument('--batch-size', type=int, default=64)
+    parser.add_argument('--seed', type=at_least(0), default=0)
+    parser.add_argument('--steps', type=at_least(1), default=700)
+    parser.add_argument('--batch-size', type=at_least(1), default=64)
     parser.add_argument('--lr', type=float, default=3e-3)
     return parser.parse_args(argv)
 
@@ -75,6 +79,7 @@ def measure(net: SourceNet, crops: SourceCrops) -> float:
     return float(torch.cat(hits).float().mean())
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     torch.manual_seed(args.seed)
@@ -87,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     train(net, crops, args.batch_size, args.lr)
     seconds = time.perf_counter() - start
     accuracy = measure(net, SourceCrops(2000, args.seed + 1))
-    torch.save(net.weights(), args.out)
+    file = io.BytesIO()
+    torch.save(net.weights(), file)
+    write_atomically(file.getvalue(), args.out)
     print(
         f'{args.out}: {Path(args.out).stat().st_size / 1e6:.1f} MB, {seconds:.0f} s; '
         f'accuracy on crops that it never saw {accuracy:.3f}'

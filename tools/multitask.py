@@ -1,6 +1,11 @@
 #!/usr/bin/env python
 """Several tasks, one picture: tools/multitask.py --task NAME=CONFIG,CHECKPOINT … --image IMAGES --out DIR."""
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from protuning_mm.apis.multitask.command import main
 
 if __name__ == '__main__':

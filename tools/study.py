@@ -1,6 +1,11 @@
 #!/usr/bin/env python
 """Run a grid of trainings and table it: tools/study.py STUDY [--jobs N --resume --dry-run --shard i/n --report …]."""
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from protuning_mm.apis.study import main
 
 if __name__ == '__main__':

@@ -1,6 +1,11 @@
 #!/usr/bin/env python
 """Draw what the prompts do: tools/visualize_prompts.py CONFIG CHECKPOINT IMAGES-OR-FOLDER --out DIR."""
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from protuning_mm.apis.pictures.visualize_prompts import main
 
 if __name__ == '__main__':

@@ -8,6 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import at_least
+
 TRAIN = 'from protuning_mm.apis.train import main; main()'
 
 
@@ -19,7 +22,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('config', help='path of the config')
     parser.add_argument('--metric', required=True, help='such as coco/segm_mAP or mIoU')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='one run for each')
+    parser.add_argument('--seeds', type=at_least(0), nargs='+', default=[0], help='one run for each')
     parser.add_argument(
         '--variant',
         action='append',
@@ -58,6 +61,7 @@ def run(args: argparse.Namespace, name: str, options: Sequence[str], seed: int) 
     return float(json.loads(done.read_text()))
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     print(f'| variant | {args.metric}, mean of {len(args.seeds)} seeds | each |\n|---|---:|---|', flush=True)

@@ -2,21 +2,24 @@
 
 import argparse
 import os
+import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
+
+from protuning_mm.apis.errors import ConfigError
+from protuning_mm.apis.flags import add_cfg_options
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that ``train.py`` and ``test.py`` of the hosts share."""
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and results')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, as key=value; key="[a,b]" or key=a,b for a list. data_root=FOLDER moves '
-        'every path of the config that lies in its data_root.',
+    add_cfg_options(
+        parser,
+        'override settings of the config; KEY="[a,b]" or KEY=a,b for a list. data_root=FOLDER moves every path of the '
+        'config that lies in its data_root.',
     )
     parser.add_argument(
         '--launcher',
@@ -28,21 +31,71 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
+def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config and lay options over it.
+
+    Args:
+        path (str | Path): The config's file.
+        options (Mapping, optional): Dotted keys and values, as ``--cfg-options`` has them.
+
+    Raises:
+        ConfigError: the file is missing or cannot be read, with the line; or an option does not fit the config.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f'there is no config {str(path)!r} in {Path.cwd()}')
+    try:
+        cfg = Config.fromfile(str(path))
+    except Exception as error:
+        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        where = f'{_where(error)}{type(error).__name__}: {said}'
+        raise ConfigError(f'config {path} cannot be read: {where}') from error
+    lay_options(cfg, options or {})
+    return cfg
+
+
+def lay_options(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Lay ``--cfg-options`` over a config.
+
+    Raises:
+        ConfigError: an option does not fit the config.
+    """
+    for key, value in options.items():
+        try:
+            cfg.merge_from_dict({key: value})
+        except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
+            said = error.args[0] if error.args else type(error).__name__
+            raise ConfigError(f'--cfg-options {key}={value} does not fit the config: {said}') from None
+
+
+def _where(error: Exception) -> str:
+    """Name the file and the line that an error came from: a config's bases are read like itself."""
+    file, frames = None, list(traceback.walk_tb(error.__traceback__))
+    for frame, _ in frames:
+        if frame.f_code.co_name in ('_file2dict', '_is_lazy_import'):  # mmengine's, for each file
+            file = frame.f_locals.get('filename')
+    if file is None:
+        return ''
+    file = str(Path(file).absolute())
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    for frame, number in frames:
+        if frame.f_code.co_name == '<module>' and frame.f_code.co_filename == file:
+            line = number
+    return f'{file}, line {line}: ' if line else f'{file}: '
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and lay the command line's common flags over it.
 
     Raises:
-        SystemExit: the config does not exist.
+        ConfigError: the config cannot be read, or an option does not fit it.
     """
-    if not Path(args.config).is_file():
-        raise SystemExit(f'error: there is no config {args.config!r} in {Path.cwd()}')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
     options = dict(args.cfg_options or {})
+    cfg = read_config(args.config)
+    cfg.launcher = args.launcher
     if 'data_root' in options and isinstance(cfg.get('data_root'), str):
         move_data_root(cfg, cfg.data_root, options['data_root'])
-    cfg.merge_from_dict(options)
+    lay_options(cfg, options)
     # priority: command line > config > the config's name
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

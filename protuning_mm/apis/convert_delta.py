@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from torch import Tensor, nn
 
 from protuning_mm.apis.build_model import build_model
-from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.config import read_config
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import add_cfg_options
 from protuning_mm.backbones import TunedBackbone, tuned_backbones
 from protuning_mm.checkpoints import CheckpointError, FrozenWeightsError, load_checkpoint_file
 from protuning_mm.checkpoints.addresses import refused, said_sources
@@ -156,36 +158,29 @@ def _parser(what: str, source: str) -> argparse.ArgumentParser:
     parser.add_argument('checkpoint', help=f'path of the {source}')
     parser.add_argument('out', help='file to write, .pth or .safetensors')
     parser.add_argument('--base', help="file or scheme of the base; the config's init_cfg where it is not given")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings')
+    add_cfg_options(parser)
     return parser
 
 
-def _config(args: argparse.Namespace) -> Config:
-    if not Path(args.config).is_file():
-        raise SystemExit(f'error: there is no config {args.config!r} in {Path.cwd()}')
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    return cfg
-
-
+@command
 def main_extract(argv: Sequence[str] | None = None) -> None:
     parser = _parser('Take the frozen base out of a checkpoint', 'whole checkpoint')
     parser.add_argument('--training-state', action='store_true', help='keep what training resumes from')
     args = parser.parse_args(argv)
-    with told_plainly():
-        extract_delta(_config(args), args.checkpoint, args.out, args.base, args.training_state)
+    cfg = read_config(args.config, args.cfg_options)
+    extract_delta(cfg, args.checkpoint, args.out, args.base, args.training_state)
     _tell(args)
 
 
+@command
 def main_merge(argv: Sequence[str] | None = None) -> None:
     parser = _parser('Put a delta and its base together', 'delta')
     parser.add_argument('--fold', action='store_true', help="fold the tuning into the backbone's own weights")
     args = parser.parse_args(argv)
-    with told_plainly():
-        try:
-            merge_delta(_config(args), args.checkpoint, args.out, args.base, args.fold)
-        except TuningError as error:
-            raise SystemExit(f'error: --fold: {error}') from None
+    try:
+        merge_delta(read_config(args.config, args.cfg_options), args.checkpoint, args.out, args.base, args.fold)
+    except TuningError as error:
+        raise SystemExit(f'error: --fold: {error}') from None
     _tell(args)
 
 

@@ -5,9 +5,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
-
 from protuning_mm.apis.build_model import build_model
+from protuning_mm.apis.config import read_config
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import add_cfg_options
 from protuning_mm.apis.parameter_grid import as_markdown, count_grid
 from protuning_mm.engine import ParameterTable, count_parameters
 
@@ -23,7 +24,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--grid', action='store_true', help="every tuning on the paper's backbones and tasks, instead of configs"
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of every config')
+    add_cfg_options(parser, 'override settings of every config')
     return parser.parse_args(argv)
 
 
@@ -34,9 +35,7 @@ def table_of(config: str, options: dict[str, object] | None = None) -> Parameter
         config (str): Path of the config.
         options (dict, optional): Settings to override.
     """
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(options or {})
-    return count_parameters(build_model(cfg))
+    return count_parameters(build_model(read_config(config, options)))
 
 
 def _rows(tables: dict[str, ParameterTable]) -> list[list[str]]:
@@ -83,6 +82,7 @@ def side_by_side(tables: dict[str, ParameterTable]) -> str:
     return '\n'.join(lines)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     if args.grid:

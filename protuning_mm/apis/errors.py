@@ -1,34 +1,90 @@
-"""Errors that are the input's, told without a traceback."""
+"""How a command ends when something is wrong: one message, an exit status, no traceback."""
 
 import errno
-from collections.abc import Iterator
+import functools
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-
-from protuning_mm.apis.work_dir import WorkDirError
-from protuning_mm.checkpoints import CheckpointError, FrozenWeightsError
-from protuning_mm.datasets import DataError
+from pathlib import Path
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_SHOW = 'PROTUNING_MM_TRACEBACK'
+_PACKAGE = __name__.partition('.')[0]
+Main = Callable[[Sequence[str] | None], None]
 
 
 class MultiTaskError(ValueError):
     """A task does not fit beside the others, or is not there."""
 
 
+class ConfigError(ValueError):
+    """A config is missing, cannot be read, or an option does not fit it."""
+
+
+def command(main: Main) -> Callable[..., None]:
+    """Decorate a command's ``main(argv)``: it ends as documented, whatever happens in it.
+
+    Exit status: 0 when all is done, 1 after an error, 2 where the flags are wrong (argparse's), 130 after Ctrl-C.
+    """
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str] | None = None) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # tools/*.py: Ctrl-C during the imports ends at once
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        with told_plainly():
+            main(argv)
+
+    return run
+
+
 @contextmanager
 def told_plainly() -> Iterator[None]:
-    """Exit with status 1 and the message alone where the input is at fault, or the disk."""
+    """Exit with status 1 and one message in the place of a traceback; with 130 after Ctrl-C.
+
+    Errors of this package, and files that cannot be opened, are told by their message alone. Any other error may be a
+    fault in a config, in custom code or here: its traceback is kept in a file, which the message names.
+    ``PROTUNING_MM_TRACEBACK=1`` shows tracebacks as Python does.
+    """
     try:
         yield
-    except (CheckpointError, DataError, FrozenWeightsError, MultiTaskError, WorkDirError) as error:
-        raise SystemExit(f'error: {_own_words(error)}') from None
-    except OSError as error:
-        if error.errno not in _DISK:
+    except KeyboardInterrupt:
+        print('stopped by Ctrl-C; files that were written before are whole', file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        if os.environ.get(_SHOW):
             raise
-        raise SystemExit(
-            f'error: {error.strerror}{f": {error.filename}" if error.filename else ""}. Checkpoints that were saved '
-            'before are whole: make room, and go on with --resume'
-        ) from None
+        raise SystemExit(f'error: {_message(error)}') from None
+
+
+def _message(error: Exception) -> str:
+    said = _own_words(error)
+    if type(error).__module__.partition('.')[0] == _PACKAGE:
+        return said
+    if isinstance(error, BrokenPipeError):  # `command | head`: nobody reads on, and the interpreter must not flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 'the output is no longer read'
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = f': {error.filename}' if error.filename else ''
+        return (
+            f'{error.strerror}{where}. Checkpoints that were saved before are whole: make room, and go on with --resume'
+        )
+    if isinstance(error, OSError) and error.filename:
+        return f'{error.strerror}: {error.filename}'
+    return f'{said or "no message"} ({type(error).__name__}; {_kept(error)})'
+
+
+def _kept(error: Exception) -> str:
+    """Keep the traceback in a file, and say where it is."""
+    path = Path(tempfile.gettempdir()) / f'{_PACKAGE}_traceback_{os.getpid()}.txt'
+    try:
+        path.write_text(''.join(traceback.format_exception(error)))
+    except OSError:
+        return f'{_SHOW}=1 shows the traceback'
+    return f'traceback in {path}'
 
 
 def _own_words(error: Exception) -> str:
@@ -36,5 +92,6 @@ def _own_words(error: Exception) -> str:
     said, kind = str(error), type(error)
     if not said.startswith(f'Caught {kind.__name__} in '):
         return said
-    _, found, own = said.rpartition(f'\n{kind.__module__}.{kind.__qualname__}: ')
+    name = kind.__qualname__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'
+    _, found, own = said.rpartition(f'\n{name}: ')
     return own.rstrip('\n') if found else said

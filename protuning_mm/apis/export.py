@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from protuning_mm.apis.build_model import build_model
-from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.config import read_config
+from protuning_mm.apis.errors import command
 from protuning_mm.apis.export_parts import ExportError, exportable
+from protuning_mm.apis.flags import add_cfg_options, at_least
 from protuning_mm.backbones import tuned_backbones
 from protuning_mm.checkpoints import CheckpointError
 from protuning_mm.frozen import release
@@ -180,27 +182,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='path of the checkpoint or delta')
     parser.add_argument('out', help='file to write: .ts or .pt (TorchScript), .pt2 (torch.export), .onnx')
     parser.add_argument('--part', choices=('model', 'backbone'), default='model', help='of a detector: backbone alone')
-    parser.add_argument('--size', type=int, nargs=2, default=(512, 512), metavar=('H', 'W'), help="the input's")
+    parser.add_argument('--size', type=at_least(1), nargs=2, default=(512, 512), metavar=('H', 'W'), help="the input's")
     parser.add_argument('--dynamic', choices=tuple(_DYNAMIC), default='batch', help='what may differ later')
     parser.add_argument('--with-preprocessing', action='store_true', help='take BGR images of 0 to 255')
-    parser.add_argument('--opset', type=int, help="ONNX's operator set")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings')
+    parser.add_argument('--opset', type=at_least(1), help="ONNX's operator set")
+    add_cfg_options(parser)
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    if not Path(args.config).is_file():
-        raise SystemExit(f'error: there is no config {args.config!r} in {Path.cwd()}')
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    with told_plainly():
-        model = load_model(cfg, args.checkpoint)
-        size = (args.size[0], args.size[1])
-        try:
-            difference = export(model, args.out, args.part, size, args.dynamic, args.with_preprocessing, args.opset)
-        except ExportError as error:
-            raise SystemExit(f'error: {error}') from None
+    model = load_model(read_config(args.config, args.cfg_options), args.checkpoint)
+    size = (args.size[0], args.size[1])
+    difference = export(model, args.out, args.part, size, args.dynamic, args.with_preprocessing, args.opset)
     print(f'{args.out}: {Path(args.out).stat().st_size / 1e6:.1f} MB, largest difference {difference:.1e}')
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.errors import command
 from protuning_mm.checkpoints import CheckpointError, safe_torch_load
 from protuning_mm.checkpoints.deltas import RECORD, DeltaRecord
 from protuning_mm.checkpoints.seal import check_seal
@@ -124,13 +124,13 @@ def _mega(size: int) -> str:
     return f'{size / 1e6:.2f} MB'
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description='Tell what is in a delta, for which base, and how big')
     parser.add_argument('delta', help='path of the delta')
     parser.add_argument('--json', action='store_true', help='print JSON')
     args = parser.parse_args(argv)
-    with told_plainly():
-        told = inspect_delta(args.delta)
+    told = inspect_delta(args.delta)
     print(json.dumps(told, indent=2) if args.json else as_text(told))
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from mmengine.utils import track_parallel_progress, track_progress
 from numpy.typing import NDArray
 
-from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import at_least
 from protuning_mm.checkpoints.atomic import write_atomically
 from protuning_mm.datasets import DataError
 from protuning_mm.datasets.corrupt import CORRUPTIONS, MARK, SEVERITIES, corrupted
@@ -23,8 +24,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('clean', type=Path, help='folder with cifar-10-batches-py or cifar-100-python')
     parser.add_argument('out', type=Path, help='folder to write, data/cifar10/CIFAR-10-C for our configs')
     parser.add_argument('--corruptions', nargs='+', default=CORRUPTIONS, choices=CORRUPTIONS, metavar='NAME')
-    parser.add_argument('--seed', type=int, default=0, help="as CIFAR10C's seed: it makes the same images on the fly")
-    parser.add_argument('--jobs', type=int, default=1, help='processes')
+    parser.add_argument(
+        '--seed', type=at_least(0), default=0, help="as CIFAR10C's seed: it makes the same images on the fly"
+    )
+    parser.add_argument('--jobs', type=at_least(1), default=1, help='processes')
     return parser.parse_args(argv)
 
 
@@ -82,10 +85,10 @@ def _write(array: NDArray[Any], path: Path) -> None:
     write_atomically(file.getvalue(), path)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    with told_plainly():
-        make_cifar_c(args.clean, args.out, args.corruptions, args.seed, args.jobs)
+    make_cifar_c(args.clean, args.out, args.corruptions, args.seed, args.jobs)
 
 
 if __name__ == '__main__':

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
-from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.config import read_config
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import add_cfg_options, add_device, best_device, from_0_to_1
 from protuning_mm.apis.output_names import distinct_names, under_distinct_names
 from protuning_mm.checkpoints import CheckpointError
+from protuning_mm.checkpoints.atomic import write_atomically, write_every_file_whole
 from protuning_mm.datasets import DataError, name_images_of_failed_transforms
 from protuning_mm.datasets.whole_file import is_cut_short
 
@@ -25,9 +27,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='path of the checkpoint')
     parser.add_argument('inputs', nargs='+', help='images or folders of images')
     parser.add_argument('--out', required=True, help='folder for pictures and predictions')
-    parser.add_argument('--device', help="such as 'cuda:0' or 'cpu'; a GPU where there is one")
-    parser.add_argument('--score-thr', type=float, default=0.3, help='boxes drawn (detectors)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings')
+    add_device(parser)
+    parser.add_argument('--score-thr', type=from_0_to_1, default=0.3, help='boxes drawn (detectors)')
+    add_cfg_options(parser)
     return parser.parse_args(argv)
 
 
@@ -89,10 +91,10 @@ def predict(
     images = find_images(inputs)
     if not Path(checkpoint).is_file():
         raise CheckpointError(f'checkpoint {checkpoint!r} does not exist')
-    cfg = config if isinstance(config, Config) else Config.fromfile(config)
+    cfg = config if isinstance(config, Config) else read_config(config)
     undecodable = [image for image in images if cv2.imread(image) is None or is_cut_short(image)]
     readable = [image for image in images if image not in undecodable]
-    device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
+    device = device or best_device()
     if readable:
         with under_distinct_names(readable) as paths:
             _PREDICTORS[cfg.get('default_scope', 'mmdet')](cfg, checkpoint, paths, out, device, score_thr)
@@ -119,23 +121,21 @@ def _classify(cfg: Config, checkpoint: str, images: list[str], out: str, *args: 
 
     inferencer = ImageClassificationInferencer(cfg, pretrained=checkpoint, device=args[0])
     results = inferencer(images, show_dir=str(Path(out) / 'vis'))
-    folder = Path(out) / 'preds'
-    folder.mkdir(parents=True, exist_ok=True)
     for image, result in zip(images, results):
         result = {k: v.tolist() if hasattr(v, 'tolist') else v for k, v in result.items()}
-        (folder / f'{Path(image).stem}.json').write_text(json.dumps(result))
+        write_atomically(json.dumps(result).encode(), Path(out) / 'preds' / f'{Path(image).stem}.json')
 
 
 _PREDICTORS = {'mmdet': _detect, 'mmseg': _segment, 'mmpretrain': _classify}
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    with told_plainly():
-        name_images_of_failed_transforms()
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
-        done = predict(cfg, args.checkpoint, args.inputs, args.out, args.device, args.score_thr)
+    name_images_of_failed_transforms()
+    write_every_file_whole()
+    cfg = read_config(args.config, args.cfg_options)
+    done = predict(cfg, args.checkpoint, args.inputs, args.out, args.device, args.score_thr)
     for image, name in distinct_names(done['predicted']).items():
         if name != Path(image).name:
             print(f'{image}: another image has this name too; written as {Path(name).stem}')

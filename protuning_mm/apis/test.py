@@ -11,7 +11,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from protuning_mm.apis.config import add_common_arguments, load_config
-from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.errors import command
 from protuning_mm.apis.launch import prepare_cpu_ranks
 from protuning_mm.checkpoints import CheckpointError
 from protuning_mm.checkpoints.atomic import write_every_file_whole
@@ -59,25 +59,25 @@ def build_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    with told_plainly():
-        cfg = build_config(args)
-        dumps = args.out is not None and cfg.get('default_scope') != 'mmseg'
-        if dumps and not args.out.endswith(('.pkl', '.pickle')):
-            raise SystemExit(f'error: --out {args.out}: must end in .pkl or .pickle')
-        if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
-            raise CheckpointError(f'checkpoint {args.checkpoint!r} does not exist')
-        check_data_files(cfg, ('test_dataloader',))
-        name_undecodable_images()
-        name_images_of_failed_transforms()
-        name_wrong_label_maps(cfg.get('default_scope', ''))
-        write_every_file_whole()
-        prepare_cpu_ranks(cfg)
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-        if dumps:
-            runner.test_evaluator.metrics.append(_dump_metric(cfg, args.out))
-        runner.test()
+    cfg = build_config(args)
+    dumps = args.out is not None and cfg.get('default_scope') != 'mmseg'
+    if dumps and not args.out.endswith(('.pkl', '.pickle')):
+        raise SystemExit(f'error: --out {args.out}: must end in .pkl or .pickle')
+    if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
+        raise CheckpointError(f'checkpoint {args.checkpoint!r} does not exist')
+    check_data_files(cfg, ('test_dataloader',))
+    name_undecodable_images()
+    name_images_of_failed_transforms()
+    name_wrong_label_maps(cfg.get('default_scope', ''))
+    write_every_file_whole()
+    prepare_cpu_ranks(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if dumps:
+        runner.test_evaluator.metrics.append(_dump_metric(cfg, args.out))
+    runner.test()
 
 
 def _dump_metric(cfg: Config, path: str) -> DumpResults:

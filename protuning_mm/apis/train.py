@@ -9,7 +9,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from protuning_mm.apis.config import add_common_arguments, load_config
-from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.errors import command
 from protuning_mm.apis.launch import prepare_cpu_ranks
 from protuning_mm.apis.work_dir import claimed
 from protuning_mm.checkpoints.atomic import write_every_file_whole
@@ -65,19 +65,19 @@ def build_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    with told_plainly():
-        cfg = build_config(args)
-        check_data_files(cfg, ('train_dataloader', 'val_dataloader'))
-        name_undecodable_images()
-        name_images_of_failed_transforms()
-        name_wrong_label_maps(cfg.get('default_scope', ''))
-        write_every_file_whole()
-        with claimed(cfg.work_dir):
-            prepare_cpu_ranks(cfg)
-            runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-            runner.train()
+    cfg = build_config(args)
+    check_data_files(cfg, ('train_dataloader', 'val_dataloader'))
+    name_undecodable_images()
+    name_images_of_failed_transforms()
+    name_wrong_label_maps(cfg.get('default_scope', ''))
+    write_every_file_whole()
+    with claimed(cfg.work_dir):
+        prepare_cpu_ranks(cfg)
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -1,6 +1,11 @@
 #!/usr/bin/env python
 """Train variants of a config over several seeds and table one metric: compare_runs.py CONFIG --metric M --variant …."""
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from protuning_mm.apis.compare_runs import main
 
 if __name__ == '__main__':

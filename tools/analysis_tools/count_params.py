@@ -1,6 +1,11 @@
 #!/usr/bin/env python
 """Count trained and frozen parameters: count_params.py CONFIG… [--json | --markdown], or --grid for every tuning."""
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from protuning_mm.apis.count_params import main
 
 if __name__ == '__main__':

@@ -1,6 +1,11 @@
 #!/usr/bin/env python
 """Draw training curves of several runs: tools/analysis_tools/plot_runs.py RUN_DIR… --metric NAME… --out FILE."""
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from protuning_mm.apis.pictures.plot_runs import main
 
 if __name__ == '__main__':

@@ -1,6 +1,11 @@
 #!/usr/bin/env python
 """Export one task as TorchScript, torch.export or ONNX: export.py CONFIG CHECKPOINT OUT.onnx."""
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from protuning_mm.apis.export import main
 
 if __name__ == '__main__':

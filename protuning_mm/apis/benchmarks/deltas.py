@@ -16,7 +16,10 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from protuning_mm.apis.build_model import build_model
+from protuning_mm.apis.config import read_config
 from protuning_mm.apis.count_params import CONFIGS
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import at_least
 from protuning_mm.backbones import tuned_backbones
 from protuning_mm.checkpoints import load_checkpoint_file
 from protuning_mm.checkpoints.deltas import inference_form, make_delta
@@ -38,7 +41,7 @@ def measure(config: Path, rounds: int) -> dict[str, Any]:
         config (Path): One of our configs.
         rounds (int): How often each time is taken, in turn.
     """
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     model = build_model(cfg)
     ((name, backbone),) = tuned_backbones(model).items()
     with tempfile.TemporaryDirectory() as folder:
@@ -131,10 +134,11 @@ def as_markdown(results: dict[str, dict[str, Any]]) -> str:
     return '\n'.join(lines)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description='Sizes of deltas and whole checkpoints, and what checking them costs')
     parser.add_argument('configs', nargs='*', type=Path, help='configs; the four of ResNet-50 where none is named')
-    parser.add_argument('--rounds', type=int, default=5, help='how often each time is taken')
+    parser.add_argument('--rounds', type=at_least(1), default=5, help='how often each time is taken')
     parser.add_argument('--json', action='store_true', help='print JSON instead of Markdown')
     args = parser.parse_args(argv)
     configs = args.configs or [CONFIGS / path for path in _CONFIGS]

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from protuning_mm.apis.benchmarks.models import EFFICIENT, HOST, MODELS_OF, PLAIN, build_step
 from protuning_mm.apis.benchmarks.report import machine, plot, table
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import add_device, at_least
 from protuning_mm.apis.measure import (
     Stopwatch,
     interleaved_times,
@@ -20,6 +22,7 @@ from protuning_mm.apis.measure import (
     peak_memory,
 )
 from protuning_mm.backbones import TunedBackbone
+from protuning_mm.checkpoints.atomic import write_atomically
 
 # the backbones of docs/performance.md, in their hosts' words; --depth belongs to the first
 BACKBONES: dict[str, dict[str, Any]] = {
@@ -47,13 +50,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         epilog='example: benchmark_frozen.py --depth 50 --size 512 512 --rounds 7 --json r50.json --plot r50.png',
     )
     parser.add_argument('--backbone', choices=list(BACKBONES), default='resnet', help='default: resnet')
-    parser.add_argument('--depth', type=int, default=50, help='of a resnet; default: 50')
+    parser.add_argument('--depth', type=at_least(1), default=50, help='of a resnet; default: 50')
     parser.add_argument('--models', nargs='+', choices=list(MODELS_OF), help='whole models in the place of a backbone')
-    parser.add_argument('--size', type=int, nargs=2, default=(512, 512), metavar=('H', 'W'), help='default: 512 512')
-    parser.add_argument('--batch', type=int, default=2, help='images a step; default: 2')
+    parser.add_argument(
+        '--size', type=at_least(1), nargs=2, default=(512, 512), metavar=('H', 'W'), help='default: 512 512'
+    )
+    parser.add_argument('--batch', type=at_least(1), default=2, help='images a step; default: 2')
     parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32', help='else: autocast')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--rounds', type=int, default=5, help='timed rounds; default: 5. 0 measures memory alone')
+    add_device(parser)
+    parser.add_argument(
+        '--rounds', type=at_least(0), default=5, help='timed rounds; default: 5. 0 measures memory alone'
+    )
     parser.add_argument('--methods', nargs='+', help='only methods whose names begin so')
     parser.add_argument('--channels-last', action='store_true', help='images and weights with channels last')
     parser.add_argument('--compile', action='store_true', help='torch.compile every method')
@@ -220,6 +227,7 @@ def measure(runs: dict[str, Run], args: argparse.Namespace, evaluate: bool) -> d
     return rows
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -248,7 +256,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             listed = ', '.join(f'{kind} {mib:.0f}' for kind, mib in kept.items() if mib >= 0.5)
             print(f'\n{name} keeps, in MiB: {listed}')
     if args.json:
-        args.json.write_text(json.dumps(dict(machine=about, setting=setting, results=results), indent=1) + '\n')
+        written = json.dumps(dict(machine=about, setting=setting, results=results), indent=1) + '\n'
+        write_atomically(written.encode(), args.json)
     if args.plot:
         plot(results, args.plot)
 

@@ -21,21 +21,24 @@ from mmengine.config import Config
 
 from protuning_mm.apis.build_model import build_model
 from protuning_mm.apis.convert_delta import extract_delta
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import add_device, at_least
 from protuning_mm.apis.measure import MIB, interleaved_times, median_ratio
 from protuning_mm.apis.multitask import MultiTask
 from protuning_mm.apis.multitask.base import distinct_bytes
 from protuning_mm.apis.multitask.hosts import TestPipeline, load_model
 from protuning_mm.apis.multitask.task import Task
+from protuning_mm.checkpoints.atomic import write_atomically
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Measure k classifiers on one frozen ResNet against k models')
-    parser.add_argument('--depth', type=int, default=50, help='of the ResNet')
-    parser.add_argument('--size', type=int, default=224, help='of the images')
-    parser.add_argument('--tasks', type=int, nargs='+', default=[1, 2, 4, 8])
-    parser.add_argument('--prompt-stages', type=int, nargs='+', default=[0, 1, 2, 3])
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--depth', type=at_least(1), default=50, help='of the ResNet')
+    parser.add_argument('--size', type=at_least(1), default=224, help='of the images')
+    parser.add_argument('--tasks', type=at_least(1), nargs='+', default=[1, 2, 4, 8])
+    parser.add_argument('--prompt-stages', type=at_least(0), nargs='+', default=[0, 1, 2, 3])
+    parser.add_argument('--rounds', type=at_least(1), default=5)
+    add_device(parser, 'cpu')
     parser.add_argument('--keep-folded', action='store_true')
     parser.add_argument('--json', type=Path, help='write all figures here')
     return parser.parse_args(argv)
@@ -179,13 +182,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     rows = measure(args)
     setting = f'{args.size}x{args.size}, ResNet-{args.depth}, prompts after stages {args.prompt_stages}'
     print(f'{setting}; {args.device}, {torch.get_num_threads()} threads, torch {torch.__version__}\n\n{table(rows)}')
     if args.json:
-        args.json.write_text(json.dumps(dict(setting=setting, rows=rows), indent=1) + '\n')
+        write_atomically(json.dumps(dict(setting=setting, rows=rows), indent=1).encode() + b'\n', args.json)
 
 
 if __name__ == '__main__':

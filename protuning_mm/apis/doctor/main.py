@@ -13,6 +13,8 @@ from protuning_mm.apis.doctor.case import Case
 from protuning_mm.apis.doctor.examination import Report, examine
 from protuning_mm.apis.doctor.findings import Finding, first_line
 from protuning_mm.apis.doctor.table import as_dict, as_text
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import add_device, at_least
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -22,19 +24,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('config', help='path of the config')
     parser.add_argument('--data', action='store_true', help="read the data sets' annotations, images and label maps")
-    parser.add_argument('--max-images', type=int, metavar='N', help='decode N images of each data set, evenly spread')
-    parser.add_argument('--gpus', type=int, help='processes that the training will have; WORLD_SIZE, or all GPUs here')
+    parser.add_argument(
+        '--max-images', type=at_least(1), metavar='N', help='decode N images of each data set, evenly spread'
+    )
+    parser.add_argument(
+        '--gpus', type=at_least(1), help='processes that the training will have; WORLD_SIZE, or all GPUs here'
+    )
     parser.add_argument('--no-step', action='store_true', help='run no training step on noise: no memory, no gradients')
-    parser.add_argument('--device', default='cpu', help="where that step runs, such as 'cuda:0'. Defaults to cpu")
+    add_device(parser, 'cpu')
     parser.add_argument('--strict', action='store_true', help='exit with 1 on warnings too')
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     add_common_arguments(parser)
-    args = parser.parse_args(argv)
-    for name in ('max_images', 'gpus'):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            parser.error(f'--{name.replace("_", "-")} {value}: must be 1 or more')
-    return args
+    return parser.parse_args(argv)
 
 
 def diagnose(args: argparse.Namespace) -> Report:
@@ -54,6 +55,7 @@ def _processes(launcher: str) -> int:
     return int(os.environ.get('WORLD_SIZE') or max(torch.cuda.device_count(), 1))
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler chats on standard error

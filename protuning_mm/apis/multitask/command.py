@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import torch
 
-from protuning_mm.apis.errors import MultiTaskError, told_plainly
+from protuning_mm.apis.errors import MultiTaskError, command
+from protuning_mm.apis.flags import add_device, from_0_to_1
 from protuning_mm.apis.multitask.drawing import draw_tasks
 from protuning_mm.apis.multitask.front import MultiTask
 from protuning_mm.apis.output_names import distinct_names
 from protuning_mm.apis.predict import find_images
+from protuning_mm.checkpoints.atomic import write_atomically
 from protuning_mm.datasets import DataError, name_images_of_failed_transforms
 
 
@@ -26,8 +27,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--image', nargs='+', required=True, help='images or folders of images')
     parser.add_argument('--out', default='multitask', help='folder for the pictures')
-    parser.add_argument('--device', help="such as 'cuda:0' or 'cpu'; a GPU where there is one")
-    parser.add_argument('--score-thr', type=float, default=0.3, help='boxes drawn (detectors)')
+    add_device(parser)
+    parser.add_argument('--score-thr', type=from_0_to_1, default=0.3, help='boxes drawn (detectors)')
     parser.add_argument('--several-bases', action='store_true', help='let tasks have different bases')
     return parser.parse_args(argv)
 
@@ -45,25 +46,24 @@ def split_task(written: str) -> tuple[str, str, str]:
     return name, config, checkpoint
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    with told_plainly():
-        name_images_of_failed_transforms()
-        images = find_images(args.image)
-        multitask = MultiTask(args.device or ('cuda:0' if torch.cuda.is_available() else 'cpu'), args.several_bases)
-        for written in args.task:
-            multitask.add(*split_task(written))
-        out = Path(args.out)
-        out.mkdir(parents=True, exist_ok=True)
-        tasks = {name: multitask.task(name) for name in multitask.tasks}
-        for path, file in distinct_names(images).items():
-            image = cv2.imread(path)
-            if image is None:
-                raise DataError(f'{path!r} cannot be decoded as an image')
-            results = {name: samples[0] for name, samples in multitask.predict(dict.fromkeys(tasks, path)).items()}
-            target = out / f'{Path(file).stem}.png'
-            cv2.imwrite(str(target), draw_tasks(image, results, tasks, args.score_thr))
-            print(f'{path}: {len(tasks)} tasks drawn into {target}')
+    name_images_of_failed_transforms()
+    images = find_images(args.image)
+    multitask = MultiTask(args.device, args.several_bases)
+    for written in args.task:
+        multitask.add(*split_task(written))
+    out = Path(args.out)
+    tasks = {name: multitask.task(name) for name in multitask.tasks}
+    for path, file in distinct_names(images).items():
+        image = cv2.imread(path)
+        if image is None:
+            raise DataError(f'{path!r} cannot be decoded as an image')
+        results = {name: samples[0] for name, samples in multitask.predict(dict.fromkeys(tasks, path)).items()}
+        target = out / f'{Path(file).stem}.png'
+        write_atomically(cv2.imencode('.png', draw_tasks(image, results, tasks, args.score_thr))[1].tobytes(), target)
+        print(f'{path}: {len(tasks)} tasks drawn into {target}')
 
 
 if __name__ == '__main__':

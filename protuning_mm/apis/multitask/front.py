@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
+from protuning_mm.apis.config import read_config
 from protuning_mm.apis.errors import MultiTaskError
 from protuning_mm.apis.multitask.base import ResidentBase, check_tuned
 from protuning_mm.apis.multitask.hosts import TestPipeline, load_model
@@ -188,8 +189,4 @@ class MultiTask:
 
 
 def _read(config: str | Path | Config) -> Config:
-    if isinstance(config, Config):
-        return config
-    if not Path(config).is_file():
-        raise MultiTaskError(f'there is no config {str(config)!r} in {Path.cwd()}')
-    return Config.fromfile(config)
+    return config if isinstance(config, Config) else read_config(config)

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
-
-from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.config import read_config
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import add_cfg_options, at_least
 from protuning_mm.apis.pictures.canvas import PictureError, check_format, save
 from protuning_mm.apis.pictures.long_tail import (
     class_accuracy,
@@ -33,9 +33,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     source.add_argument('--counts', help='or read a CSV file with the columns class and images, a row a label')
     parser.add_argument('--out', required=True, help='the picture, .png or .svg')
     parser.add_argument('--table', help='write the numbers, too: a CSV file')
-    parser.add_argument('--many', type=int, default=MANY, help=f'more training images are many (default: {MANY})')
-    parser.add_argument('--few', type=int, default=FEW, help=f'fewer training images are few (default: {FEW})')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of --config')
+    parser.add_argument(
+        '--many', type=at_least(0), default=MANY, help=f'more training images are many (default: {MANY})'
+    )
+    parser.add_argument('--few', type=at_least(0), default=FEW, help=f'fewer training images are few (default: {FEW})')
+    add_cfg_options(parser, 'override settings of --config')
     return parser.parse_args(argv)
 
 
@@ -55,25 +57,21 @@ def split_names(written: Sequence[str]) -> dict[str, str]:
     return found
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    with told_plainly():
-        check_format(args.out)
-        files = split_names(args.predictions)
-        labels = {name: read_labels(path) for name, path in files.items()}
-        if args.config is not None:
-            if not Path(args.config).is_file():
-                raise PictureError(f'there is no config {args.config!r} in {Path.cwd()}')
-            cfg = Config.fromfile(args.config)
-            cfg.merge_from_dict(args.cfg_options or {})
-            classes = count_config(cfg)
-        else:
-            classes = read_counts(args.counts)
-        groups = classes.groups(args.many, args.few)
-        runs = {name: class_accuracy(true, predicted, len(classes.names)) for name, (true, predicted) in labels.items()}
-        save(draw_long_tail(classes, runs, groups), args.out)
-        if args.table is not None:
-            write_atomically(table(classes, groups, runs).encode(), args.table)
+    check_format(args.out)
+    files = split_names(args.predictions)
+    labels = {name: read_labels(path) for name, path in files.items()}
+    if args.config is not None:
+        classes = count_config(read_config(args.config, args.cfg_options))
+    else:
+        classes = read_counts(args.counts)
+    groups = classes.groups(args.many, args.few)
+    runs = {name: class_accuracy(true, predicted, len(classes.names)) for name, (true, predicted) in labels.items()}
+    save(draw_long_tail(classes, runs, groups), args.out)
+    if args.table is not None:
+        write_atomically(table(classes, groups, runs).encode(), args.table)
     counted = ', '.join(f'{groups.count(group)} {group}' for group in GROUPS)
     print(f'{len(classes.names)} classes ({counted}), {classes.images.sum()} training images: drawn into {args.out}')
     for name, accuracy in runs.items():

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.errors import command
 from protuning_mm.apis.pictures.canvas import INK, PictureError, check_format, new_figure, plain, save, spread, style
 from protuning_mm.apis.pictures.runs import Curve, Run, find_runs, mean_curve, smooth
 
@@ -133,12 +133,12 @@ def _label_ends(axes: Any, ends: Sequence[tuple[str, str, Curve]]) -> None:
         )
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    with told_plainly():
-        check_format(args.out)
-        runs = find_runs(args.runs, args.names)
-        save(plot_runs(runs, args.metric, args.smooth, args.log), args.out)
+    check_format(args.out)
+    runs = find_runs(args.runs, args.names)
+    save(plot_runs(runs, args.metric, args.smooth, args.log), args.out)
     print(f'{len(runs)} runs ({", ".join(run.name for run in runs)}) drawn into {args.out}')
 
 

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from torch import nn
 
-from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.config import read_config
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import add_cfg_options, add_device, at_least, best_device
 from protuning_mm.apis.multitask.hosts import TestPipeline, load_model
 from protuning_mm.apis.output_names import distinct_names
-from protuning_mm.apis.pictures.canvas import PictureError, check_format, save
+from protuning_mm.apis.pictures.canvas import check_format, save
 from protuning_mm.apis.pictures.model_input import read_input, strides
 from protuning_mm.apis.pictures.prompt_figure import SCALES, draw_prompts
 from protuning_mm.apis.pictures.prompts import StageMaps, changes, measure, tuned_backbone
@@ -45,9 +46,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--scale', choices=SCALES, default='stage', help="the prompts' colours: a scale for each stage, or one for all"
     )
     parser.add_argument('--format', choices=['png', 'svg'], default='png', help='of the pictures')
-    parser.add_argument('--dpi', type=int, default=130, help='pixels an inch; a map is 2.5 inches wide')
-    parser.add_argument('--device', help="such as 'cuda:0' or 'cpu'; a GPU where there is one")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings')
+    parser.add_argument('--dpi', type=at_least(1), default=130, help='pixels an inch; a map is 2.5 inches wide')
+    add_device(parser)
+    add_cfg_options(parser)
     return parser.parse_args(argv)
 
 
@@ -81,9 +82,9 @@ def visualize_prompts(
     names = distinct_names(find_images(inputs))
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise CheckpointError(f'checkpoint {checkpoint!r} does not exist')
-    cfg = config if isinstance(config, Config) else Config.fromfile(config)
+    cfg = config if isinstance(config, Config) else read_config(config)
     pipeline = TestPipeline(cfg)
-    device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
+    device = device or best_device()
     model, _ = load_model(cfg, checkpoint, device, before_loading=_check_tuning)
     backbone = tuned_backbone(model)
     drawn = []
@@ -120,17 +121,14 @@ def as_text(drawn: Drawn) -> str:
     return '\n'.join(lines)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    with told_plainly():
-        if not Path(args.config).is_file():
-            raise PictureError(f'there is no config {args.config!r} in {Path.cwd()}')
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
-        for drawn in visualize_prompts(
-            cfg, args.checkpoint, args.images, args.out, args.scale, args.format, args.dpi, args.device
-        ):
-            print(as_text(drawn))
+    cfg = read_config(args.config, args.cfg_options)
+    for drawn in visualize_prompts(
+        cfg, args.checkpoint, args.images, args.out, args.scale, args.format, args.dpi, args.device
+    ):
+        print(as_text(drawn))
 
 
 if __name__ == '__main__':

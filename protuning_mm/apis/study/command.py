@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mmengine.config import DictAction
-
-from protuning_mm.apis.errors import told_plainly
+from protuning_mm.apis.errors import command
+from protuning_mm.apis.flags import add_cfg_options, at_least
 from protuning_mm.apis.study.choice import search_cells
 from protuning_mm.apis.study.configs import Configs
 from protuning_mm.apis.study.definition import Study
@@ -37,33 +36,30 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('study', help="path of the study's file; docs/study.md tells how one is written")
     parser.add_argument('--work-dir', help='folder for the results')
-    parser.add_argument('--jobs', type=int, default=1, metavar='N', help='runs at once, each in its own process')
-    parser.add_argument('--threads', type=int, default=1, metavar='N', help="torch's threads in each on a CPU")
+    parser.add_argument(
+        '--jobs', type=at_least(1), default=1, metavar='N', help='runs at once, each in its own process'
+    )
+    parser.add_argument('--threads', type=at_least(1), default=1, metavar='N', help="torch's threads in each on a CPU")
     parser.add_argument('--resume', action='store_true', help='go on: results that fit the study are kept')
     parser.add_argument('--dry-run', action='store_true', help='print what would run, and how long it may take')
     parser.add_argument('--report', action='store_true', help='run nothing; make tables, plots and page again')
     parser.add_argument('--merge', nargs='+', metavar='DIR', help='collect the results of other work dirs; run nothing')
     parser.add_argument('--shard', metavar='I/N', help='run part I of N; slurm/N: the part of an array task')
     parser.add_argument('--only', nargs='+', metavar='AXIS=VALUE[,VALUE]', default=[], help='run a part of the grid')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help="settings laid over every run's config")
+    add_cfg_options(parser, "settings laid over every run's config")
     args = parser.parse_args(argv)
-    for name in ('jobs', 'threads'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name} {getattr(args, name)}: must be 1 or more')
     if sum((args.dry_run, args.report, args.merge is not None)) > 1:
         parser.error('--dry-run, --report and --merge go alone')
     return args
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     before = signal.signal(signal.SIGTERM, _interrupt)
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler chats on standard error
     try:
-        with told_plainly():
-            code = carry_out(args)
-    except StudyError as error:
-        raise SystemExit(f'error: {error}') from None
+        code = carry_out(args)
     except KeyboardInterrupt:
         print('stopped. What is done is kept: the same command with --resume goes on')
         raise SystemExit(130) from None

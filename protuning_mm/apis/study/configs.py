@@ -10,6 +10,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from protuning_mm.apis.config import read_config
+from protuning_mm.apis.errors import ConfigError
 from protuning_mm.apis.study.definition import Study
 from protuning_mm.apis.study.errors import StudyError, meant
 from protuning_mm.apis.study.grid import Cell
@@ -81,9 +83,9 @@ class Configs:
             raise StudyError(f"{cell.group.name}: no config: write config='<path from this file>' in the study")
         if path not in self._read:
             try:
-                self._read[path] = Config.fromfile(str(path))
-            except Exception as error:
-                raise StudyError(f'{path} cannot be read: {type(error).__name__}: {error}') from error
+                self._read[path] = read_config(path)
+            except ConfigError as error:
+                raise StudyError(str(error)) from error
         return copy.deepcopy(self._read[path])
 
     def _tests(self, cfg: Config) -> dict[str, dict[str, Any]]:

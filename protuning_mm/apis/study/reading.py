@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
+from protuning_mm.apis.config import read_config
+from protuning_mm.apis.errors import ConfigError
 from protuning_mm.apis.study.definition import COLUMNS, Layout, LearningRate, Study, Value
 from protuning_mm.apis.study.errors import StudyError, meant
 
@@ -39,9 +39,9 @@ def read_study(path: str | Path) -> Study:
     if not path.is_file():
         raise StudyError(f'there is no study {str(path)!r} in {Path.cwd()}')
     try:
-        raw = Config.fromfile(str(path)).to_dict()
-    except Exception as error:
-        raise StudyError(f'{path} cannot be read: {type(error).__name__}: {error}') from error
+        raw = read_config(path).to_dict()
+    except ConfigError as error:
+        raise StudyError(str(error)) from error
     for key, value in raw.items():
         _check_key(path, key, value)
     axes = _axes(path, raw.get('axes'))

@@ -1,0 +1,95 @@
+"""Ctrl-C at random moments of every command: no traceback, nothing half-written, a status that says so."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from protuning_mm.checkpoints.seal import check_seal
+from tests.mini import REPO
+from tests.test_apis.test_multitask.tasks import Workshop
+
+STOPPED = (130, -signal.SIGINT)  # in the command; while the libraries are imported
+TOOLS = {
+    'train': 'train.py',
+    'test': 'test.py',
+    'predict': 'predict.py',
+    'doctor': 'doctor.py',
+    'export': 'model_converters/export.py',
+    'extract_delta': 'model_converters/extract_delta.py',
+    'merge_delta': 'model_converters/merge_delta.py',
+    'multitask': 'multitask.py',
+    'visualize_prompts': 'visualize_prompts.py',
+    'count_params': 'analysis_tools/count_params.py',
+}
+
+
+@pytest.fixture(scope='module')
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp('shop'))
+
+
+def call(tool: str, shop: Workshop, out: Path) -> list[str]:
+    seg, images = str(shop.configs['seg']), shop.images
+    forever = ['--cfg-options', 'train_cfg.max_iters=1000', 'default_hooks.checkpoint.interval=3']
+    return {
+        'train': lambda: [seg, '--work-dir', str(out), *forever],
+        'test': lambda: [seg, shop.task('seg')[1], '--work-dir', str(out)],
+        'predict': lambda: [seg, shop.task('seg')[1], *images, '--out', str(out)],
+        'doctor': lambda: [seg, '--data'],
+        'export': lambda: [seg, shop.task('seg')[1], str(out / 'x.ts'), '--size', '64', '64'],
+        'extract_delta': lambda: [seg, shop.task('seg')[1], str(out / 'd.pth')],
+        'merge_delta': lambda: [seg, shop.task('seg', form='delta')[1], str(out / 'w.pth')],
+        'multitask': lambda: [
+            '--task', f'a={seg},{shop.task("seg")[1]}', '--image', *images, '--out', str(out)
+        ],
+        'visualize_prompts': lambda: [seg, shop.task('seg')[1], *images, '--out', str(out)],
+        'count_params': lambda: [seg],
+    }[tool]()  # fmt: skip
+
+
+def interrupted(tool: str, args: list[str], seconds: float) -> tuple[int, str]:
+    """Press Ctrl-C after a while, as a terminal does: every process of the group gets it."""
+    process = subprocess.Popen(
+        [sys.executable, str(REPO / 'tools' / TOOLS[tool]), *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=REPO,
+        start_new_session=True,
+        env={**os.environ, 'PYTHONPATH': str(REPO)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the shell around the tests may mute it
+    )
+    time.sleep(seconds)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+    printed, _ = process.communicate(timeout=120)
+    return process.returncode, printed
+
+
+def check_whole(out: Path) -> None:
+    for path in out.rglob('*'):
+        assert not path.name.endswith('.part'), path
+        if path.suffix == '.pth':
+            assert check_seal(path), path
+        elif path.suffix == '.ts':
+            torch.jit.load(str(path))
+        elif path.suffix in ('.png', '.jpg'):
+            assert cv2.imread(str(path)) is not None, path
+
+
+@pytest.mark.parametrize('tool', [*(t if t == 'train' else pytest.param(t, marks=pytest.mark.slow) for t in TOOLS)])
+def test_ctrl_c(tool: str, shop: Workshop, tmp_path: Path) -> None:
+    rng = random.Random(tool)
+    for i in range(1 if tool == 'train' else 4):
+        code, printed = interrupted(tool, call(tool, shop, tmp_path / str(i)), rng.uniform(0.3, 12))
+        assert 'Traceback' not in printed, printed[-3000:]
+        assert code in (0, *STOPPED), printed[-3000:]
+        check_whole(tmp_path / str(i))
