@@ -1,15 +1,13 @@
 """Are the files there that a config names, and do the annotations know its classes?"""
 
-import codecs
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS
 
-from protuning_mm.datasets.annotations import check_annotations
+from protuning_mm.datasets.annotations import check_annotations, read_annotations, read_json
+from protuning_mm.datasets.classes import dataset_class, dataset_classes, unknown_categories, wrong_classes
 from protuning_mm.datasets.errors import DataError
 from protuning_mm.datasets.published import clean_in_its_place, lacking, source_of
 
@@ -39,7 +37,9 @@ def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
         )
     for loader in loaders:
         for key, dataset in dataset_leaves(cfg, loader):
-            _check_categories(key, dataset, cfg.get('default_scope', 'mmengine'))
+            if wrong := wrong_classes(key, dataset):
+                raise DataError(f'{wrong[0]}={wrong[1]}. {wrong[2]}')
+            _check_annotations(cfg, key, dataset)
 
 
 def missing_files(cfg: Config, loaders: Iterable[str]) -> list[str]:
@@ -92,7 +92,7 @@ def _what_to_set(cfg: Config, loaders: Iterable[str]) -> str:
 
 
 def _leaves(key: str, dataset: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    if not isinstance(dataset, dict):
+    if not isinstance(dataset, dict) or not dataset:
         return
     if 'dataset' in dataset:
         yield from _leaves(f'{key}.dataset', dataset['dataset'])
@@ -149,25 +149,19 @@ def _evaluators(loader: str, cfg: Config) -> Iterator[tuple[str, dict[str, Any]]
             yield key, evaluator
 
 
-def _check_categories(key: str, dataset: dict[str, Any], scope: str) -> None:
-    """Compare a COCO-like annotation file's categories with the data set's classes, by name, as CocoDataset will."""
+def _check_annotations(cfg: Config, key: str, dataset: dict[str, Any]) -> None:
+    """Check a file in COCO's layout, and compare its categories with the classes, by name, as CocoDataset will."""
     path = Path(dataset.get('data_root') or '') / str(dataset.get('ann_file') or '')
     if path.suffix != '.json' or not path.is_file() or path.stat().st_size > _READ_TWICE:
         return
+    scope = cfg.get('default_scope', 'mmengine')
     classes = dataset_classes(dataset, scope)
-    raw = path.read_bytes()
-    if raw.startswith(codecs.BOM_UTF8):
-        raise DataError(
-            f"{key}.ann_file: {str(path)!r} begins with a byte order mark, which COCO's own reader refuses: save it as "
-            'UTF-8 without one'
-        )
-    try:
-        content = json.loads(raw.decode())  # by its bytes json would take UTF-16 too, which COCO's reader does not
-    except ValueError as error:
-        raise DataError(f'{key}.ann_file: {str(path)!r} is no JSON: {error}') from None
-    if _is_of_boxes(dataset_class(dataset, scope)):
-        with_mask = any(step.get('with_mask') for step in dataset.get('pipeline') or () if isinstance(step, dict))
-        check_annotations(content, path, key, classes, train=key.startswith('train'), with_mask=with_mask)
+    if reads_boxes(dataset_class(dataset, scope)):
+        content = read_annotations(path, key)
+        train, with_mask = key.startswith('train'), uses_masks(cfg, key, dataset)
+        check_annotations(content, path, key, classes, train, with_mask)
+    else:
+        content = read_json(path, key)
     if classes is None or not isinstance(content, dict) or 'categories' not in content:
         return
     unknown = unknown_categories(classes, content, path)
@@ -175,46 +169,15 @@ def _check_categories(key: str, dataset: dict[str, Any], scope: str) -> None:
         raise DataError(f'{key}: {unknown[0]}. {unknown[1]}')
 
 
-def _is_of_boxes(kind: Any) -> bool:
+def uses_masks(cfg: Config, key: str, dataset: dict[str, Any]) -> bool:
+    """Whether a data set's masks matter to a run: its pipeline loads them, or the evaluator beside it scores them."""
+    if any(step.get('with_mask') for step in dataset.get('pipeline') or () if isinstance(step, dict)):
+        return True
+    metrics = [evaluator.get('metric') for _, evaluator in _evaluators(key.split('.')[0], cfg)]
+    return not key.startswith('train') and any(each == 'segm' or 'segm' in (each or ()) for each in metrics)
+
+
+def reads_boxes(kind: Any) -> bool:
     """Whether mmdet's reader of boxes reads it: COCO's layout also holds captions and panoptic segments."""
     names = [base.__name__ for base in getattr(kind, '__mro__', ())]
     return 'CocoDataset' in names and 'CocoPanopticDataset' not in names
-
-
-def dataset_classes(dataset: dict[str, Any], scope: str) -> Any:
-    """Look up the classes that a data set's config gives it: its ``metainfo``'s, or its class's; None without any."""
-    classes = (dataset.get('metainfo') or {}).get('classes')
-    if classes is None:
-        kind = dataset_class(dataset, scope)
-        classes = (getattr(kind, 'METAINFO', None) or {}).get('classes')
-    return classes
-
-
-def dataset_class(dataset: dict[str, Any], scope: str) -> Any:
-    """Look up a data set's class in its host's registry; None where there is no such class."""
-    kind = dataset.get('type')
-    return DATASETS.get(kind if '.' in kind else f'{scope}.{kind}') if isinstance(kind, str) else kind
-
-
-def unknown_categories(classes: Any, content: dict[str, Any], path: Path) -> tuple[str, str] | None:
-    """Say which classes are no categories of a COCO-like annotation file, and what to write instead.
-
-    Args:
-        classes (Sequence[str]): The data set's.
-        content (dict): What is in the file.
-        path (Path): Where the file is.
-    """
-    there = [category.get('name') for category in content['categories']]
-    unknown = [name for name in classes if name not in there]
-    if not unknown:
-        return None
-    return (
-        f'{len(unknown)} of its {len(classes)} classes are no categories of {str(path)!r}: {_shortened(unknown)}. '
-        f'The file has {len(there)}: {_shortened(there)}',
-        f'Write metainfo=dict(classes=({", ".join(repr(name) for name in there[:3])}, …)) in the data set, with the '
-        'names as the file has them, and num_classes in the heads to match.',
-    )
-
-
-def _shortened(names: list[Any]) -> str:
-    return ', '.join(map(str, names[:8])) + (', …' if len(names) > 8 else '')

@@ -6,7 +6,8 @@ from typing import Any
 
 from protuning_mm.apis.doctor.case import Case
 from protuning_mm.apis.doctor.findings import Finding, Findings
-from protuning_mm.datasets.files import dataset_classes, dataset_leaves
+from protuning_mm.datasets.classes import dataset_classes, wrong_classes
+from protuning_mm.datasets.files import dataset_leaves
 from protuning_mm.engine.class_check import class_mismatches
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -16,8 +17,11 @@ def check_num_classes(case: Case) -> Findings:
     """Compare every head's ``num_classes`` with ``metainfo``, from the config or the data set's class."""
     said: set[str] = set()
     for key, dataset in leaves(case):
+        if wrong := wrong_classes(key, dataset):
+            yield Finding('error', *wrong)
+            continue
         classes = dataset_classes(dataset, case.scope)
-        if classes is not None and not isinstance(classes, str):  # the path of a list: the host reads it
+        if classes is not None:
             yield from compare(case, classes, key, said)
 
 

@@ -1,33 +1,25 @@
 """Annotations in COCO's layout: boxes, masks and sizes against the images."""
 
-import math
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from protuning_mm.apis.doctor.findings import Finding, Findings
+from protuning_mm.apis.doctor.findings import Finding, Findings, Level
 from protuning_mm.apis.doctor.images import ABSENT, examine_images, some
 from protuning_mm.apis.doctor.labels import examine_maps
 from protuning_mm.apis.doctor.problems import Kind, Problems
-from protuning_mm.datasets.annotations import faults_of_categories
-from protuning_mm.datasets.files import unknown_categories
+from protuning_mm.datasets.annotation_faults import Fault, faults_of
+from protuning_mm.datasets.annotations import nothing_is_left
+from protuning_mm.datasets.classes import unknown_categories
 
-NOT_FINITE = Kind('error', 'boxes are not four finite numbers', 'mend the annotations')
 TOO_SMALL = Kind('warning', 'boxes have no area, or a side below 1: mmdet drops them', 'mend or delete them')
 OUTSIDE = Kind('warning', 'boxes reach out of their image', 'clip them: bbox is [x, y, width, height] in pixels')
 NO_IMAGE = Kind('warning', 'annotations belong to an image_id that no image has', 'mend image_id')
 NO_CATEGORY = Kind('warning', 'annotations have a category_id that no category has', 'mend category_id')
-NO_MASK = Kind(
-    'error',
-    'objects have no mask, and the pipeline asks for masks: its first batch with one stops',
-    "add their 'segmentation', delete them, or LoadAnnotations(with_mask=False) with a head of boxes alone",
-)
 EMPTY_MASK = Kind('warning', 'masks are empty', 'mend or delete them')
 OTHER_SIZE = Kind(
     'error', 'images have another size on disk than height and width in the annotations', 'write the size of the file'
 )
-SAME_ID = Kind('error', "annotation ids are not unique: mmdet's CocoDataset refuses them", 'number them anew')
 _TOLERANCE = 1.0  # pixels; annotation tools round
 
 
@@ -37,6 +29,7 @@ def examine_coco(
     content: dict[str, Any],
     path: Path,
     classes: Any,
+    with_mask: bool,
     stuff_classes: int | None,
     max_images: int | None,
 ) -> Findings:
@@ -45,24 +38,28 @@ def examine_coco(
     Args:
         key (str): Its key in the config.
         dataset (dict): Its config.
-        content (dict): What is in its annotation file.
+        content (dict): What is in its annotation file, in COCO's layout.
         path (Path): That file.
         classes (Sequence[str], optional): The classes that it is to have.
+        with_mask (bool): Whether the run uses masks.
         stuff_classes (int, optional): Classes of its stuff maps.
         max_images (int, optional): How many images are decoded at the most.
     """
-    wrong = unknown_categories(classes, content, path) if classes is not None else None
-    if wrong:
-        yield Finding('error', f'{key}.metainfo.classes', *wrong)
-    elif classes is not None:
-        yield from _order(key, classes, content)
-    for fault in faults_of_categories(content['categories'], classes):
-        yield Finding('error', f'{key}.ann_file', fault, 'mend the categories')
-    problems, images = Problems(key), list(content['images'])
+    problems, faults = Problems(key), list(faults_of(content, classes, with_mask))
+    for fault in faults:
+        problems.note(_kind(fault), fault.said)
+    if not any(fault.kind == 'categories' for fault in faults) and classes is not None:
+        wrong = unknown_categories(classes, content, path)
+        yield from [Finding('error', f'{key}.metainfo.classes', *wrong)] if wrong else _order(key, classes, content)
+    if not any(fault.level == 'error' for fault in faults) and (lacks := nothing_is_left(content, classes)):
+        level: Level = 'error' if key.startswith('train') else 'warning'
+        yield Finding(level, f'{key}.ann_file', f'{str(path)!r} {lacks}', 'mend the annotations or the classes')
+    faulty = {id(fault.entry) for fault in faults}
+    images = [image for image in content['images'] if id(image) not in faulty]
+    annotations = [annotation for annotation in content['annotations'] if id(annotation) not in faulty]
     root, prefix = Path(dataset.get('data_root') or ''), dict(dataset.get('data_prefix') or {})
     paths = {image['id']: root / prefix.get('img', '') / _file_name(image) for image in images}
-    with_mask = any(step.get('with_mask') for step in dataset.get('pipeline') or ())
-    _examine_annotations(content, with_mask, problems)
+    _examine_annotations(content, annotations, faulty, with_mask, problems)
     chosen = some(images, max_images)
     sizes = examine_images([paths[image['id']] for image in chosen], problems)
     for image in chosen:
@@ -81,7 +78,7 @@ def examine_coco(
             pairs.append((paths[image['id']], root / prefix['seg'] / name))
         examine_maps(pairs, sizes, stuff_classes, problems)
     yield from problems.findings()
-    bare = len(images) - len({annotation.get('image_id') for annotation in content['annotations']})
+    bare = len(images) - len({annotation['image_id'] for annotation in annotations})
     said = f'{len(images)} images ({len(chosen)} decoded), {len(content["annotations"])} objects'
     yield Finding('info', key, said + (f'; {bare} images without any' if bare > 0 else ''))
 
@@ -106,44 +103,42 @@ def _file_name(image: dict[str, Any]) -> str:
     return str(image.get('file_name') or '/'.join(str(image.get('coco_url')).split('/')[-2:]))
 
 
-def _examine_annotations(content: dict[str, Any], with_mask: bool, problems: Problems) -> None:
-    images = {image['id']: image for image in content['images']}
-    categories = {category['id'] for category in content.get('categories', ())}
-    for each, count in Counter(annotation.get('id') for annotation in content['annotations']).items():
-        if count > 1:
-            problems.note(SAME_ID, f'id {each}')
-    for annotation in content['annotations']:
-        image = images.get(annotation.get('image_id'))
-        name = f'annotation {annotation.get("id")}'
+def _kind(fault: Fault) -> Kind:
+    """Faults are counted by kind."""
+    used = 'cannot be used' if fault.level == 'error' else 'are wrong, but this run does not use that part of them'
+    return Kind(fault.level, f'entries of the annotations {used} ({fault.kind})', 'mend or delete them')
+
+
+def _examine_annotations(
+    content: dict[str, Any], annotations: list[dict[str, Any]], faulty: set[int], with_mask: bool, problems: Problems
+) -> None:
+    images = {image['id']: image for image in content['images'] if id(image) not in faulty}
+    categories = {category['id'] for category in content['categories'] if id(category) not in faulty}
+    whole = len(images) == len(content['images'])
+    for annotation in annotations:
+        image = images.get(annotation['image_id'])
+        name = f'annotation {annotation["id"]}'
         if image is None:
-            problems.note(NO_IMAGE, name)
+            if whole:
+                problems.note(NO_IMAGE, name)
             continue
         name += f' of {_file_name(image)}'
-        if annotation.get('category_id') not in categories:
+        if annotation['category_id'] not in categories:
             problems.note(NO_CATEGORY, name)
-        kind = _fault_of_box(annotation.get('bbox'), annotation.get('area', 1), image)
+        kind = _fault_of_box(annotation['bbox'], annotation['area'], image)
         if kind is not None:
-            problems.note(kind, f'{name} {annotation.get("bbox")}')
-        if kind in (NOT_FINITE, TOO_SMALL) or not with_mask:
-            continue
-        if not annotation.get('segmentation'):
-            problems.note(NO_MASK, name)
-        elif mask_area(annotation['segmentation']) <= 0:
+            problems.note(kind, f'{name} {annotation["bbox"]}')
+        mask = annotation.get('segmentation')
+        if kind is not TOO_SMALL and with_mask and mask and mask_area(mask) <= 0:
             problems.note(EMPTY_MASK, name)
 
 
-def _fault_of_box(box: Any, area: Any, image: dict[str, Any]) -> Kind | None:
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_finite(side) for side in box):
-        return NOT_FINITE
+def _fault_of_box(box: list[float], area: float, image: dict[str, Any]) -> Kind | None:
     x, y, w, h = box
-    if w < 1 or h < 1 or not _is_finite(area) or area <= 0:
+    if w < 1 or h < 1 or area <= 0:
         return TOO_SMALL
     right, bottom = image['width'] + _TOLERANCE, image['height'] + _TOLERANCE
     return OUTSIDE if min(x, y) < -_TOLERANCE or x + w > right or y + h > bottom else None
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def mask_area(segmentation: Any) -> float:

@@ -1,6 +1,5 @@
 """``--data``: everything that the loaders' data sets name, on the disk."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,10 @@ from protuning_mm.apis.doctor.case import Case
 from protuning_mm.apis.doctor.classes import LOADERS, leaves
 from protuning_mm.apis.doctor.coco import examine_coco
 from protuning_mm.apis.doctor.findings import Finding, Findings, first_line
-from protuning_mm.datasets.files import dataset_class, dataset_classes, missing_files
+from protuning_mm.datasets import DataError
+from protuning_mm.datasets.annotations import read_annotations
+from protuning_mm.datasets.classes import dataset_class, dataset_classes, wrong_classes
+from protuning_mm.datasets.files import missing_files, reads_boxes, uses_masks
 
 _NO_MATTER = ('pipeline', 'test_mode', 'filter_cfg', 'backend_args', '_scope_')
 
@@ -41,20 +43,20 @@ def _examine(case: Case, key: str, dataset: dict[str, Any], max_images: int | No
     if '://' in str(dataset.get('data_root')):
         yield Finding('info', key, f'data_root={dataset["data_root"]!r} is no local folder: not examined')
         return
+    if wrong := wrong_classes(key, dataset):
+        yield Finding('error', *wrong)
+        return
     path = Path(dataset.get('data_root') or '') / str(dataset.get('ann_file') or '')
-    if not (hasattr(dataset_class(dataset, case.scope), 'COCOAPI') and path.suffix == '.json'):
+    if not (reads_boxes(dataset_class(dataset, case.scope)) and path.suffix == '.json'):
         yield from examine_built(case, key, dataset, max_images, said)
         return
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        yield Finding('error', f'{key}.ann_file', f'{str(path)!r} is no JSON: {error}', 'copy or make it again')
+        content = read_annotations(path, key)
+    except DataError as error:
+        where = f'{key}.ann_file'
+        yield Finding('error', where, str(error).removeprefix(f'{where}: '), 'copy or make it again')
         return
-    lacking = [name for name in ('images', 'annotations', 'categories') if name not in content]
-    if lacking:
-        yield Finding('error', f'{key}.ann_file', f'{str(path)!r} has no {", ".join(lacking)}', "COCO's layout")
-        return
-    classes = dataset_classes(dataset, case.scope)
+    classes, with_mask = dataset_classes(dataset, case.scope), uses_masks(case.cfg, key, dataset)
     roi_head = getattr(case.model, 'roi_head', None)
     stuff = getattr(getattr(roi_head, 'semantic_head', None), 'num_classes', None)
-    yield from examine_coco(key, dataset, content, path, classes, stuff, max_images)
+    yield from examine_coco(key, dataset, content, path, classes, with_mask, stuff, max_images)

@@ -86,11 +86,11 @@ ANNOTATIONS = {
     'zero area': (_box([10, 10, 5, 5], area=0), 'warning', 'no area', 'annotation 1'),
     'nan': (_box([float('nan'), 10, 5, 20]), 'error', 'finite', 'nan'),
     'three numbers': (_box([1, 2, 3]), 'error', 'finite', '[1, 2, 3]'),
-    'no mask': (_mask([]), 'error', 'no mask', 'annotation 1 of 0.jpg'),
-    'two points': (_mask([[1, 1, 9, 9]]), 'warning', 'masks are empty', 'annotation 1 of 0.jpg'),
+    'no mask': (_mask([]), 'error', 'no segmentation', 'annotation id 1'),
+    'two points': (_mask([[1, 1, 9, 9]]), 'error', 'polygon of 2 points', 'annotation id 1'),
     'a line': (_mask([[1, 1, 5, 5, 9, 9]]), 'warning', 'masks are empty', 'annotation 1 of 0.jpg'),
     'runs': (_mask(dict(size=[96, 128], counts=[96 * 128])), 'warning', 'masks are empty', 'annotation 1 of 0.jpg'),
-    'same id': (_copy_of_first, 'error', 'not unique', 'id 1'),
+    'same id': (_copy_of_first, 'error', 'another annotation of that id', 'id 1'),
     'image id': (lambda c: c['annotations'][0].update(image_id=99), 'warning', 'image_id', 'annotation 1'),
     'category id': (lambda c: c['annotations'][0].update(category_id=99), 'warning', 'category_id', 'annotation 1'),
     'height': (lambda c: c['images'][1].update(height=200), 'error', 'another size', '96x128 on disk, 200x128 listed'),
@@ -135,7 +135,7 @@ def test_no_json_and_no_coco(coco: tuple[Path, Path]) -> None:
     path.write_text('{"images": [')
     assert 'no JSON' in at(examined(config, '--data'), f'{TRAIN}.ann_file').found
     path.write_text('{"images": [], "annotations": []}')
-    assert 'has no categories' in at(examined(config, '--data'), f'{TRAIN}.ann_file').found
+    assert "not in COCO's layout" in at(examined(config, '--data'), f'{TRAIN}.ann_file').found
 
 
 def test_classes_that_are_no_categories(coco: tuple[Path, Path]) -> None:
