@@ -7,9 +7,8 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
+from protuning_mm.apis.build_runner import build_runner
 from protuning_mm.apis.config import add_common_arguments, load_config
 from protuning_mm.apis.errors import command
 from protuning_mm.apis.launch import prepare_cpu_ranks
@@ -74,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name_wrong_label_maps(cfg.get('default_scope', ''))
     write_every_file_whole()
     prepare_cpu_ranks(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     if dumps:
         runner.test_evaluator.metrics.append(_dump_metric(cfg, args.out))
     runner.test()

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
+from protuning_mm.apis.build_runner import build_runner
 from protuning_mm.apis.config import add_common_arguments, load_config
 from protuning_mm.apis.errors import command
 from protuning_mm.apis.launch import prepare_cpu_ranks
@@ -76,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_every_file_whole()
     with claimed(cfg.work_dir):
         prepare_cpu_ranks(cfg)
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner = build_runner(cfg)
         runner.train()
 
 

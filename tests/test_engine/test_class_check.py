@@ -91,3 +91,51 @@ def test_long_lists_are_shortened() -> None:
     with pytest.raises(ValueError, match='c0, c1, c2, c3, c4, c5, …') as caught:
         check_classes(model(head=3), data(*(f'c{i}' for i in range(80))), 'train_dataloader')
     assert 'c6' not in str(caught.value)
+
+
+def panoptic(**heads: tuple[int, int]) -> nn.Module:
+    """Heads of things and stuff; mmdet's add them up."""
+    whole = nn.Module()
+    for name, (things, stuff) in heads.items():
+        whole.add_module(name, head(things + stuff))
+        part = whole.get_submodule(name)
+        part.num_things_classes, part.num_stuff_classes = things, stuff
+    return whole
+
+
+THINGS = dict(thing_classes=('a', 'b'), stuff_classes=('c',), classes=('a', 'b', 'c'))
+
+
+def test_things_and_stuff() -> None:
+    """Mask2Former for instances has no stuff; Panoptic FPN's boxes are of things alone."""
+    check_classes(panoptic(panoptic_head=(3, 0), panoptic_fusion_head=(3, 0)), data('a', 'b', 'c'), 'train_dataloader')
+    whole = panoptic(panoptic_head=(2, 1), semantic_head=(2, 1))
+    whole.bbox_head = head(2)
+    check_classes(whole, SimpleNamespace(metainfo=THINGS), 'train_dataloader')
+    whole.semantic_head.num_stuff_classes = 53
+    with pytest.raises(ValueError, match=r'model.semantic_head.num_stuff_classes=53, .* has 1 stuff classes \(c\)'):
+        check_classes(whole, SimpleNamespace(metainfo=THINGS), 'train_dataloader')
+    with pytest.raises(ValueError, match='model.panoptic_head.num_things_classes=80, .* has 3 classes'):
+        check_classes(panoptic(panoptic_head=(80, 53)), data('a', 'b', 'c'), 'train_dataloader')
+
+
+def test_labels_where_no_class_is_named() -> None:
+    """mmpretrain's lists of images and labels."""
+    import numpy as np
+
+    class Listed(list):
+        def get_gt_labels(self) -> Any:
+            return np.array(self)
+
+    check_classes(model(head=3), Listed([0, 2, 1]), 'train_dataloader')
+    with pytest.raises(ValueError, match=r'model.head.num_classes=3, but val_dataloader.dataset has the label 7: .*=8'):
+        check_classes(model(head=3), Listed([0, 7, 1]), 'val_dataloader')
+
+
+def test_heads_of_other_classes_than_the_data_set_s() -> None:
+    """The hosts' own STDC learns boundaries beside its 19 classes; Grounding DINO's 256 are words."""
+    boundary = type('STDCHead', (nn.Module,), {})()
+    boundary.num_classes = 2
+    whole = model(decode_head=3, auxiliary_head=[3, 3])
+    whole.auxiliary_head.append(boundary)
+    check_classes(whole, data('a', 'b', 'c'), 'train_dataloader')

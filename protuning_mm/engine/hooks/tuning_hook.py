@@ -1,5 +1,6 @@
 """What is checked and said once a run, when every weight is in place and nothing is computed yet."""
 
+from time import perf_counter
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -10,8 +11,12 @@ from protuning_mm.backbones import tuned_backbones
 from protuning_mm.backbones.filled import LOADED
 from protuning_mm.checkpoints import FrozenWeightsError
 from protuning_mm.checkpoints.addresses import SOURCES, said_sources
-from protuning_mm.engine.class_check import check_classes
+from protuning_mm.engine.class_check import check_classes, num_classes_of
+from protuning_mm.engine.errors import MismatchError
+from protuning_mm.engine.evaluator_trial import Trial, try_evaluator
+from protuning_mm.engine.faked_predictions import predicts_masks
 from protuning_mm.engine.models import unwrap
+from protuning_mm.engine.monitored_metrics import unknown_metrics
 from protuning_mm.engine.parameter_table import count_parameters
 from protuning_mm.frozen import report
 from protuning_mm.registry import HOOKS
@@ -24,10 +29,11 @@ class TuningHook(Hook):
     - after a checkpoint is loaded (``load_from``, not ``resume``): head tensors whose shape differs from the model's,
       as they do where ``num_classes`` differs, are listed and left at their initial values. The backbone is strict.
     - before training: frozen tensors that came from no file stop the run (unless ``allow_random_backbone=True``);
-      classes of the data sets that do not match the heads stop it; then the table of trained and frozen parameters,
-      and what of the backbone runs efficiently.
+      classes of the data sets that do not match the heads stop it, and an evaluator that fails on made-up predictions
+      or lacks the metric that picks the best checkpoint; then the table of trained and frozen parameters, and what of
+      the backbone runs efficiently.
     - at every save: where the frozen tensors came from goes into the checkpoint's ``meta``.
-    - before validation and test: a random frozen backbone stops the run too.
+    - before validation and test: a random frozen backbone stops the run too; before test, an evaluator that fails.
     """
 
     priority = 'HIGH'
@@ -78,6 +84,9 @@ class TuningHook(Hook):
         check_classes(unwrap(runner.model), runner.train_dataloader.dataset, 'train_dataloader')
         if runner.val_loop is not None:
             check_classes(unwrap(runner.model), runner.val_dataloader.dataset, 'val_dataloader')
+            trial = self._try_evaluator(runner, runner.val_loop, 'val')
+            for key, found, advice in unknown_metrics(runner.cfg, trial, 'val_evaluator'):
+                raise MismatchError(f'{key}: {found}: {advice}')
         runner.logger.info('Parameters:\n' + str(count_parameters(runner.model)))
         for name, backbone in tuned_backbones(unwrap(runner.model)).items():
             ignored = backbone.ignored_args
@@ -93,6 +102,21 @@ class TuningHook(Hook):
     def before_test(self, runner: Runner) -> None:
         self._check_frozen(runner.model)
         check_classes(unwrap(runner.model), runner.test_dataloader.dataset, 'test_dataloader')
+        self._try_evaluator(runner, runner.test_loop, 'test')
+
+    @staticmethod
+    def _try_evaluator(runner: Runner, loop: Any, split: str) -> Trial:
+        """Let the evaluator compute its metrics once, before all the work that it would end."""
+        start = perf_counter()
+        model, dataset = unwrap(runner.model), loop.dataloader.dataset
+        evaluator = getattr(loop, 'evaluator', None)
+        key = f'{split}_evaluator'
+        trial = try_evaluator(evaluator, dataset, key, num_classes_of(model), predicts_masks(model))
+        for note in trial.untried:
+            runner.logger.info(f'not tried before the run: {note}')
+        if trial.metrics:
+            runner.logger.info(f'{key} was tried on made-up predictions, {perf_counter() - start:.1f} s')
+        return trial
 
     @staticmethod
     def _check_frozen(model: nn.Module) -> None:

@@ -1,0 +1,73 @@
+"""Predictions that no model made, in the form in which the hosts' models hand them to an evaluator."""
+
+from typing import Any
+
+import torch
+from mmengine.structures import InstanceData, PixelData
+from torch import nn
+
+_OBJECTS = ((0.1, 0.1, 0.6, 0.6), (0.5, 0.5, 0.95, 0.9))  # x1, y1, x2, y2 as parts of the image
+
+
+def fake_predictions(sample: Any, num_classes: int, with_masks: bool) -> bool:
+    """Add predictions to a data sample, of its first and of its last class.
+
+    Args:
+        sample: A data sample of mmdet, mmseg or mmpretrain; changed in place.
+        num_classes (int): How many classes the predictions are of.
+        with_masks (bool): Whether a detector's objects get masks.
+
+    Returns:
+        bool: False where it is a data sample of another kind, and nothing was added.
+    """
+    fake = _FAKES.get(f'{type(sample).__module__.split(".")[0]}.{type(sample).__name__}')
+    if fake is None:
+        return False
+    fake(sample, num_classes, with_masks)
+    return True
+
+
+def predicts_masks(model: nn.Module) -> bool:
+    """Whether a detector predicts masks of its objects, told by the names of its parts."""
+    return any('mask' in name.rsplit('.', 1)[-1] for name, _ in model.named_modules())
+
+
+def _detection(sample: Any, num_classes: int, with_masks: bool) -> None:
+    from mmdet.evaluation.functional import INSTANCE_OFFSET
+
+    h, w = sample.ori_shape[:2]
+    boxes = torch.tensor(_OBJECTS) * torch.tensor([w, h, w, h])
+    found = dict(bboxes=boxes, scores=torch.tensor([0.9, 0.8]), labels=torch.tensor([0, num_classes - 1]))
+    if with_masks:
+        masks = torch.zeros(len(boxes), h, w, dtype=torch.bool)
+        for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist()):
+            mask[y1 : y2 + 1, x1 : x2 + 1] = True
+        found['masks'] = masks
+    sample.pred_instances = InstanceData(**found)
+    labels = _halves((1, h, w), 0, num_classes - 1)
+    sample.pred_sem_seg = PixelData(sem_seg=labels)
+    sample.pred_panoptic_seg = PixelData(sem_seg=labels + INSTANCE_OFFSET)
+
+
+def _segmentation(sample: Any, num_classes: int, with_masks: bool) -> None:
+    there = sample.get('gt_sem_seg')
+    shape = (1, *sample.ori_shape[:2]) if there is None else tuple(there.data.shape)
+    sample.pred_sem_seg = PixelData(data=_halves(shape, 0, num_classes - 1))
+
+
+def _classification(sample: Any, num_classes: int, with_masks: bool) -> None:
+    scores = torch.linspace(1, 2, num_classes).softmax(0)
+    sample.set_pred_score(scores).set_pred_label(scores.argmax(0, keepdim=True))
+
+
+def _halves(shape: tuple[int, ...], left: int, right: int) -> torch.Tensor:
+    labels = torch.full(shape, left)
+    labels[..., shape[-1] // 2 :] = right
+    return labels
+
+
+_FAKES = {
+    'mmdet.DetDataSample': _detection,
+    'mmseg.SegDataSample': _segmentation,
+    'mmpretrain.DataSample': _classification,
+}

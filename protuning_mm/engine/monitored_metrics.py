@@ -1,0 +1,55 @@
+"""Settings that name a metric: the best checkpoint, early stopping, a learning rate that waits for a plateau."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from protuning_mm.engine.evaluator_trial import Trial
+
+
+def unknown_metrics(cfg: Any, trial: Trial, evaluator: str) -> Iterator[tuple[str, str, str]]:
+    """Say which settings name a metric that the evaluator does not compute.
+
+    Args:
+        cfg (Config): The run's.
+        trial (Trial): What the validation's evaluator computed.
+        evaluator (str): Its key in the config.
+
+    Yields:
+        tuple: The setting's key, what was found, and what would be right.
+    """
+    if not trial.metrics or trial.untried:
+        return
+    for key, name in _monitored(cfg):
+        if name in trial.metrics or name.startswith(trial.open_ended):
+            continue
+        # one that lacks its prefix is nearest to the one with it
+        near = [each for each in trial.metrics if each.endswith(f'/{name}')]
+        near = near or get_close_matches(name, trial.metrics, 1, 0.5)
+        listed = ', '.join(trial.metrics[:8]) + (', …' if len(trial.metrics) > 8 else '')
+        yield (
+            key,
+            f'{name!r} is no metric that {evaluator} computes: {listed}',
+            f'set {key}={near[0]!r}' if near else 'name one of them',
+        )
+
+
+def _monitored(cfg: Any) -> Iterator[tuple[str, str]]:
+    places: list[tuple[str, Any]]
+    places = [(f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items()]
+    places += [(f'custom_hooks.{i}', hook) for i, hook in enumerate(cfg.get('custom_hooks') or ())]
+    schedulers = cfg.get('param_scheduler') or ()
+    if isinstance(schedulers, dict):
+        places.append(('param_scheduler', schedulers))
+    else:
+        places += [(f'param_scheduler.{i}', each) for i, each in enumerate(schedulers)]
+    for key, place in places:
+        if not isinstance(place, dict):
+            continue
+        kind = str(place.get('type'))
+        settings = dict(save_best=place.get('save_best'))
+        if kind.endswith('EarlyStoppingHook') or 'ReduceOnPlateau' in kind:
+            settings['monitor'] = place.get('monitor', 'loss')  # a scheduler's default, which no evaluator computes
+        for setting, value in settings.items():
+            names = value if isinstance(value, list | tuple) else [value]
+            yield from ((f'{key}.{setting}', name) for name in names if isinstance(name, str) and name != 'auto')
