@@ -34,6 +34,9 @@ MENDED = (
     ('mmseg.datasets.transforms', 'LoadAnnotations', '_load_seg_map'),
     ('mmdet.datasets.transforms', 'LoadAnnotations', '_load_seg_map'),
     ('mmdet.datasets.transforms', 'LoadAnnotations', '_load_masks'),
+    ('mmdet.evaluation', 'CocoMetric', '__init__'),
+    ('mmdet.evaluation', 'CocoPanopticMetric', '__init__'),
+    ('mmdet.evaluation', 'DODCocoMetric', '__init__'),
 )
 
 
@@ -45,7 +48,7 @@ def hosts_as_they_are() -> Iterator[None]:
         if module in sys.modules:
             cls = getattr(sys.modules[module], name)
             own = vars(cls).get(method)
-            if own is not None and own.__code__.co_filename.endswith('label_maps.py'):
+            if own is not None and own.__code__.co_filename.endswith(('label_maps.py', 'ground_truth.py')):
                 setattr(cls, method, own.__wrapped__)
 
 

@@ -10,14 +10,10 @@ from protuning_mm.apis.build_runner import build_runner
 from protuning_mm.apis.config import add_common_arguments, load_config
 from protuning_mm.apis.errors import command
 from protuning_mm.apis.launch import prepare_cpu_ranks
+from protuning_mm.apis.mended_hosts import mend_hosts
 from protuning_mm.apis.work_dir import claimed
 from protuning_mm.checkpoints.atomic import write_every_file_whole
-from protuning_mm.datasets import (
-    check_data_files,
-    name_images_of_failed_transforms,
-    name_undecodable_images,
-    name_wrong_label_maps,
-)
+from protuning_mm.datasets import check_data_files
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -69,9 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = build_config(args)
     check_data_files(cfg, ('train_dataloader', 'val_dataloader'))
-    name_undecodable_images()
-    name_images_of_failed_transforms()
-    name_wrong_label_maps(cfg.get('default_scope', ''))
+    mend_hosts(cfg.get('default_scope', ''))
     write_every_file_whole()
     with claimed(cfg.work_dir):
         prepare_cpu_ranks(cfg)

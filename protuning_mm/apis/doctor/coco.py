@@ -17,6 +17,12 @@ OUTSIDE = Kind('warning', 'boxes reach out of their image', 'clip them: bbox is 
 NO_IMAGE = Kind('warning', 'annotations belong to an image_id that no image has', 'mend image_id')
 NO_CATEGORY = Kind('warning', 'annotations have a category_id that no category has', 'mend category_id')
 EMPTY_MASK = Kind('warning', 'masks are empty', 'mend or delete them')
+COMPLETED = Kind(
+    'info',
+    "annotations have no iscrowd, or an id of 0: these tools evaluate them with iscrowd=0 and ids from 1, mmdet's own "
+    'stop at the first and count the second as missed',
+    "to use other tools too, write 'iscrowd': 0, and ids from 1",
+)
 OTHER_SIZE = Kind(
     'error', 'images have another size on disk than height and width in the annotations', 'write the size of the file'
 )
@@ -118,6 +124,8 @@ def _examine_annotations(
     for annotation in annotations:
         image = images.get(annotation['image_id'])
         name = f'annotation {annotation["id"]}'
+        if annotation.get('iscrowd') is None or annotation['id'] == 0:
+            problems.note(COMPLETED, name)
         if image is None:
             if whole:
                 problems.note(NO_IMAGE, name)

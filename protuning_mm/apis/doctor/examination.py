@@ -23,6 +23,7 @@ from protuning_mm.apis.doctor.trial import Trial, run_trials
 from protuning_mm.apis.doctor.versions import check_versions
 from protuning_mm.apis.doctor.weights import check_frozen, check_pretrained
 from protuning_mm.datasets.files import missing_files
+from protuning_mm.evaluation.ground_truth import complete_coco_ground_truth
 
 
 @dataclass
@@ -77,6 +78,7 @@ def _built(case: Case, report: Report) -> bool:
         return False
     try:
         build_model(case)
+        complete_coco_ground_truth(case.scope)  # as training will
     except Exception as error:
         found = f'the model cannot be built: {first_line(error)}'
         report.add(iter([Finding('error', 'model', found, 'mend the setting that the message names')]), 'model')

@@ -20,18 +20,14 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 from torch import Tensor
 
+from protuning_mm.apis.mended_hosts import mend_hosts
 from protuning_mm.apis.study.alone import alone
 from protuning_mm.apis.study.quiet import device_name, quiet_config, quiet_runner
 from protuning_mm.apis.study.results import ERROR, write_result
 from protuning_mm.apis.study.watching import WatchingHook, memory_of_training
 from protuning_mm.checkpoints.atomic import write_atomically, write_every_file_whole
 from protuning_mm.checkpoints.fingerprint import fingerprint
-from protuning_mm.datasets import (
-    check_data_files,
-    name_images_of_failed_transforms,
-    name_undecodable_images,
-    name_wrong_label_maps,
-)
+from protuning_mm.datasets import check_data_files
 from protuning_mm.engine.parameter_table import count_parameters
 
 _HOSTS = ('mmdet', 'mmpretrain', 'mmseg')
@@ -167,9 +163,7 @@ def _prepare(job: Job) -> None:
     check_data_files(job.cfg, _LOADERS)
     for parts in job.tests.values():
         check_data_files(Config(dict(parts) | dict(default_scope=scope or 'mmengine')), _LOADERS)
-    name_undecodable_images()
-    name_images_of_failed_transforms()
-    name_wrong_label_maps(scope)
+    mend_hosts(scope)
     write_every_file_whole()
 
 

@@ -109,6 +109,22 @@ def test_annotations(fault: str, coco: tuple[Path, Path]) -> None:
     assert found[0].advice
 
 
+def test_what_the_evaluation_completes_is_no_fault(coco: tuple[Path, Path]) -> None:
+    config, root = coco
+
+    def change(content: dict[str, Any]) -> None:
+        for i, annotation in enumerate(content['annotations']):
+            annotation['id'] = i
+        del content['annotations'][5]['iscrowd']
+
+    _edit(root, change)
+    findings = examined(config, '--data')
+    assert not grave(findings)
+    (found,) = (f for f in findings if 'iscrowd' in f.found)
+    assert (found.level, found.where) == ('info', TRAIN)
+    assert found.found.startswith('2 annotations') and found.found.endswith('annotation 0, annotation 5')
+
+
 def test_many_are_counted_and_a_few_named(coco: tuple[Path, Path]) -> None:
     config, root = coco
 
