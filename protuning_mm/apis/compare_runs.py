@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from protuning_mm.apis.config import read_config
 from protuning_mm.apis.errors import command
 from protuning_mm.apis.flags import at_least
 
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace, name: str, options: Sequence[str], seed: int) 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    read_config(args.config)  # told before the first run
     print(f'| variant | {args.metric}, mean of {len(args.seeds)} seeds | each |\n|---|---:|---|', flush=True)
     for name, *options in args.variant:
         values = [run(args, name, options, seed) for seed in args.seeds]

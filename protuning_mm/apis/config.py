@@ -47,8 +47,9 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         cfg = Config.fromfile(str(path))
     except Exception as error:
         said = error.msg if isinstance(error, SyntaxError) else str(error)
-        where = f'{_where(error)}{type(error).__name__}: {said}'
-        raise ConfigError(f'config {path} cannot be read: {where}') from error
+        raise ConfigError(
+            f'config {path} cannot be read: {_where(error, path)}{type(error).__name__}: {said}'
+        ) from error
     lay_options(cfg, options or {})
     return cfg
 
@@ -67,7 +68,7 @@ def lay_options(cfg: Config, options: Mapping[str, Any]) -> None:
             raise ConfigError(f'--cfg-options {key}={value} does not fit the config: {said}') from None
 
 
-def _where(error: Exception) -> str:
+def _where(error: Exception, path: str | Path) -> str:
     """Name the file and the line that an error came from: a config's bases are read like itself."""
     file, frames = None, list(traceback.walk_tb(error.__traceback__))
     for frame, _ in frames:
@@ -80,7 +81,9 @@ def _where(error: Exception) -> str:
     for frame, number in frames:
         if frame.f_code.co_name == '<module>' and frame.f_code.co_filename == file:
             line = number
-    return f'{file}, line {line}: ' if line else f'{file}: '
+    if line:
+        return f'{file}, line {line}: '
+    return '' if Path(file) == Path(path).absolute() else f'{file}: '
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -19,7 +19,6 @@ from protuning_mm.checkpoints.addresses import refused, said_sources
 from protuning_mm.checkpoints.deltas import RECORD, inference_form, make_delta
 from protuning_mm.checkpoints.fingerprint import fingerprint
 from protuning_mm.checkpoints.write import write_checkpoint
-from protuning_mm.tunings import TuningError
 
 _EMA = 'module.'
 
@@ -177,10 +176,7 @@ def main_merge(argv: Sequence[str] | None = None) -> None:
     parser = _parser('Put a delta and its base together', 'delta')
     parser.add_argument('--fold', action='store_true', help="fold the tuning into the backbone's own weights")
     args = parser.parse_args(argv)
-    try:
-        merge_delta(read_config(args.config, args.cfg_options), args.checkpoint, args.out, args.base, args.fold)
-    except TuningError as error:
-        raise SystemExit(f'error: --fold: {error}') from None
+    merge_delta(read_config(args.config, args.cfg_options), args.checkpoint, args.out, args.base, args.fold)
     _tell(args)
 
 

@@ -74,6 +74,8 @@ def _message(error: Exception) -> str:
         )
     if isinstance(error, OSError) and error.filename:
         return f'{error.strerror}: {error.filename}'
+    if isinstance(error, KeyError) and error.args:
+        said = str(error.args[0])  # as text it stands between quotes
     return f'{said or "no message"} ({type(error).__name__}; {_kept(error)})'
 
 

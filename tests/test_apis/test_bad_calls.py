@@ -83,6 +83,8 @@ COMMANDS = (
     'benchmarks.deltas', 'benchmarks.multitask',
 )  # fmt: skip
 
+SLOW = ('compare_runs', 'benchmarks.deltas')  # a good call of these takes many seconds
+
 
 @pytest.fixture(scope='module')
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
@@ -155,11 +157,20 @@ def check(command: str, argv: list[str], capfd: pytest.CaptureFixture, folder: P
     assert not left, (argv, left)
 
 
-@pytest.mark.parametrize('command', COMMANDS)
+@pytest.mark.parametrize(
+    ('command', 'number'),
+    [(command, 1) for command in COMMANDS if command not in SLOW]
+    + [pytest.param(command, 12, marks=pytest.mark.slow) for command in COMMANDS],
+)
 def test_generated_bad_calls(
-    command: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    command: str,
+    number: int,
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
 ) -> None:
     good = world.good(command, tmp_path / 'out')
-    known, rng = flags(command, good, monkeypatch), random.Random(command)
-    for _ in range(1):
+    known, rng = flags(command, good, monkeypatch), random.Random(f'{command} {number}')
+    for _ in range(number):
         check(command, spoilt(good, known, world, rng), capfd, tmp_path)
