@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
+from PIL import Image
 
 from protuning_mm.datasets.errors import DataError
 from protuning_mm.datasets.whole_file import is_cut_short
+
+ORIENTATION = 0x0112  # EXIF's tag
+TURNING = (5, 6, 7, 8)  # its values that swap height and width
 
 
 def name_undecodable_images() -> None:
@@ -44,9 +48,36 @@ def _check(results: dict[str, Any]) -> None:
     if annotated == found[::-1] and annotated != found:
         raise DataError(
             f'{path!r} is {found[1]}x{found[0]} (width x height) as it is read, and {annotated[1]}x{annotated[0]} in '
-            'the annotations: it is turned by its EXIF orientation, which OpenCV applies, and they were made without. '
-            "Save the image without that tag, or set color_type='color_ignore_orientation' in LoadImageFromFile."
+            f'the annotations: {why_turned(path, found)}'
         )
+
+
+def why_turned(path: Any, found: tuple[int, ...]) -> str:
+    """Say why an image's height is its width in the annotations, and what to do.
+
+    Args:
+        path (str): The image's.
+        found (tuple[int, int]): Its height and width as they are read.
+    """
+    try:
+        with Image.open(path) as image:
+            lies, turns = image.size[::-1], image.getexif().get(ORIENTATION) in TURNING
+    except Exception:  # whatever Pillow's decoders raise; the image is on another machine, or only OpenCV reads it
+        lies, turns = found, False
+    if not turns:
+        return (
+            'it has no EXIF orientation that turns it, so height and width are swapped there. Swap them, and look '
+            'whether the boxes and masks fit the image.'
+        )
+    if found == lies:
+        return (
+            "its EXIF orientation is ignored (color_type='color_ignore_orientation'), and they were made with it. Take "
+            'that color_type out of LoadImageFromFile.'
+        )
+    return (
+        'it is turned by its EXIF orientation, which OpenCV applies, and they were made without. Save the image '
+        "without that tag, or set color_type='color_ignore_orientation' in LoadImageFromFile."
+    )
 
 
 def _reason(path: Any, error: Exception) -> str:

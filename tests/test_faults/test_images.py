@@ -116,6 +116,31 @@ def test_exif_orientation(orientation: int, tmp_path: Path) -> None:
         assert 'a.jpg' in str(caught.value) and '120x160' in str(caught.value) and '160x120' in str(caught.value)
 
 
+@pytest.mark.parametrize('orientation', [None, 1, 3, 6])
+def test_height_and_width_that_are_swapped_in_the_annotations(orientation: int | None, tmp_path: Path) -> None:
+    """EXIF is blamed where it turns the image, and nowhere else."""
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x112] = orientation
+    Image.fromarray(picture()).save(tmp_path / 'a.jpg', exif=exif)
+    turns = orientation == 6
+    swapped = dict(height=HEIGHT, width=WIDTH) if turns else dict(height=WIDTH, width=HEIGHT)
+    with pytest.raises(DataError, match='a.jpg') as caught:
+        read(tmp_path / 'a.jpg', **swapped)
+    assert ('is turned by its EXIF orientation' in str(caught.value)) == turns
+    assert ('height and width are swapped there. Swap them' in str(caught.value)) == (not turns)
+
+
+def test_annotations_of_the_turned_image_where_orientation_is_ignored(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.fromarray(picture()).save(tmp_path / 'a.jpg', exif=exif)
+    as_it_lies = LoadImageFromFile(color_type='color_ignore_orientation')
+    with pytest.raises(DataError, match='orientation is ignored.*Take that color_type out'):
+        as_it_lies(dict(img_path=str(tmp_path / 'a.jpg'), height=WIDTH, width=HEIGHT))
+    LoadImageFromFile()(dict(img_path=str(tmp_path / 'a.jpg'), height=WIDTH, width=HEIGHT))  # as advised
+
+
 def jpeg(**kwargs: Any) -> bytes:
     file = io.BytesIO()
     noise = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)

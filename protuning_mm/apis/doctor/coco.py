@@ -11,6 +11,7 @@ from protuning_mm.apis.doctor.problems import Kind, Problems
 from protuning_mm.datasets.annotation_faults import Fault, faults_of
 from protuning_mm.datasets.annotations import nothing_is_left
 from protuning_mm.datasets.classes import unknown_categories
+from protuning_mm.datasets.images import why_turned
 
 TOO_SMALL = Kind('warning', 'boxes have no area, or a side below 1: mmdet drops them', 'mend or delete them')
 OUTSIDE = Kind('warning', 'boxes reach out of their image', 'clip them: bbox is [x, y, width, height] in pixels')
@@ -72,6 +73,8 @@ def examine_coco(
         size = sizes.get(paths[image['id']])
         if size is not None and size != (image['height'], image['width']):
             found = f'{size[0]}x{size[1]} on disk, {image["height"]}x{image["width"]} listed'
+            if size == (image['width'], image['height']):
+                found += f': {why_turned(paths[image["id"]], size)}'
             problems.note(OTHER_SIZE, f'{paths[image["id"]]} ({found})')
     looked_at = {image['id'] for image in chosen}
     for image in images:  # the others at least have to be there

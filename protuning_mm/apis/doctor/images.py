@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from protuning_mm.apis.doctor.problems import Kind, Problems
+from protuning_mm.datasets.images import ORIENTATION, TURNING
 
 ABSENT = Kind(
     'error',
@@ -21,8 +22,6 @@ ABSENT = Kind(
 UNREADABLE = Kind('error', 'images cannot be decoded', 'mend the files, or take them out of the annotations')
 TRUNCATED = Kind('warning', 'images are cut off: what lacks is grey', 'copy the files again')
 
-_TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
-_ORIENTATION = 0x0112
 T = TypeVar('T')
 R = TypeVar('R')
 
@@ -39,7 +38,7 @@ def look_at(path: Path) -> tuple[Kind | None, tuple[int, int] | None]:
     try:
         with Image.open(path) as image:
             w, h = image.size
-            size = (w, h) if image.getexif().get(_ORIENTATION) in _TRANSPOSED else (h, w)
+            size = (w, h) if image.getexif().get(ORIENTATION) in TURNING else (h, w)
             image.load()
     except Exception as error:  # Pillow raises whatever its decoders do
         if size is not None and isinstance(error, OSError) and 'truncated' in str(error) and _opencv_reads(path):

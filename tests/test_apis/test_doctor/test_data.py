@@ -109,6 +109,13 @@ def test_annotations(fault: str, coco: tuple[Path, Path]) -> None:
     assert found[0].advice
 
 
+def test_height_and_width_that_are_swapped(coco: tuple[Path, Path]) -> None:
+    config, root = coco
+    _edit(root, lambda content: content['images'][1].update(height=128, width=96))
+    found = next(f for f in examined(config, '--data') if 'another size' in f.found)
+    assert found.level == 'error' and '96x128 on disk, 128x96 listed: it has no EXIF orientation' in found.found
+
+
 def test_what_the_evaluation_completes_is_no_fault(coco: tuple[Path, Path]) -> None:
     config, root = coco
 
