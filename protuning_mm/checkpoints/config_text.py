@@ -1,56 +1,44 @@
-"""The text of a config inside a checkpoint, which the hosts' inferencers run as Python.
+"""The text of a config inside a checkpoint: mmengine parses it as Python, so it is never handed on.
 
-mmengine saves every run's config as text, and an inferencer that is given a checkpoint and no config executes it. What
-mmengine writes is plain: names, ``dict(…)``, lists, numbers and strings. Text that is more than that is not kept.
+mmengine saves every run's config as text. An inferencer that is given no config parses that text and builds what it
+says; ``Runner.resume`` parses the older ``meta['config']``. No check of the text makes that safe: the registries import
+any dotted ``type`` and call it, and mmengine rewrites ``{{…}}`` before it parses.
 """
 
-import ast
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
-# what a config may import by its `custom_imports`
-_LIBRARIES = ('protuning_mm', 'mmdet', 'mmseg', 'mmpretrain', 'mmcv', 'mmengine', 'timm')
+from mmengine.infer import BaseInferencer
+
+from protuning_mm.checkpoints.errors import CheckpointError
+
+_KEYS = ('cfg', 'config')
 
 
-def is_plain(text: Any) -> bool:
-    """Whether a config's text is data alone: no file is read, nothing called, and known libraries alone imported."""
-    if not isinstance(text, str):
-        return False
-    try:
-        body = ast.parse(text).body
-        values = {name: _value(node) for name, node in (_assignment(statement) for statement in body)}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    imports = values.get('custom_imports') or {}
-    named = imports.get('imports', []) if isinstance(imports, dict) else None
-    named = [named] if isinstance(named, str) else named
-    if not isinstance(named, list | tuple) or not all(isinstance(n, str) for n in named):
-        return False
-    return '_base_' not in values and all(name.split('.')[0] in _LIBRARIES for name in named)
+def drop_config_text(checkpoint: dict[str, Any]) -> None:
+    """Take the config's text out of a checkpoint that was just read, in place."""
+    hub = checkpoint.get('message_hub')
+    for holder in (checkpoint.get('meta'), hub.get('runtime_info') if isinstance(hub, dict) else None):
+        if isinstance(holder, dict):
+            for key in _KEYS:
+                holder.pop(key, None)
 
 
-def _assignment(statement: ast.stmt) -> tuple[str, ast.expr]:
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target = statement.targets[0]
-        if isinstance(target, ast.Name):
-            return target.id, statement.value
-    raise ValueError('no assignment to a name')
+def inferencers_need_a_config() -> None:
+    """Make the hosts' inferencers refuse weights without a config, and say so."""
+    BaseInferencer._init_model = _with_a_config(BaseInferencer._init_model)
 
 
-def _value(node: ast.expr) -> Any:
-    """A literal, where ``dict(a=…)`` is one too.
+def _with_a_config(init_model: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(init_model)
+    def init(self: BaseInferencer, cfg: Any, weights: str | None, *args: Any, **kwargs: Any) -> Any:
+        if not cfg:
+            raise CheckpointError(
+                f'{type(self).__name__}(weights={weights!r}) needs the config too: '
+                f'{type(self).__name__}(<config>, {weights!r}). The text of a config inside a checkpoint is Python, '
+                'and protuning_mm does not run it.'
+            )
+        return init_model(self, cfg, weights, *args, **kwargs)
 
-    Raises:
-        ValueError: it is none.
-    """
-    if isinstance(node, ast.Call):
-        if not isinstance(node.func, ast.Name) or node.func.id != 'dict' or node.args:
-            raise ValueError('a call')
-        return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
-    if isinstance(node, ast.List | ast.Tuple | ast.Set):
-        return [_value(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
-        if None in node.keys:
-            raise ValueError('** in a dict')
-        keys = [ast.literal_eval(key) for key in node.keys if key is not None]
-        return dict(zip(keys, map(_value, node.values)))
-    return ast.literal_eval(node)
+    return init

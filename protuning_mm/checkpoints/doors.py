@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import torch
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
+from protuning_mm.checkpoints.config_text import inferencers_need_a_config
 from protuning_mm.checkpoints.deltas.record import RECORD
 from protuning_mm.checkpoints.errors import CheckpointError
 from protuning_mm.checkpoints.safe_load import safe_torch_load
@@ -40,6 +41,7 @@ def install() -> None:
     mmengine_checkpoint._safe_torch_load = safe_torch_load
     mmengine_checkpoint.load_url = load_url
     mmengine_checkpoint.load_state_dict = _no_delta_into_plain(mmengine_checkpoint.load_state_dict)
+    inferencers_need_a_config()
     loader = mmengine_checkpoint.CheckpointLoader
     loader.load_checkpoint = classmethod(_told_plainly(loader.load_checkpoint.__func__))
 

@@ -4,7 +4,6 @@
 when it refuses, falls back to the unrestricted one with a warning. Here a refusal is final.
 """
 
-import logging
 import os
 import pickle
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import print_log
 from mmengine.logging.history_buffer import HistoryBuffer
 
-from protuning_mm.checkpoints.config_text import is_plain
+from protuning_mm.checkpoints.config_text import drop_config_text
 from protuning_mm.checkpoints.deltas.record import check_deltas
 from protuning_mm.checkpoints.errors import CheckpointError
 from protuning_mm.checkpoints.safetensors_file import load_safetensors
@@ -79,30 +77,14 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
 
 
 def _checked(checkpoint: Any, name: str) -> Any:
-    """What was read, with deltas verified and without config text that is more than data."""
+    """What was read, with deltas verified and without the text of a config."""
     if isinstance(checkpoint, dict):
         try:
             check_deltas(checkpoint)
         except CheckpointError as error:
             raise CheckpointError(f'{name}: {error}') from None
-        _drop_config_text(checkpoint, name)
+        drop_config_text(checkpoint)
     return checkpoint
-
-
-def _drop_config_text(checkpoint: dict[str, Any], name: str) -> None:
-    hub = checkpoint.get('message_hub')
-    places = [(checkpoint.get('meta'), 'cfg'), (hub.get('runtime_info') if isinstance(hub, dict) else None, 'cfg')]
-    for holder, key in places:
-        if isinstance(holder, dict) and key in holder and not is_plain(holder[key]):
-            del holder[key]
-            print_log(
-                f'{name} holds the text of a config that is more than settings (it calls, imports or reads something); '
-                'it is left out, and an inferencer needs the config itself',
-                'current',
-                logging.WARNING,
-            )
-    if isinstance(checkpoint.get('meta'), dict):  # old files' text, which `Runner.resume` would execute
-        checkpoint['meta'].pop('config', None)
 
 
 # What torch's restricted unpickler says when a pickle names or calls what it does not know.
