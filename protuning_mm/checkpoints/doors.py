@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import torch
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
+from protuning_mm.checkpoints import own_files
 from protuning_mm.checkpoints.config_text import inferencers_need_a_config
 from protuning_mm.checkpoints.deltas.record import RECORD
 from protuning_mm.checkpoints.errors import CheckpointError
@@ -42,6 +43,7 @@ def install() -> None:
     mmengine_checkpoint.load_url = load_url
     mmengine_checkpoint.load_state_dict = _no_delta_into_plain(mmengine_checkpoint.load_state_dict)
     inferencers_need_a_config()
+    own_files.install()
     loader = mmengine_checkpoint.CheckpointLoader
     loader.load_checkpoint = classmethod(_told_plainly(loader.load_checkpoint.__func__))
 

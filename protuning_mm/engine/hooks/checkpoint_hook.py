@@ -10,10 +10,9 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import Runner
 
 from protuning_mm.checkpoints.atomic import AtomicLocalBackend, write_atomically
+from protuning_mm.checkpoints.own_files import OUTDATED
 from protuning_mm.engine.hooks.exact_resume_hook import ExactResumeHook
 from protuning_mm.registry import HOOKS
-
-_OUTDATED = 'outdated_ckpt_id'  # in the message hub, which a checkpoint carries
 
 
 class _RemoveLater:
@@ -56,7 +55,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.backend_args = dict(backend='atomic_local')
             self.file_backend = AtomicLocalBackend()
         # a kill between save and delete left it behind; the checkpoint that is resumed from knows
-        outdated = runner.message_hub.runtime_info.get(_OUTDATED)
+        outdated = runner.message_hub.runtime_info.get(OUTDATED)
         if self.max_keep_ckpts > 0 and outdated not in (None, *self.keep_ckpt_ids):
             self._delete(outdated)
 
@@ -100,7 +99,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         outdated = self.keep_ckpt_ids.popleft() if full else None
         self.keep_ckpt_ids.append(step)
         runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        runner.message_hub.update_info(_OUTDATED, outdated)
+        runner.message_hub.update_info(OUTDATED, outdated)
         return outdated
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
