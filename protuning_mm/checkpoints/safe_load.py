@@ -14,33 +14,55 @@ import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
 from protuning_mm.checkpoints.config_text import drop_config_text
+from protuning_mm.checkpoints.content import check_content, plain_dtype
 from protuning_mm.checkpoints.deltas.record import check_deltas
 from protuning_mm.checkpoints.errors import CheckpointError
 from protuning_mm.checkpoints.safetensors_file import load_safetensors
 from protuning_mm.checkpoints.seal import check_seal
 
+_scalar: Any = np.float64(0).__reduce__()[0]
 
-def _getattr_of_history_buffer(owner: Any, name: str) -> Any:
-    """Stand in for ``getattr``, which old pickle protocols need to name a method of mmengine's HistoryBuffer."""
-    if owner is not HistoryBuffer or not isinstance(name, str) or name.startswith('_'):
-        raise pickle.UnpicklingError(f'Unsupported global: getattr({owner!r}, {name!r})')
-    return getattr(owner, name)
+
+class _Buffer(HistoryBuffer):
+    """Stands in for mmengine's HistoryBuffer, which puts functions that a file names into the class itself."""
+
+    def __setstate__(self, state: Any) -> None:
+        logged, counts, longest = (state[key] for key in ('_log_history', '_count_history', 'max_length'))
+        arrays = type(logged) is type(counts) is np.ndarray and plain_dtype(logged.dtype) and plain_dtype(counts.dtype)
+        if not arrays or logged.shape != counts.shape or logged.ndim != 1 or type(longest) is not int:
+            raise ValueError('a HistoryBuffer of other parts than mmengine writes')
+        self.__dict__.update(_log_history=logged, _count_history=counts, max_length=longest)
+        self.__class__ = HistoryBuffer
+
+
+class _Statistics:
+    """Stands in for a method of HistoryBuffer, which its pickle names and nothing here needs."""
+
+    def __init__(self, owner: Any, name: Any) -> None:
+        if owner is not _Buffer or not isinstance(name, str) or name.startswith('_'):
+            raise pickle.UnpicklingError(f'Unsupported global: getattr({owner!r}, {name!r})')
+
+
+def _numpy_scalar(dtype: Any, data: Any) -> Any:
+    if not isinstance(dtype, np.dtype) or not plain_dtype(dtype):
+        raise pickle.UnpicklingError(f'Unsupported class: a numpy scalar of {dtype!r}')
+    return _scalar(dtype, data)
 
 
 def _allowed_globals() -> list[Any]:
     """What mmengine's own checkpoints hold besides tensors: the message hub's buffers and numpy scalars."""
-    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+    reconstruct = np.empty(0).__reduce__()[0]
     dtypes = [type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32', 'uint32')]
     return [
         np.ndarray,
         np.dtype,
-        HistoryBuffer,
         slice,
         *dtypes,
         # numpy moved `core` to `_core`: files written on either side name either.
         *((reconstruct, f'numpy.{name}.multiarray._reconstruct') for name in ('core', '_core')),
-        *((scalar, f'numpy.{name}.multiarray.scalar') for name in ('core', '_core')),
-        (_getattr_of_history_buffer, 'builtins.getattr'),
+        *((_numpy_scalar, f'numpy.{name}.multiarray.scalar') for name in ('core', '_core')),
+        (_Buffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
+        (_Statistics, 'builtins.getattr'),
     ]
 
 
@@ -77,7 +99,8 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
 
 
 def _checked(checkpoint: Any, name: str) -> Any:
-    """What was read, with deltas verified and without the text of a config."""
+    """What was read, if it is data alone, with deltas verified and without the text of a config."""
+    check_content(checkpoint, name)
     if isinstance(checkpoint, dict):
         try:
             check_deltas(checkpoint)
