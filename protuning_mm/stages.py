@@ -13,6 +13,10 @@ import torch
 from torch import Tensor, nn
 
 
+class SettingError(ValueError):
+    """A setting of a backbone is wrong; the message names it, what was found and what would be right."""
+
+
 @dataclass(frozen=True)
 class Block:
     """A residual block or a transformer layer.
@@ -205,7 +209,7 @@ def stage_indices(key: str, indices: Sequence[int], num_stages: int, counted: st
     """Check that ``indices`` number stages of a network of ``num_stages``; ``counted`` says which those are.
 
     Raises:
-        ValueError: names ``key``, what was written and what would be right.
+        SettingError: names ``key``, what was written and what would be right.
     """
     written = indices if isinstance(indices, Sequence) else repr(indices)
     if (
@@ -213,8 +217,24 @@ def stage_indices(key: str, indices: Sequence[int], num_stages: int, counted: st
         or not all(isinstance(i, int) and 0 <= i < num_stages for i in indices)
         or len(set(indices)) < len(indices)
     ):
-        raise ValueError(
+        raise SettingError(
             f'{key}={written}: must number stages from 0 to {num_stages - 1}, each once, '
             f'because the backbone has {num_stages} stages{counted}'
         )
     return tuple(indices)
+
+
+def out_stages(out_indices: Sequence[int], num_stages: int) -> tuple[int, ...]:
+    """The stages that ``out_indices`` name; negative ones count from the end.
+
+    Raises:
+        SettingError: there are no such stages.
+    """
+    try:
+        return tuple(range(num_stages)[i] for i in out_indices)
+    except (TypeError, IndexError):
+        right = tuple(range(num_stages))
+        raise SettingError(
+            f'out_indices={out_indices!r}: must number stages from 0 to {num_stages - 1}, because the backbone has '
+            f'{num_stages} stages. The stem is none of them (timm counts it as 0): out_indices={right} names them all'
+        ) from None

@@ -1,6 +1,14 @@
 #!/usr/bin/env bash
 # dist_train.sh CONFIG PROCESSES [train.py flags…]; NNODES, NODE_RANK, MASTER_ADDR, PORT for several machines; PYTHON for the interpreter
 set -euo pipefail
+if [ "$#" -lt 2 ]; then
+    echo "usage: dist_train.sh CONFIG PROCESSES [train.py flags…]" >&2
+    exit 2
+fi
+if ! [[ "$2" =~ ^([1-9][0-9]*|auto|cpu|gpu)$ ]]; then
+    echo "error: dist_train.sh: PROCESSES must be a number, but is '$2'; usage: dist_train.sh CONFIG PROCESSES [train.py flags…]" >&2
+    exit 2
+fi
 here="$(cd "$(dirname "$0")" && pwd)"
 config="$1"
 processes="$2"

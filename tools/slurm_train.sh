@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [train.py flags…]; GPUS, GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS
 set -euo pipefail
+if [ "$#" -lt 4 ]; then
+    echo "usage: slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [train.py flags…]" >&2
+    exit 2
+fi
 here="$(cd "$(dirname "$0")" && pwd)"
 partition="$1"
 job="$2"

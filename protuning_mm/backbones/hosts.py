@@ -1,5 +1,7 @@
 """Which of mmdet, mmseg and mmpretrain a plain backbone comes from, and how it is built there."""
 
+import inspect
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -10,8 +12,25 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from protuning_mm.checkpoints.errors import CheckpointError
+from protuning_mm.stages import SettingError
 
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
+_UNKNOWN = re.compile(r"got an unexpected keyword argument '(\w+)'")
+_MISSING = re.compile(r'(\w+)\.__init__\(\) missing \d+ required .*?: (.*)')
+
+
+class ArgumentError(SettingError):
+    """A backbone's class takes no such argument, or lacks one.
+
+    Args:
+        wrong (str): What is wrong.
+        taken (list[str]): The arguments that the class takes.
+    """
+
+    def __init__(self, wrong: str, taken: Sequence[str] = ()) -> None:
+        self.wrong = wrong
+        self.taken = taken
+        super().__init__(f'{wrong}. It takes {", ".join(taken)}' if taken else wrong)
 
 
 def current_host() -> str:
@@ -47,28 +66,73 @@ def build_plain(cfg: dict[str, Any], host: str | None = None) -> nn.Module:
         host (str, optional): ``mmdet``, ``mmseg`` or ``mmpretrain``. Defaults to :func:`current_host`.
 
     Raises:
-        ValueError: ``host`` is none of the three.
+        SettingError: ``host`` is none of the three, or the backbone's type or an argument is unknown.
     """
     if cfg.get('type') == 'timm':
         return _build_timm(**{key: value for key, value in cfg.items() if key != 'type'})
     host = host or current_host()
     if host not in HOSTS:
-        raise ValueError(f'host={host!r}: must be one of {list(HOSTS)}')
+        raise SettingError(f'host={host!r}: must be one of {list(HOSTS)}')
     # Under another default scope a bare `ResNet` finds another library's class of that name.
     with MODELS.switch_scope_and_registry(host) as registry:
-        return registry.build(cfg)
+        kind = cfg['type']
+        found = registry.get(kind) if isinstance(kind, str) else kind
+        if found is None:
+            raise SettingError(
+                f'backbone type={kind!r}: {host} has no class of that name. Names of another library begin with it, '
+                "such as 'mmpretrain.ConvNeXt'; a model of timm is type='timm', model_name=…"
+            )
+        try:
+            return registry.build(cfg)
+        except TypeError as error:
+            wrong = _wrong_argument(str(error), cfg, found)
+            if wrong is None:
+                raise
+            raise ArgumentError(wrong, _arguments(found)) from None
+
+
+def _wrong_argument(said: str, cfg: dict[str, Any], kind: Any) -> str | None:
+    """What is wrong with a config's keys, if that is what Python's error says."""
+    name = f'{kind.__module__.split(".")[0]}.{kind.__name__}'
+    unknown, missing = _UNKNOWN.search(said), _MISSING.match(said)
+    if unknown is not None and unknown[1] in cfg:
+        return f'{name} takes no {unknown[1]!r}'
+    if missing is not None and missing[1] in {cls.__name__ for cls in getattr(kind, '__mro__', ())}:
+        return f'{name} needs {missing[2]}'
+    return None
+
+
+def _arguments(kind: type) -> list[str]:
+    """Names of a class's arguments, those that it hands to its bases among them."""
+    parameters = [p for cls in kind.__mro__ if '__init__' in vars(cls) for p in _parameters(cls)]
+    return list(dict.fromkeys(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)))
+
+
+def _parameters(cls: Any) -> list[inspect.Parameter]:
+    return list(inspect.signature(cls.__init__).parameters.values())[1:]
 
 
 def _build_timm(
-    model_name: str, pretrained: bool = False, out_indices: Sequence[int] | None = None, **kwargs: Any
+    model_name: str = '', pretrained: bool = False, out_indices: Sequence[int] | None = None, **kwargs: Any
 ) -> nn.Module:
     """Build a model of timm without its classifier; ``pretrained`` is timm's own mechanism."""
     import timm
 
     if not isinstance(pretrained, bool):
-        raise ValueError(f"pretrained={pretrained!r}: timm's is True or False; a file is named by init_cfg")
-    model: Any = timm.create_model(model_name, pretrained=pretrained, num_classes=0, **kwargs)
-    model.out_indices = None if out_indices is None else tuple(out_indices)
+        raise SettingError(f"pretrained={pretrained!r}: timm's is True or False; a file is named by init_cfg")
+    if not (timm.is_model(model_name) or ':' in model_name):  # a model on a hub is named with a colon
+        raise SettingError(
+            f'model_name={model_name!r}: timm {timm.__version__} has no such model; '
+            "timm.list_models('*resnet*') lists those of a family"
+        )
+    try:
+        model: Any = timm.create_model(model_name, pretrained=pretrained, num_classes=0, **kwargs)
+    except TypeError as error:
+        unknown = _UNKNOWN.search(str(error))
+        if unknown is None or unknown[1] not in kwargs:
+            raise
+        raise ArgumentError(f"timm's {model_name} takes no {unknown[1]!r}") from None
+    model.out_indices = tuple(out_indices) if isinstance(out_indices, Sequence) else out_indices
     model.pretrained_source = kwargs.get('checkpoint_path') or (f'timm://{model_name}' if pretrained else None)
     model.fetch_pretrained = partial(
         timm.create_model, model_name, **{**kwargs, 'pretrained': True, 'num_classes': 0, 'checkpoint_path': ''}

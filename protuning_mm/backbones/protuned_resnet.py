@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
 
+from protuning_mm.backbones.hosts import ArgumentError
 from protuning_mm.backbones.tuned_backbone import TunedBackbone
 from protuning_mm.registry import MODELS
 from protuning_mm.stages import stage_indices
@@ -44,8 +45,8 @@ class ProTunedResNet(TunedBackbone):
         - Output: a tuple of (N, C_i, H_i, W_i), one for each of ``out_indices``
 
     Raises:
-        ValueError: ``prompt_stages``, ``out_indices`` or ``prompt`` is out of range, or both ``pretrained`` and
-            ``init_cfg`` are given.
+        ValueError: ``prompt_stages``, ``out_indices`` or ``prompt`` is out of range, the host's ResNet takes no such
+            argument, or both ``pretrained`` and ``init_cfg`` are given.
     """
 
     def __init__(
@@ -65,13 +66,20 @@ class ProTunedResNet(TunedBackbone):
         if 'out_indices' in resnet:
             stage_indices('out_indices', resnet['out_indices'], resnet.get('num_stages', 4))
         kind = 'ResNeXt' if {'groups', 'base_width'} & set(resnet) else 'ResNet'
-        super().__init__(
-            dict(type=kind, **resnet),
-            tuning,
-            host=host,
-            init_cfg=init_cfg,
-            pretrained=pretrained,
-            allow_random_backbone=allow_random_backbone,
-            efficient_frozen=efficient_frozen,
-        )
+        try:
+            super().__init__(
+                dict(type=kind, **resnet),
+                tuning,
+                host=host,
+                init_cfg=init_cfg,
+                pretrained=pretrained,
+                allow_random_backbone=allow_random_backbone,
+                efficient_frozen=efficient_frozen,
+            )
+        except ArgumentError as error:
+            raise ArgumentError(
+                f'{error.wrong}, and ProTunedResNet is one, such as depth=50; for any other network write '
+                "type='protuning_mm.TunedBackbone', backbone=dict(type=…)",
+                error.taken,
+            ) from None
         self.out_indices = self.reading.outs

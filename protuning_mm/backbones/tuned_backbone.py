@@ -13,7 +13,7 @@ from protuning_mm.backbones.hosts import build_plain
 from protuning_mm.backbones.readers import read_stages
 from protuning_mm.frozen import freeze_efficiently, refold, release
 from protuning_mm.registry import MODELS
-from protuning_mm.stages import Maps, PrefixedTokens
+from protuning_mm.stages import Maps, PrefixedTokens, SettingError
 from protuning_mm.tunings import Tuning, TuningError
 from protuning_mm.tunings.build import TuningCfg, build_tunings
 
@@ -93,6 +93,10 @@ class TunedBackbone(FilledBackbone):
         allow_random_backbone: bool = False,
         efficient_frozen: bool = True,
     ) -> None:
+        if not isinstance(backbone, Mapping) or 'type' not in backbone:
+            raise SettingError(
+                f"backbone={backbone!r}: must be a dict with a type, such as dict(type='ResNet', depth=50)"
+            )
         cfg = dict(backbone)
         init_cfg = _one_init_cfg(init_cfg, pretrained, cfg)
         super().__init__(init_cfg)
@@ -257,7 +261,7 @@ def _one_init_cfg(init_cfg: Any, pretrained: str | None, backbone: dict[str, Any
     given = {key: value for key, value in written.items() if value is not None}
     if len(given) > 1:
         listed = ' and '.join(f'{key}={value!r}' for key, value in given.items())
-        raise ValueError(f'{listed} both name initial weights: keep one of them (set the other to None)')
+        raise SettingError(f'{listed} both name initial weights: keep one of them (set the other to None)')
     for key, value in given.items():
         return dict(type='Pretrained', checkpoint=value) if key.endswith('pretrained') else value
     return None

@@ -8,6 +8,8 @@ from typing import Any
 from protuning_mm.registry import TUNINGS
 from protuning_mm.tunings.base import Tuning, TuningError
 
+# what mmengine may leave in a config's dict: of an inherited one, and where _delete_ found nothing to replace
+_MARKS = ('_scope_', '_delete_')
 TuningCfg = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 
 
@@ -20,15 +22,28 @@ def build_tunings(cfg: TuningCfg) -> list[Tuning]:
     Raises:
         TuningError: a name is unknown, an argument is, or the tunings do not combine.
     """
+    if not isinstance(cfg, str | Mapping | Sequence):
+        raise TuningError(f'tuning={cfg!r}: must be a name, a dict with a type, or a list of these')
     items = [cfg] if isinstance(cfg, str | Mapping) else list(cfg)
     tunings = []
     for item in items:
         settings = dict(type=item) if isinstance(item, str) else dict(item)
+        for key in _MARKS:
+            settings.pop(key, None)
         name = settings.pop('type', None)
         cls = TUNINGS.get(name) if isinstance(name, str) else None
         if cls is None:
             known = ', '.join(sorted(TUNINGS.module_dict))
             raise TuningError(f'tuning={item!r}: type must be one of {known}, but got {name!r}')
+        taken = _all_settings(name, cls, {})
+        unknown = [key for key in settings if key not in taken] if _known(cls) else []
+        if unknown:
+            others = ', '.join(list(taken)[1:]) or 'nothing'
+            raise TuningError(
+                f'tuning={item!r}: {name} takes no {", ".join(unknown)}, but {others}. '
+                'Where a config of another tuning is overridden, replace that one wholly: '
+                f'model.backbone.tuning={name} on the command line, tuning=dict(_delete_=True, type={name!r}) in a file'
+            )
         try:
             tuning = cls(**settings)
         except TypeError as error:
@@ -41,6 +56,12 @@ def build_tunings(cfg: TuningCfg) -> list[Tuning]:
         why = f'{alone[0]} stands alone' if alone else 'each may stand there once'
         raise TuningError(f'tunings {names} do not combine: {why}')
     return tunings
+
+
+def _known(cls: type[Tuning]) -> bool:
+    """Whether all arguments of a tuning are known by name."""
+    kinds = [parameter.kind for parameter in inspect.signature(cls).parameters.values()]
+    return inspect.Parameter.VAR_KEYWORD not in kinds or cls.passes_to is not None
 
 
 def _all_settings(name: str | None, cls: type[Tuning], given: Mapping[str, Any]) -> dict[str, Any]:

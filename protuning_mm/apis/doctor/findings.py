@@ -36,6 +36,8 @@ def first_few(names: list[str], limit: int = 3) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The error's kind and the first line of its message."""
+    """The error's kind and the first line of its message; of this package's own errors the message alone."""
     lines = [line for line in str(error).splitlines() if line.strip()]
+    if lines and type(error).__module__.partition('.')[0] == 'protuning_mm':
+        return lines[0]
     return f'{type(error).__name__}: {lines[0][:300]}' if lines else type(error).__name__

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from protuning_mm.backbones.readers.base import register_reader
 from protuning_mm.backbones.readers.vit import cut
-from protuning_mm.stages import Block, Maps, MapsLast, PrefixedTokens, Stage, Stages
+from protuning_mm.stages import Block, Maps, MapsLast, PrefixedTokens, Stage, Stages, out_stages
 
 
 @register_reader('timm.*')
@@ -44,7 +44,7 @@ def read_timm(plain: Any, num_stages: int) -> Stages:
     layout = MapsLast() if getattr(plain, 'output_fmt', 'NCHW') == 'NHWC' else Maps()
     if chosen is None:
         return Stages(tuple(stages), (len(stages) - 1,), layout, run=_pooled, convert=_convert)
-    outs = tuple(range(len(stages))[i] for i in chosen)
+    outs = out_stages(chosen, len(stages))
     run = partial(_pyramid, tuple(i + first for i in outs))
     return Stages(tuple(stages), outs, layout, run=run, convert=_convert, unused=_after(plain, stages[-1]))
 
@@ -59,7 +59,7 @@ def _read_vit(plain: Any, num_stages: int, chosen: Any) -> Stages:
     layout = PrefixedTokens(plain.num_prefix_tokens, 'patch_embed', _grid, prefix_only=cls_only)
     if chosen is None:
         return Stages(stages, (len(stages) - 1,), layout, run=_pooled, convert=_convert)
-    outs = tuple(range(len(stages))[i] for i in chosen)
+    outs = out_stages(chosen, len(stages))
     ends = tuple(int(stages[i].end.split('.')[1]) for i in outs)
     run = partial(_pyramid, ends)
     return Stages(stages, outs, layout, run=run, convert=_convert, unused=_after(plain, stages[-1]))
