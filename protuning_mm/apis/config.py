@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 
 from protuning_mm.apis.errors import ConfigError
 from protuning_mm.apis.flags import add_cfg_options
+from protuning_mm.apis.tuning_options import with_whole_tunings
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +61,7 @@ def lay_options(cfg: Config, options: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: an option does not fit the config.
     """
-    for key, value in options.items():
+    for key, value in with_whole_tunings(cfg, options).items():
         try:
             cfg.merge_from_dict({key: value})
         except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:

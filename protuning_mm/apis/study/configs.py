@@ -15,6 +15,7 @@ from protuning_mm.apis.errors import ConfigError
 from protuning_mm.apis.study.definition import Study
 from protuning_mm.apis.study.errors import StudyError, meant
 from protuning_mm.apis.study.grid import Cell
+from protuning_mm.apis.tuning_options import with_whole_tunings
 
 # what a run reads at a config's top
 _TOP = (
@@ -115,7 +116,7 @@ def lay_over(cfg: Config, options: Mapping[str, Any], where: str) -> None:
     for key, value in options.items():
         _check(cfg, key, where)
         try:
-            cfg.merge_from_dict({key: copy.deepcopy(value)})
+            cfg.merge_from_dict(with_whole_tunings(cfg, {key: copy.deepcopy(value)}))
         except (TypeError, KeyError, IndexError) as error:
             raise StudyError(f'{where}: {key!r} cannot be laid over the config: {error}') from None
 
@@ -129,12 +130,19 @@ def _check(cfg: Config, key: str, where: str) -> None:
         known = _keys(here)
         if part not in known:
             at = '.'.join(parents[:i]) or 'the config'
+            if part == 'tuning' and i == len(parents) - 1 and _is_tuned(here):  # left at its default
+                return
             raise StudyError(f'{where}: {key!r}: {at} has no {part!r}, but {", ".join(known)}{meant(part, known)}')
         here = here[int(part)] if isinstance(here, list | tuple) else here[part]
     if not parents and last not in cfg and last not in _TOP:
         raise StudyError(f'{where}: {key!r}: the config has no such key{meant(last, {*cfg.keys(), *_TOP})}')
-    if parents and not isinstance(here, Mapping | list | tuple):
+    if parents and not isinstance(here, Mapping | list | tuple) and parents[-1] != 'tuning':
         raise StudyError(f'{where}: {key!r}: {".".join(parents)} is {here!r}, not a dict')
+
+
+def _is_tuned(backbone: Any) -> bool:
+    kind = str(backbone.get('type')) if isinstance(backbone, Mapping) else ''
+    return kind.rpartition('.')[2] in ('ProTunedResNet', 'TunedBackbone')
 
 
 def _keys(value: Any) -> list[str]:
