@@ -103,7 +103,7 @@ class FilledBackbone(BaseModule):
         state = self._read(checkpoint, prefix)
         tensors = self.plain_tensors()
         check_frozen_tensors(
-            tensors, state, source=checkpoint, added=self._added_children(), optional=self.reading.unfilled
+            tensors, state, source=checkpoint, added=self.added_children, optional=self.reading.unfilled
         )
         for key, tensor in tensors.items():
             if key in state:
@@ -128,8 +128,10 @@ class FilledBackbone(BaseModule):
         """Whether frozen tensors still hold random values that nothing will train."""
         return bool(self.frozen_keys) and self.frozen_source is None and not self.allow_random_backbone
 
-    def _added_children(self) -> tuple[str, ...]:
-        return tuple(set(self._modules) - self.plain_children)
+    @property
+    def added_children(self) -> tuple[str, ...]:
+        """The names of the children that tunings added; their keys begin so."""
+        return tuple(name for name in self._modules if name not in self.plain_children)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         """Refuse a state dict that would leave the backbone wrong or random; mmengine would only warn."""
@@ -137,7 +139,7 @@ class FilledBackbone(BaseModule):
         for hook in self._load_state_dict_pre_hooks.values():  # positions of another size
             hook(state_dict, prefix, {}, True, [], [], [])
         state = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
-        added = self._added_children()
+        added = self.added_children
         if any(key.split('.')[0] not in added for key in state) or self.needs_weights():
             check_frozen_tensors(self.plain_tensors(), state, source=f'the state dict (prefix {prefix!r})', added=added)
             if self.frozen_source is None or not self._holds(state):

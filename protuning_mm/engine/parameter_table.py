@@ -1,7 +1,7 @@
 """How many parameters are trained and frozen, part by part."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -12,11 +12,19 @@ from protuning_mm.engine.models import unwrap
 
 @dataclass(frozen=True)
 class Part:
-    """Parameters of one part of a model, as counts."""
+    """Parameters of one part of a model, as counts.
+
+    Args:
+        name (str): The part's name.
+        trained (int): Parameters that are trained.
+        frozen (int): Parameters that are not.
+        rates (tuple[float]): The learning rates of those that are trained, in order; empty where they are not known.
+    """
 
     name: str
     trained: int
     frozen: int
+    rates: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class ParameterTable:
 
     def to_dict(self) -> dict[str, Any]:
         return dict(
-            parts=[asdict(part) for part in self.parts],
+            parts=[dict(name=part.name, trained=part.trained, frozen=part.frozen) for part in self.parts],
             trained=self.trained,
             frozen=self.frozen,
             full=self.full,
@@ -59,12 +67,15 @@ class ParameterTable:
         )
 
     def __str__(self) -> str:
-        rows = [('part', 'trained', 'frozen')]
-        rows += [(p.name, f'{p.trained:,}', f'{p.frozen:,}') for p in self.parts]
-        rows += [('total', f'{self.trained:,}', f'{self.frozen:,}')]
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        rows: list[tuple[str, ...]] = [('part', 'trained', 'frozen', 'learning rate')]
+        rows += [(p.name, f'{p.trained:,}', f'{p.frozen:,}', _as_range(p.rates)) for p in self.parts]
+        rows += [('total', f'{self.trained:,}', f'{self.frozen:,}', '')]
+        if not any(part.rates for part in self.parts):
+            rows = [row[:3] for row in rows]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = [
-            f'{name:<{widths[0]}}  {trained:>{widths[1]}}  {frozen:>{widths[2]}}' for name, trained, frozen in rows
+            '  '.join([f'{name:<{widths[0]}}', *(f'{cell:>{width}}' for cell, width in zip(cells, widths[1:]))])
+            for name, *cells in rows
         ]
         rule = '-' * len(lines[0])
         lines = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
@@ -74,23 +85,20 @@ class ParameterTable:
         )  # fmt: skip
 
 
-def count_parameters(model: Any) -> ParameterTable:
+def count_parameters(model: Any, optim_wrapper: Any = None) -> ParameterTable:
     """Count a model's parameters by stem, stages, prompts, neck and each head.
 
     Args:
         model (nn.Module): A detector, segmentor or classifier of the hosts, wrapped (DDP) or not; tuned or plain.
+        optim_wrapper (OptimWrapper | OptimWrapperDict, optional): Its optimizer, for each part's learning rates.
     """
     model = unwrap(model)
-    parts = [_count(name, params) for name, params in _parts(model)]
+    rates = _rates(optim_wrapper)
+    parts = [_count(name, params, rates) for name, params in _parts(model)]
     backbone = getattr(model, 'backbone', None)
     added = 0
     if isinstance(backbone, TunedBackbone):
-        added = sum(
-            param.numel()
-            for name, child in backbone.named_children()
-            if name not in backbone.plain_children
-            for param in child.parameters()
-        )
+        added = sum(p.numel() for name in backbone.added_children for p in backbone._modules[name].parameters())
     return ParameterTable([part for part in parts if part.trained or part.frozen], added)
 
 
@@ -109,7 +117,7 @@ def _parts_of_backbone(name: str, backbone: Any) -> Iterator[tuple[str, list[nn.
     """Stem (with whatever else belongs to no stage, such as final norms), stages, and what a tuning added."""
     if isinstance(backbone, TunedBackbone):
         reading, plain_keys = backbone.reading, backbone.plain_keys
-        added = [child for child in backbone._modules if child not in backbone.plain_children]
+        added = list(backbone.added_children)
     else:
         try:
             reading = read_stages(backbone)
@@ -129,8 +137,27 @@ def _parts_of_backbone(name: str, backbone: Any) -> Iterator[tuple[str, list[nn.
         yield f'{name}.{child}', list(backbone._modules[child].parameters())
 
 
-def _count(name: str, params: list[nn.Parameter]) -> Part:
+def _count(name: str, params: list[nn.Parameter], rates: Mapping[nn.Parameter, float]) -> Part:
     counts = {True: 0, False: 0}
     for param in params:
         counts[param.requires_grad] += param.numel()
-    return Part(name, trained=counts[True], frozen=counts[False])
+    found = {rates[param] for param in params if param.requires_grad and param in rates}
+    return Part(name, trained=counts[True], frozen=counts[False], rates=tuple(sorted(found)))
+
+
+def param_groups(optim_wrapper: Any) -> list[dict[str, Any]]:
+    """The groups of an optimizer wrapper; of all its optimizers where there are several."""
+    wrappers = list(optim_wrapper.values()) if hasattr(optim_wrapper, 'optim_wrappers') else [optim_wrapper]
+    return [group for each in wrappers for group in each.optimizer.param_groups]
+
+
+def _rates(optim_wrapper: Any) -> dict[nn.Parameter, float]:
+    """Each parameter's learning rate; that before any warm-up, where a scheduler has begun one."""
+    groups = param_groups(optim_wrapper) if optim_wrapper is not None else []
+    return {param: float(group.get('initial_lr', group['lr'])) for group in groups for param in group['params']}
+
+
+def _as_range(rates: tuple[float, ...]) -> str:
+    if not rates:
+        return ''
+    return f'{rates[0]:g}' if rates[0] == rates[-1] else f'{rates[0]:.3g} to {rates[-1]:.3g}'

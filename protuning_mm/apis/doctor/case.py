@@ -11,6 +11,8 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from protuning_mm.engine.parameter_table import param_groups
+
 
 @dataclass
 class Case:
@@ -66,11 +68,7 @@ class Case:
 
     def param_groups(self) -> list[dict[str, Any]]:
         """The groups of the optimizer; of all of them where there are several."""
-        wrapper: Any = self.optim_wrapper
-        if wrapper is None:
-            return []
-        wrappers = list(wrapper.values()) if hasattr(wrapper, 'optim_wrappers') else [wrapper]
-        return [group for each in wrappers for group in each.optimizer.param_groups]
+        return [] if self.optim_wrapper is None else param_groups(self.optim_wrapper)
 
     def names(self) -> dict[Any, str]:
         """Parameter -> its name in the model."""

@@ -2,6 +2,7 @@
 
 from protuning_mm.apis.doctor.case import Case
 from protuning_mm.apis.doctor.findings import Finding, Findings, first_few, first_line
+from protuning_mm.engine.constructors import spared
 
 _OWN = 'protuning_mm.TrainableOptimWrapperConstructor'
 
@@ -49,6 +50,7 @@ def check_optimizer(case: Case) -> Findings:
             f'and batch norms in training mode move: {first_few(still)}',
             'requires_grad=False: frozen_stages of the host, or ProTunedResNet / TunedBackbone, which freeze wholly',
         )
+    yield from _spared(case)
     yield from _unmatched(case, list(names.values()))
 
 
@@ -61,6 +63,19 @@ def _key_of_zero(case: Case) -> str:
     if zero:
         return f"optim_wrapper.paramwise_cfg.custom_keys['{zero[0]}'].lr_mult"
     return 'optim_wrapper.optimizer.lr'
+
+
+def _spared(case: Case) -> Findings:
+    assert case.model is not None
+    for key, added in spared(case.model, _custom_keys(case)).items():
+        children = sorted({name.partition(f'{key}.')[2].split('.')[0] or name for name in added})
+        yield Finding(
+            'info',
+            f"optim_wrapper.paramwise_cfg.custom_keys['{key}'].lr_mult",
+            f'is meant for pre-trained weights: the {len(added)} parameters that the tuning added '
+            f'({first_few(added)}) get the full learning rate',
+            f"nothing; a key of their own, such as '{key}.{children[0]}', sets another",
+        )
 
 
 def _unmatched(case: Case, names: list[str]) -> Findings:

@@ -87,7 +87,7 @@ class TuningHook(Hook):
             trial = self._try_evaluator(runner, runner.val_loop, 'val')
             for key, found, advice in unknown_metrics(runner.cfg, trial, 'val_evaluator'):
                 raise MismatchError(f'{key}: {found}: {advice}')
-        runner.logger.info('Parameters:\n' + str(count_parameters(runner.model)))
+        runner.logger.info('Parameters:\n' + str(count_parameters(runner.model, runner.optim_wrapper)))
         for name, backbone in tuned_backbones(unwrap(runner.model)).items():
             ignored = backbone.ignored_args
             if ignored:

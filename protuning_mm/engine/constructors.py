@@ -1,0 +1,122 @@
+"""What optimizer constructors see of a model with a tuned backbone, whichever library they come from.
+
+mmengine's constructor is the base of all the hosts', and each begins in its ``__call__``. There
+
+- a tuned backbone is shown as what it is to its host: a ``ConvNeXt``, which tells the depth of its layers. The
+  constructors of layer-wise learning rates ask for that. What a tuning added is as near to the loss as a head: the last
+  layer, which has the full rate.
+- a learning rate that ``custom_keys`` set for the whole backbone, such as ``{'backbone': dict(lr_mult=0.1)}``, is kept
+  from what a tuning added: it is meant for pre-trained weights, those that a tuning trains among them. A key that names
+  added parameters (``'backbone.prompts'``, ``'prompts'``) sets theirs. Weight decay follows the keys as ever.
+"""
+
+import copy
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.optim import DefaultOptimWrapperConstructor
+from torch import nn
+
+from protuning_mm.backbones import TunedBackbone, tuned_backbones
+
+
+def install() -> None:
+    """Wrap mmengine's constructor, once."""
+    build = DefaultOptimWrapperConstructor.__call__
+    if hasattr(build, '__wrapped__'):
+        return
+
+    @functools.wraps(build)
+    def build_for_host(self: Any, model: nn.Module) -> Any:
+        model = getattr(model, 'module', model)
+        keys = (self.paramwise_cfg or {}).get('custom_keys') or {}
+        added = keys_of_added(model, keys)
+        if added:
+            self.paramwise_cfg = {**self.paramwise_cfg, 'custom_keys': {**keys, **added}}
+        for key, names in spared(model, keys).items():
+            print_log(
+                f'custom_keys[{key!r}] is meant for pre-trained weights: the {len(names)} parameters that the tuning '
+                f'added ({names[0]}, …) get the full learning rate. A key that names them sets another',
+                'current',
+            )
+        return build(self, as_hosts_know_it(model))
+
+    DefaultOptimWrapperConstructor.__call__ = build_for_host
+
+
+def as_hosts_know_it(model: nn.Module) -> nn.Module:
+    """A view of a model: the same parameters under the same names, with plain backbones in the tuned ones' places."""
+    if isinstance(model, TunedBackbone):
+        return _as_plain(model)
+    if not tuned_backbones(model):
+        return model
+    view = copy.copy(model)
+    view._modules = {
+        name: child if child is None else as_hosts_know_it(child) for name, child in model._modules.items()
+    }
+    return view
+
+
+def _as_plain(backbone: TunedBackbone) -> nn.Module:
+    plain = copy.copy(backbone.plain)
+    ask: Any = getattr(plain, 'get_layer_depth', None)
+    if ask is None:
+        return plain
+    added = tuple(f'{child}.' for child in backbone.added_children)
+    of_plain = next(key for key, _ in plain.named_parameters() if not key.startswith(added))
+
+    def get_layer_depth(param_name: str, prefix: str = '') -> tuple[int, int]:
+        if param_name.startswith(prefix) and param_name[len(prefix) :].startswith(added):
+            number = ask(prefix + of_plain, prefix)[1]
+            return number - 1, number
+        depth: tuple[int, int] = ask(param_name, prefix)
+        return depth
+
+    object.__setattr__(plain, 'get_layer_depth', get_layer_depth)
+    return plain
+
+
+def keys_of_added(model: nn.Module, custom_keys: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Settings by full name for added parameters that ``custom_keys`` would set by a key of the whole backbone."""
+    found: dict[str, dict[str, Any]] = {}
+    for full, backbone in _added(model):
+        matching = _matching(full, custom_keys)
+        own = [key for key in matching if not _is_general(key, backbone)]
+        if matching and matching[0] not in own:
+            found[full] = dict(custom_keys[own[0]]) if own else dict(custom_keys[matching[0]], lr_mult=1.0)
+    return found
+
+
+def spared(model: nn.Module, custom_keys: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The keys of whole backbones whose learning rate is kept from added parameters, with the names of these."""
+    found: dict[str, list[str]] = {}
+    for full, backbone in _added(model):
+        matching = _matching(full, custom_keys)
+        if not all(_is_general(key, backbone) for key in matching):
+            continue
+        if matching and custom_keys[matching[0]].get('lr_mult', 1.0) != 1.0:
+            found.setdefault(matching[0], []).append(full)
+    return found
+
+
+def _added(model: nn.Module) -> list[tuple[str, str]]:
+    """The full names of trained parameters that tunings added, each with its backbone's name."""
+    return [
+        (f'{name}.{child}.{key}' if name else f'{child}.{key}', name)
+        for name, backbone in tuned_backbones(model).items()
+        for child in backbone.added_children
+        for key, param in backbone._modules[child].named_parameters()
+        if param.requires_grad
+    ]
+
+
+def _matching(name: str, custom_keys: Mapping[str, Any]) -> list[str]:
+    """The keys that are in a name, in mmengine's order: longer ones first."""
+    return [key for key in sorted(sorted(custom_keys), key=len, reverse=True) if key in name]
+
+
+def _is_general(key: str, backbone: str) -> bool:
+    """Whether a key names a backbone as a whole."""
+    return key in f'{backbone}.'
