@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from protuning_mm.checkpoints import CheckpointError
+
 State = dict[str, Any]
 
 
@@ -28,11 +30,25 @@ def random_state() -> State:
 
 
 def set_random_state(state: State) -> None:
-    """Go on from what :func:`random_state` returned."""
-    python, of_numpy = state['python'], state['numpy']
-    random.setstate((python['version'], tuple(python['words'].tolist()), python['gauss']))
-    keys = of_numpy['keys'].cpu().numpy().astype(np.uint32)
-    np.random.set_state((of_numpy['name'], keys, of_numpy['position'], of_numpy['has_gauss'], of_numpy['cached']))
-    torch.set_rng_state(state['torch'].cpu())
-    if torch.cuda.is_available() and len(state['cuda']) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([each.cpu() for each in state['cuda']])
+    """Go on from what :func:`random_state` returned.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    try:
+        python, of_numpy = state['python'], state['numpy']
+        words = (python['version'], tuple(python['words'].tolist()), python['gauss'])
+        keys = of_numpy['keys'].cpu().numpy().astype(np.uint32)
+        position = of_numpy['position']
+        if not 0 <= position <= keys.size:  # numpy would read what lies behind the keys in memory
+            raise ValueError(f"numpy's place {position} among {keys.size} words")
+        random.setstate(words)
+        np.random.set_state((of_numpy['name'], keys, position, of_numpy['has_gauss'], of_numpy['cached']))
+        torch.set_rng_state(state['torch'].cpu())
+        if torch.cuda.is_available() and len(state['cuda']) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([each.cpu() for each in state['cuda']])
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f'the random states in the checkpoint are none that ExactResumeHook saves ({error}). Resume from another '
+            'checkpoint, or start from this one with load_from.'
+        ) from None

@@ -18,6 +18,8 @@ from protuning_mm.apis.pictures.long_tail import Classes, class_accuracy, count_
 from protuning_mm.apis.pictures.long_tail_figure import draw_long_tail
 from protuning_mm.apis.pictures.predictions import read_labels
 from protuning_mm.datasets import DataError
+from tests import canary
+from tests.test_checkpoints.malicious import FORMS, all_files, mapping, text
 
 
 def write_predictions(path: Path, true: list[int], predicted: list[int], classes: int = 3) -> Path:
@@ -62,6 +64,21 @@ def test_predictions_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(PictureError, match=r'b.pkl cannot be read'):
         read_labels('b.pkl')
     assert not Path('was-run').exists()
+
+
+def test_predictions_that_bring_a_callable(tmp_path: Path) -> None:
+    """Called or not, it is refused; with a tensor in its place the same bytes are read."""
+    canary.calls.clear()
+    label = pickle.dumps(torch.tensor([1]), 2)[2:-1]
+    for file in all_files()[::4]:
+        evil = mapping(text('gt_label'), label, text('pred_label'), label, text('note'), FORMS[file.form](file.it))
+        (tmp_path / 'evil.pkl').write_bytes(b'\x80\x04](' + evil + b'e.')
+        with pytest.raises(PictureError, match='evil.pkl'):
+            read_labels(tmp_path / 'evil.pkl')
+    assert not canary.calls
+    good = mapping(text('gt_label'), label, text('pred_label'), label, text('note'), label)
+    (tmp_path / 'good.pkl').write_bytes(b'\x80\x04](' + good + b'e.')
+    assert [each.tolist() for each in read_labels(tmp_path / 'good.pkl')] == [[1], [1]]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from protuning_mm.checkpoints import load_checkpoint_file
+from protuning_mm.checkpoints import CheckpointError, load_checkpoint_file
 from protuning_mm.engine.random_state import random_state, set_random_state
 from tests.plain import assert_identical
 from tests.tiny import Noise, TinyClassifier, Weights, runner, tuned_resnet
@@ -200,3 +200,30 @@ def test_random_state_round_trip(tmp_path: Path) -> None:
     expected = [draw(), draw()]
     set_random_state(load_checkpoint_file(str(tmp_path / 'state.pth'))['state'])
     assert [draw(), draw()] == expected
+
+
+@pytest.mark.parametrize(
+    ('part', 'key', 'value'),
+    [
+        ('numpy', 'position', 10**9),  # numpy takes it, and reads there
+        ('numpy', 'position', -5),
+        ('numpy', 'position', 'x'),
+        ('numpy', 'keys', torch.zeros(3)),
+        ('numpy', 'keys', [1]),
+        ('numpy', 'name', 'PCG64'),
+        ('python', 'words', torch.zeros(625)),
+        ('python', 'words', torch.full((625,), -1)),
+        ('python', 'version', None),
+        ('torch', None, torch.zeros(8, dtype=torch.uint8)),
+        ('torch', None, 3),
+        ('numpy', None, []),
+    ],
+)
+def test_random_states_that_are_none(part: str, key: str | None, value: Any) -> None:
+    state = random_state()
+    if key is None:
+        state[part] = value
+    else:
+        state[part][key] = value
+    with pytest.raises(CheckpointError, match='random states in the checkpoint'):
+        set_random_state(state)

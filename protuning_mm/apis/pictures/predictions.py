@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from protuning_mm.apis.pictures.canvas import PictureError
+from protuning_mm.checkpoints import CheckpointError
+from protuning_mm.checkpoints.content import check_content
 
 Labels = np.ndarray[Any, Any]
 
@@ -33,6 +35,9 @@ def read_labels(path: str | Path) -> tuple[Labels, Labels]:
     with Path(path).open('rb') as file:
         try:
             samples = _TensorsAlone(file).load()
+            check_content(samples, str(path))
+        except CheckpointError as error:
+            raise PictureError(str(error)) from None
         except Exception as error:  # a damaged pickle raises whatever its bytes lead to
             raise PictureError(
                 f'{path} cannot be read as predictions of tools/test.py: {type(error).__name__}: {error}'
