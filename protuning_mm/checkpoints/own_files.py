@@ -11,6 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import mmengine.runner
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import _flexible_runner, runner
 
@@ -27,6 +28,7 @@ def install() -> None:
     for module, kind in ((runner, runner.Runner), (_flexible_runner, _flexible_runner.FlexibleRunner)):
         kind.resume = _then_own_files_alone(kind.resume)
         module.find_latest_checkpoint = _in_its_own_folder(module.find_latest_checkpoint)
+    mmengine.runner.find_latest_checkpoint = runner.find_latest_checkpoint  # strategies ask for it there
 
 
 def own_files_alone(run: Any, resumed_from: str) -> None:

@@ -144,7 +144,7 @@ PLACES: dict[str, Callable[[bytes], tuple[bytes, bytes]]] = {
     'deep': lambda evil: (text('meta'), mapping(text('a'), b'](' * 50 + evil + b'e' * 50)),
     'tuple': lambda evil: (text('meta'), mapping(text('a'), tuple_of(b'K\x01', evil))),
     'key': lambda evil: (text('meta'), mapping(evil, b'K\x01')),
-    'key of a tuple': lambda evil: (text('state_dict'), mapping(tuple_of(evil), b'K\x01')),
+    'key of a tuple': lambda evil: (text('meta'), mapping(tuple_of(evil), b'K\x01')),
 }
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import zlib
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from protuning_mm import TUNINGS, TunedBackbone
+from protuning_mm.apis.inspect_delta import as_text, inspect_delta
 from protuning_mm.checkpoints import CheckpointError, FrozenWeightsError, load_checkpoint_file, read_backbone_state
 from protuning_mm.checkpoints.deltas import RECORD, DeltaRecord, make_delta
 from protuning_mm.checkpoints.deltas.base import BASE_VARIABLE
@@ -337,6 +339,38 @@ def test_record_of_another_kind(change: Any, delta: Path) -> None:
     state[RECORD] = rewritten(state[RECORD], change)
     with pytest.raises(CheckpointError, match='none that protuning_mm wrote'):
         classifier(None).load_state_dict(state)
+
+
+FIELDS = ('version', 'dataset_meta', 'classes', 'stored', 'source', 'prefix', 'frozen', 'tuning')
+
+
+def test_record_with_another_type_within(delta: Path, tmp_path: Path) -> None:
+    """It loads, or a CheckpointError tells why not; the same for ``inspect_delta.py``."""
+    content, model = torch.load(delta, weights_only=True), classifier(None)
+    right, path, told = content['state_dict'][RECORD], tmp_path / 'other.pth', 0
+    values = (None, True, 3, 'x', [], {}, [3], [{}], {'a': 3}, {'a': 'b'}, [{'type': 3}], '../' * 2000)
+
+    def by_inspect() -> None:
+        as_text(inspect_delta(str(path)))
+
+    def by_hand() -> None:
+        model.load_state_dict(dict(content['state_dict']))
+
+    for field, value in product(FIELDS, values):
+
+        def change(record: Any, field: str = field, value: Any = value) -> Any:
+            base, meta = record['bases']['backbone'], record['dataset_meta']
+            (base if field in base else meta if field in meta else record)[field] = value
+            return record
+
+        content['state_dict'][RECORD] = rewritten(right, change)
+        torch.save(content, path)
+        for read in (by_inspect, by_hand):
+            try:
+                read()
+            except CheckpointError:
+                told += 1
+    assert told > 100
 
 
 def test_other_versions(delta: Path) -> None:

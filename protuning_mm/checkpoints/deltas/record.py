@@ -42,6 +42,11 @@ class Base:
     frozen: Mapping[str, str]
     tuning: list[dict[str, Any]]
 
+    def __post_init__(self) -> None:
+        _expect(isinstance(self.source, str | None) and isinstance(self.prefix, str | None))
+        _expect(_is_text(self.frozen) and isinstance(self.tuning, list))
+        _expect(all(isinstance(each, dict) and isinstance(each.get('type'), str) for each in self.tuning))
+
     @property
     def fingerprint(self) -> Fingerprint:
         return Fingerprint(self.frozen)
@@ -65,6 +70,9 @@ class DeltaRecord:
     stored: Mapping[str, str]
     dataset_meta: Mapping[str, Any]
     version: str = __version__
+
+    def __post_init__(self) -> None:
+        _expect(_is_text(self.stored) and isinstance(self.version, str) and isinstance(self.dataset_meta, Mapping))
 
     def to_tensor(self) -> Tensor:
         text = as_json(asdict(self))
@@ -90,8 +98,10 @@ class DeltaRecord:
             raise CheckpointError('the record of this delta is damaged; copy or download the file again')
         try:
             fields = json.loads(zlib.decompressobj().decompress(packed, _LARGEST))
-            return cls(**{**fields, 'bases': {name: Base(**base) for name, base in fields['bases'].items()}})
-        except (zlib.error, ValueError, TypeError, KeyError, AttributeError):
+            record = cls(**{**fields, 'bases': {name: Base(**base) for name, base in fields['bases'].items()}})
+            _expect(isinstance(record.dataset_meta.get('classes'), list | None))
+            return record
+        except (zlib.error, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise CheckpointError('the record of this delta is none that protuning_mm wrote') from None
 
     def check(self, state: Mapping[str, Tensor], whole: bool = False) -> None:
@@ -116,6 +126,15 @@ class DeltaRecord:
                 + listed('missing', missing)
                 + '\nIt is damaged or was edited; copy or download the file again.'
             )
+
+
+def _expect(holds: bool) -> None:
+    if not holds:  # a record is a file's words
+        raise TypeError('a part of a record is of another type')
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(text, str) for pair in value.items() for text in pair)
 
 
 def as_json(value: Any) -> str:
