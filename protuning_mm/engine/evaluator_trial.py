@@ -30,7 +30,7 @@ TRIED = {
     'protuning_mm': {'CorruptionAccuracy', 'MeanClassAccuracy', 'SubsetAccuracy'},
 }
 _OPEN_ENDED = {'CorruptionAccuracy', 'MeanClassAccuracy'}  # what they report depends on the images
-_WRITES_TO = ('outfile_prefix', 'output_dir', 'out_file_path', 'seg_out_dir')
+WRITES_TO = ('outfile_prefix', 'output_dir', 'out_file_path', 'seg_out_dir')
 _IMAGES = 3
 _LVIS_IMAGES = 1000  # LVIS's evaluation copies the whole annotation file and looks at every image
 
@@ -154,7 +154,7 @@ def _as_before(metric: Any) -> Iterator[None]:
     """Give a metric back its attributes, and let it write into a folder that goes."""
     before = dict(vars(metric))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for name in _WRITES_TO:
+        for name in WRITES_TO:
             if isinstance(before.get(name), str):
                 setattr(metric, name, str(Path(folder) / f'trial{Path(before[name]).suffix}'))
         if 'CocoPanopticMetric' in _kinds(metric):

@@ -38,7 +38,7 @@ def examine_built(case: Case, key: str, dataset: dict[str, Any], max_images: int
         return
     classes = built.metainfo.get('classes')
     if case.model is not None and classes is not None:
-        yield from compare(case, classes, key, said)
+        yield from compare(case, built.metainfo, key, said)
     problems = Problems(key)
     if not listed:
         yield Finding('error', key, 'the data set is empty', 'data_prefix, ann_file and suffixes of the files')

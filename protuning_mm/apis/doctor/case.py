@@ -84,6 +84,8 @@ def build_model(case: Case) -> None:
     """
     init_default_scope(case.scope)
     cfg = copy.deepcopy(case.cfg.model)
+    if case.cfg.get('data_preprocessor'):  # as the runner hands it on
+        cfg.setdefault('data_preprocessor', copy.deepcopy(case.cfg.data_preprocessor))
     case.timm_downloads = list(_without_timm_downloads(cfg, 'model'))
     with MODELS.switch_scope_and_registry(case.scope) as registry:
         case.model = registry.build(cfg)

@@ -6,7 +6,7 @@ from typing import Any
 
 from protuning_mm.apis.doctor.case import Case
 from protuning_mm.apis.doctor.findings import Finding, Findings
-from protuning_mm.datasets.classes import dataset_classes, wrong_classes
+from protuning_mm.datasets.classes import dataset_class, dataset_classes, wrong_classes
 from protuning_mm.datasets.files import dataset_leaves
 from protuning_mm.engine.class_check import class_mismatches
 
@@ -22,20 +22,22 @@ def check_num_classes(case: Case) -> Findings:
             continue
         classes = dataset_classes(dataset, case.scope)
         if classes is not None:
-            yield from compare(case, classes, key, said)
+            kind = dataset_class(dataset, case.scope)
+            metainfo = dict(getattr(kind, 'METAINFO', None) or {}) | dict(dataset.get('metainfo') or {})
+            yield from compare(case, metainfo | dict(classes=classes), key, said)
 
 
-def compare(case: Case, classes: Any, key: str, said: set[str]) -> Findings:
+def compare(case: Case, metainfo: Any, key: str, said: set[str]) -> Findings:
     """Compare every head with some classes; a head that was said to differ is not said again.
 
     Args:
         case (Case): With its model.
-        classes (Sequence[str]): The data set's.
+        metainfo (dict): The data set's, with its classes.
         key (str): The data set's key.
         said (set[str]): Heads that were found to differ; added to.
     """
     assert case.model is not None
-    data = SimpleNamespace(metainfo=dict(classes=classes))
+    data = SimpleNamespace(metainfo=metainfo)
     for head, found, advice in class_mismatches(case.model, data, key):
         if head not in said:
             said.add(head)

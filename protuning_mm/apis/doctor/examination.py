@@ -14,6 +14,7 @@ from protuning_mm.apis.doctor.case import Case, build_model
 from protuning_mm.apis.doctor.classes import LOADERS, check_num_classes
 from protuning_mm.apis.doctor.data import check_data
 from protuning_mm.apis.doctor.estimates import Estimates, estimate, training_size
+from protuning_mm.apis.doctor.evaluators import check_evaluators
 from protuning_mm.apis.doctor.findings import LEVELS, Finding, Findings, first_line
 from protuning_mm.apis.doctor.gradients import check_gradients
 from protuning_mm.apis.doctor.learning_rate import check_learning_rate
@@ -55,7 +56,7 @@ def examine(case: Case, data: bool = False, max_images: int | None = None, step:
         case (Case): The config; its model is built here.
         data (bool): Read the data sets' annotations and images. Defaults to False.
         max_images (int, optional): How many images of a data set are decoded at the most. Defaults to all.
-        step (bool): Run a training step on noise, for gradients and memory. Defaults to True.
+        step (bool): Run a training step, for gradients and memory. Defaults to True.
     """
     report = Report()
     with _quiet():
@@ -63,6 +64,7 @@ def examine(case: Case, data: bool = False, max_images: int | None = None, step:
         report.add(check_learning_rate(case), 'auto_scale_lr')
         if _built(case, report):
             _examine_model(case, report, step)
+            report.add(check_evaluators(case, data), 'val_evaluator')
         if data:
             report.add(check_data(case, max_images), 'data')
         elif missing_files(case.cfg, LOADERS):
@@ -102,7 +104,7 @@ def _examine_model(case: Case, report: Report, step: bool) -> None:
         size = training_size(case.cfg)
         trials = run_trials(case, size) if step else []
     except Exception as error:
-        why = f'no training step on noise could be run ({first_line(error)})'
+        why = f'no training step could be run ({first_line(error).removeprefix("RuntimeError: ")})'
         said = f'{why}: unused parameters and memory are not determined'
         report.add(iter([Finding('info', 'model', said)]), 'model')
     report.add(check_gradients(case, trials), 'find_unused_parameters')

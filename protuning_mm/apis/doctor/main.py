@@ -30,7 +30,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--gpus', type=at_least(1), help='processes that the training will have; WORLD_SIZE, or all GPUs here'
     )
-    parser.add_argument('--no-step', action='store_true', help='run no training step on noise: no memory, no gradients')
+    parser.add_argument('--no-step', action='store_true', help='run no training step: no memory, no gradients')
     add_device(parser, 'cpu')
     parser.add_argument('--strict', action='store_true', help='exit with 1 on warnings too')
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from protuning_mm.engine.faked_predictions import predicts_masks
+
 Batch = tuple[Tensor, list[Any]]
 
 
@@ -53,11 +55,11 @@ def _detection(model: nn.Module, size: tuple[int, int], generator: torch.Generat
     sample.gt_instances = InstanceData(
         bboxes=boxes,
         labels=torch.randint(classes, (len(boxes),), generator=generator),
-        masks=BitmapMasks(masks, h, w),
     )
-    sample.ignored_instances = InstanceData(
-        bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long), masks=BitmapMasks(masks[:0], h, w)
-    )
+    sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+    if predicts_masks(model):  # RTMDet takes the centers of boxes where there are none
+        sample.gt_instances.masks = BitmapMasks(masks, h, w)
+        sample.ignored_instances.masks = BitmapMasks(masks[:0], h, w)
     if any(name.endswith('semantic_head') for name, _ in model.named_modules()):
         sample.gt_sem_seg = PixelData(sem_seg=torch.randint(stuff, (1, h, w), generator=generator))
     return sample

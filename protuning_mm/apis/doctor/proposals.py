@@ -52,6 +52,8 @@ def learnt_proposals(model: nn.Module, share: float = 1.0) -> Iterator[None]:
 def _learnt(found: Any, sample: Any, number: int) -> Any:
     if set(found.keys()) != {'bboxes', 'scores', 'labels'} or found.bboxes.shape[-1] != 4:
         return found  # Sparse R-CNN's are learnt with their features, and always as many
+    if not len(sample.gt_instances):
+        return found
     boxes = proposed_boxes(sample.gt_instances.bboxes, sample.img_shape, number).to(found.bboxes)
     return type(found)(bboxes=boxes, scores=boxes.new_ones(len(boxes)), labels=boxes.new_zeros(len(boxes)).long())
 

@@ -1,4 +1,4 @@
-"""One training step on noise: who gets a gradient, and what it costs."""
+"""One training step on made-up images: who gets a gradient, and what it costs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +12,10 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from protuning_mm.apis.doctor.case import Case
-from protuning_mm.apis.doctor.noise import noise_batch
+from protuning_mm.apis.doctor.findings import first_line
+from protuning_mm.apis.doctor.noise import Batch, noise_batch
 from protuning_mm.apis.doctor.proposals import learnt_proposals, samplers_of
+from protuning_mm.apis.doctor.samples import training_batch
 from protuning_mm.apis.measure import peak_of_events
 
 SMALL = ((128, 128), (192, 192))
@@ -44,41 +46,80 @@ class Trial:
 
 
 def run_trials(case: Case, wanted: tuple[int, int] | None) -> list[Trial]:
-    """Run a step at two small sizes, or, where the model takes none but its own, at that one.
+    """Run a step on noise of two small sizes, or, where the model takes none but its own, of that one.
 
-    Samplers of proposals take a part of their number; a third step with fewer tells what a proposal costs.
+    Samplers of proposals take a part of their number; a third step with fewer tells what a proposal costs. Where noise
+    does not fit, a step on images of the training set is run, if they are here.
 
-    Batch norms of the model move: whoever needs its weights looks at them before.
+    Batch norms of the model move, and all but its backbone gets its initial values: whoever needs its weights looks at
+    them before.
 
     Args:
         case (Case): Its model is used, on its device.
         wanted (tuple[int, int], optional): Height and width that the training will have.
 
     Raises:
-        Exception: whatever the model raises at the size tried last.
+        RuntimeError: says what the model raised on noise, and on images of the training set.
     """
     assert case.model is not None
+    give_initial_values(case.model)
     # in one process mmengine does the same, and a CPU takes no other
     case.model = revert_sync_batchnorm(case.model).to(case.device).train()
     try:
-        if not samplers_of(case.model):
-            return [_step(case, size) for size in SMALL]
-        return [*(_step(case, size, SHARES[0]) for size in SMALL), _step(case, SMALL[0], SHARES[1])]
+        return _on_noise(case, wanted)
+    except Exception as error:
+        try:
+            batch = training_batch(case, IMAGES)
+            if batch is not None:
+                return [_step(case, batch, SHARES[0] if samplers_of(case.model) else 1.0)]
+        except Exception as second:
+            raise RuntimeError(f'on noise: {first_line(error)}; on the training set: {first_line(second)}') from error
+        raise RuntimeError(f'on noise: {first_line(error)}; the training set is not here') from error
+
+
+def _on_noise(case: Case, wanted: tuple[int, int] | None) -> list[Trial]:
+    model: Any = case.model
+
+    def step(size: tuple[int, int], share: float = 1.0) -> Trial:
+        return _step(case, noise_batch(model, IMAGES, size, case.device), share)
+
+    try:
+        if not samplers_of(model):
+            return [step(size) for size in SMALL]
+        return [*(step(size, SHARES[0]) for size in SMALL), step(SMALL[0], SHARES[1])]
     except Exception:
         if wanted is None or wanted[0] * wanted[1] > LARGEST_FALLBACK:
             raise
-        return [_step(case, wanted)]
+        return [step(wanted)]
 
 
-def _step(case: Case, size: tuple[int, int], share: float = 1.0) -> Trial:
+def give_initial_values(model: nn.Module) -> None:
+    """Initialise the parts of a model that hold no backbone, as a run does first; nothing is loaded.
+
+    Built alone, some have values that no run begins with: Sparse R-CNN's learnt boxes end before they begin.
+    """
+    part: Any
+    for name, part in model.named_children():
+        held = [module for module in part.modules() if _is_loaded(getattr(module, 'init_cfg', None))]
+        if name != 'backbone' and not held and hasattr(part, 'init_weights'):
+            part.init_weights()
+
+
+def _is_loaded(init_cfg: Any) -> bool:
+    each = init_cfg if isinstance(init_cfg, list | tuple) else [init_cfg]
+    return any(isinstance(one, dict) and one.get('type') == 'Pretrained' for one in each)
+
+
+def _step(case: Case, batch: Batch, share: float) -> Trial:
     model: Any = case.model
-    inputs, samples = noise_batch(model, IMAGES, size, case.device)
+    inputs, samples = batch
     single: list[str] = []
     reached: set[str] = set()
     with _watching(model, single, reached), learnt_proposals(model, share):
         peak = _peak(model, inputs, samples)
     without = tuple(n for n, p in model.named_parameters() if p.requires_grad and n not in reached)
-    return Trial(size, IMAGES, peak, without, tuple(single), share)
+    height, width = inputs.shape[-2:]
+    return Trial((height, width), len(samples), peak, without, tuple(single), share)
 
 
 def _peak(model: Any, inputs: Any, samples: list[Any]) -> int:
