@@ -5,7 +5,7 @@ which is the stage's feature, h_1 and h_2. The norms and activations between are
 pass: that is cheap, and gives exactly what was there. torch keeps each of them, too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protuning_mm.frozen.conv import ConvOp
-from protuning_mm.frozen.once import once
+from protuning_mm.frozen.observed import is_observed
 
 # activations without state
 _ACTS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.LeakyReLU, nn.Identity)
@@ -101,37 +101,70 @@ class LeanBlend(torch.autograd.Function):
         by_matmul: bool,
         *weights: Tensor | None,
     ) -> Tensor:
-        w1, b1, _, _, w2, b2, _, _, w3, b3 = weights
         kind = x.device.type
         autocast = torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if autocast else x.dtype
-        with torch.autocast(kind, enabled=False):
-            h1 = _op(dtype, w1, b1, by_matmul=by_matmul)(x.to(dtype))
-        a = layers[0](h1).to(dtype)
-        with torch.autocast(kind, enabled=False):
-            h2 = _op(dtype, w2, b2, **geometry)(a)
-        a = layers[1](h2).to(dtype)
-        with torch.autocast(kind, enabled=False):
-            prompt = _op(dtype, w3, b3, by_matmul=by_matmul)(a)
-        ctx.save_for_backward(x, h1, h2, *weights)
         ctx.layers, ctx.geometry, ctx.dtype, ctx.autocast = layers, geometry, dtype, autocast
-        return prompt.add_(x) if prompt.dtype == x.dtype else prompt + x
+        norm_acts = [lambda h, weight, bias, layer=layer: layer(h) for layer in layers]
+        h1, h2, y = _run(ctx, x, weights, norm_acts, by_matmul)
+        ctx.save_for_backward(x, h1, h2, *weights)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        with torch.no_grad(), torch.autocast(grad.device.type, enabled=False):
-            grads = _backward(ctx, grad)
-        return tuple(g if g is None else once(g, grad) for g in grads)
+        with torch.autocast(grad.device.type, enabled=False):
+            x_grad, *grads = (_differentiable_backward if is_observed(grad) else _backward)(ctx, grad)
+        return x_grad, None, None, None, *grads
+
+
+def _run(
+    ctx: Any, x: Tensor, weights: Sequence[Any], norm_acts: Sequence[Callable[..., Tensor]], by_matmul: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """h_1, h_2 and x̃."""
+    w1, b1, n1, c1, w2, b2, n2, c2, w3, b3 = weights
+    kind, dtype = x.device.type, ctx.dtype
+    with torch.autocast(kind, enabled=False):
+        h1 = _op(dtype, w1, b1, by_matmul=by_matmul)(x.to(dtype))
+        with _autocast(ctx, kind):
+            a = norm_acts[0](h1, n1, c1).to(dtype)
+        h2 = _op(dtype, w2, b2, **ctx.geometry)(a)
+        with _autocast(ctx, kind):
+            a = norm_acts[1](h2, n2, c2).to(dtype)
+        prompt = _op(dtype, w3, b3, by_matmul=by_matmul)(a)
+    return h1, h2, prompt.add_(x) if prompt.dtype == x.dtype else prompt + x
+
+
+def _autocast(ctx: Any, kind: str) -> torch.autocast:
+    """The autocast of the forward pass."""
+    return torch.autocast(kind, dtype=ctx.dtype if ctx.autocast else None, enabled=ctx.autocast)
+
+
+def _differentiable_backward(ctx: Any, grad: Tensor) -> list[Any]:
+    """The gradients of x and each weight, from a forward pass by torch's own operations."""
+    x, _, _, *weights = ctx.saved_tensors
+    create_graph = torch.is_grad_enabled()
+    needed = [i for i, needs in enumerate(ctx.needs_input_grad[:1] + ctx.needs_input_grad[4:]) if needs]
+    inputs = [x, *weights]
+    with torch.enable_grad():
+        for i in needed:  # tensors of their own: one input may depend on another
+            inputs[i] = inputs[i].view_as(inputs[i])
+        _, _, y = _run(ctx, inputs[0], inputs[1:], [layer.run_again for layer in ctx.layers], False)
+    found = torch.autograd.grad(y, [inputs[i] for i in needed], grad, create_graph=create_graph)
+    grads: list[Any] = [None] * len(inputs)
+    for i, of_input in zip(needed, found):
+        grads[i] = of_input
+    return grads
 
 
 def _backward(ctx: Any, grad: Tensor) -> list[Any]:
+    """The gradients of x and each weight, from the hidden maps that were kept."""
     x, h1, h2, w1, b1, n1, c1, w2, b2, n2, c2, w3, b3 = ctx.saved_tensors
     dtype = ctx.dtype
     of: dict[int, Tensor | None] = {}
 
     def through(i: int, op: ConvOp, grad: Tensor, h: Tensor, norm: tuple[Tensor | None, Tensor | None]) -> Tensor:
         """From the gradient of a convolution's result to that of the hidden map before the norm before it."""
-        with torch.autocast(grad.device.type, dtype=dtype if ctx.autocast else None, enabled=ctx.autocast):
+        with _autocast(ctx, grad.device.type):
             a, backward = ctx.layers[i].grads(h, *norm)
         of[4 * i + 4], of[4 * i + 5] = op.weight_grad(grad, a.to(dtype))
         h_grad, of[4 * i + 2], of[4 * i + 3] = backward(op.input_grad(grad, h.shape[2:]))
@@ -145,7 +178,7 @@ def _backward(ctx: Any, grad: Tensor) -> list[Any]:
     if ctx.needs_input_grad[0]:
         x_grad = op.input_grad(h_grad, x.shape[2:]).to(x.dtype).add_(grad)
     weights = (w1, b1, n1, c1, w2, b2, n2, c2, w3, b3)
-    return [x_grad, None, None, None, *(None if w is None else of[i].to(w.dtype) for i, w in enumerate(weights))]  # type: ignore[union-attr]
+    return [x_grad, *(None if w is None else of[i].to(w.dtype) for i, w in enumerate(weights))]  # type: ignore[union-attr]
 
 
 def _op(dtype: torch.dtype, weight: Any, bias: Any, **geometry: Any) -> ConvOp:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from protuning_mm.frozen.anatomy import ObstacleError, check_frozen, check_untouched, type_name
 from protuning_mm.frozen.conditions import runs_plainly
 from protuning_mm.frozen.efficient import EfficientForward
-from protuning_mm.frozen.once import once
 
 WINDOW_ATTENTIONS = (
     'mmdet.models.backbones.swin.WindowMSA',
@@ -72,11 +71,12 @@ class WindowAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         qkv, bias, mask = ctx.saved_tensors
-        qkv = qkv.detach().requires_grad_()
+        create_graph = torch.is_grad_enabled()
         with torch.enable_grad(), torch.autocast(**ctx.autocast):
+            qkv = qkv.view_as(qkv)  # the graph of what runs again ends here
             y = _attend(qkv, bias, mask, ctx.heads, ctx.scale)
-        (qkv_grad,) = torch.autograd.grad(y, qkv, grad)
-        return once(qkv_grad, grad), None, None, None, None
+        (qkv_grad,) = torch.autograd.grad(y, qkv, grad, create_graph=create_graph)
+        return qkv_grad, None, None, None, None
 
 
 def _attend(qkv: Tensor, bias: Tensor, mask: Tensor | None, heads: int, scale: float) -> Tensor:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from protuning_mm.frozen.observed import is_observed
+
 # Multiplying eight bytes that are each 0 or 1 by this gathers them in the highest byte: byte j becomes bit j.
 _GATHER = 0x0102040810204080
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -56,6 +58,8 @@ def zero_dead(grad: Tensor, dead: Dead, inplace: bool = False) -> Tensor:
     Returns:
         Tensor: In the layout of the ReLU's output.
     """
+    if is_observed(grad):
+        return grad.masked_fill(_unpack(dead), 0)
     if grad.stride() != dead.stride:
         grad, inplace = grad.new_empty_strided(dead.size, dead.stride).copy_(grad), True
     out = grad if inplace else torch.empty_like(grad)
@@ -69,6 +73,12 @@ def zero_dead(grad: Tensor, dead: Dead, inplace: bool = False) -> Tensor:
         keep = table.index_select(0, rows).view(-1)[: end - start]
         torch.bitwise_and(source[start:end], keep, out=target[start:end])
     return out
+
+
+def _unpack(dead: Dead) -> Tensor:
+    places = torch.arange(8, dtype=torch.uint8, device=dead.bits.device)
+    flat = dead.bits.unsqueeze(1).bitwise_right_shift(places).bitwise_and(1).bool().view(-1)
+    return flat.as_strided(dead.size, dead.stride)
 
 
 def is_dense(x: Tensor) -> bool:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from protuning_mm.frozen.observed import is_transformed
+
 
 def runs_plainly(x: Any, dims: int = 4) -> bool:
     """Whether ``x`` is an ordinary batch (of maps: 4 dims), run for its values: not traced, compiled or transformed."""
@@ -16,8 +18,7 @@ def runs_plainly(x: Any, dims: int = 4) -> bool:
         and x.device.type in ('cpu', 'cuda')
         and not torch.compiler.is_compiling()
         and not torch._C._get_tracing_state()
-        and not torch._C._are_functorch_transforms_active()
-        and torch.autograd.forward_ad.unpack_dual(x).tangent is None
+        and not is_transformed()
         and not any(
             (
                 torch_module._global_forward_hooks,

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from protuning_mm.frozen.observed import is_observed
+
 
 class ConvOp(NamedTuple):
     """A convolution without a module and without a graph.
@@ -31,7 +33,8 @@ class ConvOp(NamedTuple):
     def _is_matmul(self, x: Tensor) -> bool:
         """Whether a matrix product does it: oneDNN copies contiguous maps to a layout of its own and back."""
         pointwise = self.weight.shape[2:] == (1, 1) and self.padding == (0, 0) and self.groups == 1
-        return self.by_matmul and pointwise and x.device.type == 'cpu' and x.element_size() >= 4 and x.is_contiguous()
+        fits = x.device.type == 'cpu' and x.element_size() >= 4 and x.is_contiguous()
+        return self.by_matmul and pointwise and fits and not is_observed(x)
 
     def __call__(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """Convolve.
@@ -61,10 +64,10 @@ class ConvOp(NamedTuple):
         Args:
             grad (Tensor): (N, C_out, H', W').
             size (Sequence[int]): (H, W) of the input.
-            onto (Tensor, optional): What the result is added to, in place.
+            onto (Tensor, optional): What the result is added to, in place where nobody observes it.
 
         Returns:
-            Tensor: (N, C_in, H, W), or ``onto``.
+            Tensor: (N, C_in, H, W).
         """
         if self._is_matmul(grad) and (onto is None or (onto.is_contiguous() and onto.dtype == grad.dtype)):
             return self._pointwise_input_grad(grad, size, onto)
@@ -77,7 +80,7 @@ class ConvOp(NamedTuple):
         x_grad = F.conv_transpose2d(
             grad, self.weight, None, self.stride, self.padding, output_padding, self.groups, self.dilation
         )
-        return x_grad if onto is None else onto.add_(x_grad)
+        return x_grad if onto is None else add_gradient(onto, x_grad)
 
     def weight_grad(self, grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The gradients of the weight and of the bias, where there is one.
@@ -117,6 +120,11 @@ class ConvOp(NamedTuple):
             onto = x_grad.new_zeros(len(grad), x_grad.shape[1], *size)
         onto[:, :, :: self.stride[0], :: self.stride[1]] += x_grad
         return onto
+
+
+def add_gradient(onto: Tensor, grad: Tensor) -> Tensor:
+    """The sum of two gradients, in the place of the first where nobody observes it."""
+    return onto + grad if is_observed(onto) else onto.add_(grad)
 
 
 def versions(ops: Iterable[ConvOp]) -> list[int]:

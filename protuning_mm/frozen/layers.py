@@ -13,7 +13,7 @@ from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
 from protuning_mm.frozen.conv import ConvOp, check_unchanged, geometry, versions
 from protuning_mm.frozen.efficient import EfficientForward
 from protuning_mm.frozen.fold import FoldedConv
-from protuning_mm.frozen.once import once
+from protuning_mm.frozen.observed import anchor, anchored
 
 
 def take_layer(layer: nn.Module) -> None:
@@ -61,28 +61,29 @@ class EfficientConv(EfficientForward):
         if self.module.bias is None:
             op = op._replace(bias=None)
         with torch.autocast(x.device.type, enabled=False):
-            return FrozenConv.apply(x.to(dtype), self.module.bias, op)
+            x = x.to(dtype)
+            return FrozenConv.apply(x, self.module.bias, op, anchor(x))
 
 
 class FrozenConv(torch.autograd.Function):
     """A convolution with gradients for x and the bias alone; ``op`` has both weights in x's type."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, op: ConvOp) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, op: ConvOp, anchor: tuple[Tensor]) -> Tensor:
         ctx.op, ctx.size, ctx.bias_dtype = op, x.shape[2:], None if bias is None else bias.dtype
-        ctx.versions = versions([op])
+        ctx.versions, ctx.anchor = versions([op]), anchor
         return op(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x_grad = bias_grad = None
         check_unchanged([ctx.op], ctx.versions)
-        with torch.no_grad(), torch.autocast(grad.device.type, enabled=False):
+        with torch.autocast(grad.device.type, enabled=False):
             if ctx.needs_input_grad[0]:
-                x_grad = once(ctx.op.input_grad(grad, ctx.size), grad)
+                x_grad = anchored(ctx.op.input_grad(grad, ctx.size), ctx.anchor)
             if ctx.needs_input_grad[1]:
-                bias_grad = once(grad.sum((0, 2, 3), dtype=ctx.bias_dtype), grad)
-        return x_grad, bias_grad, None
+                bias_grad = grad.sum((0, 2, 3), dtype=ctx.bias_dtype)
+        return x_grad, bias_grad, None, None
 
 
 class EfficientNorm(EfficientForward):
@@ -108,24 +109,23 @@ class EfficientNorm(EfficientForward):
             scale = (norm.running_var + norm.eps).rsqrt()
             if norm.weight is not None:
                 scale = scale * norm.weight
-        return FrozenNorm.apply(x, norm.bias, scale.view(-1, 1, 1), self.plain)
+        return FrozenNorm.apply(x, norm.bias, scale.view(-1, 1, 1), self.plain, anchor(x))
 
 
 class FrozenNorm(torch.autograd.Function):
     """A batch norm by fixed statistics with gradients for x and β alone; ``run`` is the norm's own forward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, scale: Tensor, run: Any) -> Tensor:
-        ctx.scale, ctx.bias_dtype = scale, None if bias is None else bias.dtype
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, scale: Tensor, run: Any, anchor: tuple[Tensor]) -> Tensor:
+        ctx.scale, ctx.bias_dtype, ctx.anchor = scale, None if bias is None else bias.dtype, anchor
         y: Tensor = run(x)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x_grad = bias_grad = None
-        with torch.no_grad():
-            if ctx.needs_input_grad[0]:
-                x_grad = once((grad * ctx.scale).to(grad.dtype), grad)
-            if ctx.needs_input_grad[1]:
-                bias_grad = once(grad.sum((0, 2, 3), dtype=ctx.bias_dtype), grad)
-        return x_grad, bias_grad, None, None
+        if ctx.needs_input_grad[0]:
+            x_grad = anchored((grad * ctx.scale).to(grad.dtype), ctx.anchor)
+        if ctx.needs_input_grad[1]:
+            bias_grad = grad.sum((0, 2, 3), dtype=ctx.bias_dtype)
+        return x_grad, bias_grad, None, None, None

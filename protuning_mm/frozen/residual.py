@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protuning_mm.frozen.bits import Dead, pack_dead, zero_dead
-from protuning_mm.frozen.conv import ConvOp, check_unchanged, versions
-from protuning_mm.frozen.once import once
+from protuning_mm.frozen.conv import ConvOp, add_gradient, check_unchanged, versions
+from protuning_mm.frozen.observed import anchored
 
 
 @dataclass(frozen=True)
@@ -93,29 +93,33 @@ class FixedBlock:
         like_x = x_grad.new_empty(1).expand(size)  # only its size is read
         pooled_size = F.avg_pool2d(like_x[:1, :1], *self.pool).shape[2:]
         pooled = self.shortcut.input_grad(at_sum, pooled_size).to(dtype)
-        return x_grad.add_(torch.ops.aten.avg_pool2d_backward(pooled, like_x, *self.pool))
+        return add_gradient(x_grad, torch.ops.aten.avg_pool2d_backward(pooled, like_x, *self.pool))
 
 
 class ResidualBlock(torch.autograd.Function):
-    """:class:`FixedBlock` with a gradient for x, and for nothing else."""
+    """:class:`FixedBlock` with a gradient for x, and for nothing else.
+
+    The gradient is a linear map of the output's gradient, and does not change with x but at a ReLU's edge. Its own
+    derivative by x is zero: see :func:`~protuning_mm.frozen.observed.anchored`.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, block: FixedBlock) -> Tensor:
+    def forward(ctx: Any, x: Tensor, block: FixedBlock, anchor: tuple[Tensor]) -> Tensor:
         kept: list[Dead] = []
         y = block(x, kept)
         ctx.save_for_backward(*(dead.bits for dead in kept))
         ctx.layouts = [dead[1:] for dead in kept]
-        ctx.block, ctx.size, ctx.dtype = block, x.shape, x.dtype
+        ctx.block, ctx.size, ctx.dtype, ctx.anchor = block, x.shape, x.dtype, anchor
         ctx.versions = versions(block.convs())
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         check_unchanged(ctx.block.convs(), ctx.versions)
         kept = [Dead(bits, *layout) for bits, layout in zip(ctx.saved_tensors, ctx.layouts)]
-        with torch.no_grad(), torch.autocast(grad.device.type, enabled=False):
+        with torch.autocast(grad.device.type, enabled=False):
             x_grad = ctx.block.input_grad(grad, kept, ctx.size, ctx.dtype)
-        return once(x_grad, grad), None
+        return anchored(x_grad, ctx.anchor), None, None
 
 
 def pool_args(pool: nn.AvgPool2d) -> tuple[Any, ...]:

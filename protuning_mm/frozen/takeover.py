@@ -18,6 +18,7 @@ from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
 from protuning_mm.frozen.efficient import EfficientForward
 from protuning_mm.frozen.fold import FoldedConv
 from protuning_mm.frozen.layers import EfficientConv, EfficientNorm, take_layer
+from protuning_mm.frozen.observed import anchor
 from protuning_mm.frozen.residual import FixedBlock, ResidualBlock, pool_args
 from protuning_mm.frozen.stem import EfficientStemNorm, take_stem
 
@@ -145,7 +146,7 @@ class EfficientBlock(EfficientForward):
             return self.plain(x, *args, **kwargs)
         with torch.autocast(x.device.type, enabled=False):
             if torch.is_grad_enabled() and x.requires_grad:
-                return ResidualBlock.apply(x, fixed)
+                return ResidualBlock.apply(x, fixed, anchor(x))
             with torch.no_grad():
                 return fixed(x)
 
