@@ -20,6 +20,7 @@ from protuning_mm.checkpoints.errors import CheckpointError
 BEST = 'best_ckpt'  # in the message hub: a path; with several metrics, best_ckpt_<metric>
 KEPT = 'keep_ckpt_ids'
 OUTDATED = 'outdated_ckpt_id'  # ours: the step whose file is to be removed after the save
+OUTDATED_BEST = 'outdated_best'  # ours: names of best checkpoints that are to be removed after the save
 _LONGEST_NAME = 255
 
 
@@ -54,6 +55,10 @@ def own_files_alone(run: Any, resumed_from: str) -> None:
         info[KEPT] = [step for step in kept if _is_step(step)]
     if OUTDATED in info and not (own and _is_step(info[OUTDATED])):
         info[OUTDATED] = None
+    if OUTDATED_BEST in info:
+        outdated = info[OUTDATED_BEST] if own and isinstance(info[OUTDATED_BEST], list | tuple) else ()
+        names = [re.split(r'[\\/]', str(name))[-1] for name in outdated]
+        info[OUTDATED_BEST] = [name for name in names if any(_is_best(hook, name) for hook in own)]
 
 
 def _folder(hook: CheckpointHook, run: Any) -> str:
@@ -85,6 +90,11 @@ def _names_best(hook: CheckpointHook, key: Any, name: str) -> bool:
             if name == f'best_{middle}{end}' and (middle == metric.replace('/', '_') or (metric == 'auto' and middle)):
                 return True
     return False
+
+
+def _is_best(hook: CheckpointHook, name: str) -> bool:
+    metrics = hook.key_indicators if hook.save_best else []
+    return any(_names_best(hook, key, name) for key in (BEST, *(f'{BEST}_{metric}' for metric in metrics)))
 
 
 def _then_own_files_alone(resume: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from protuning_mm.checkpoints.errors import CheckpointError
 from protuning_mm.checkpoints.zip_file import ZIP, Buffer, check_zip
 
 SEAL = 'protuning_mm.sha256'
+SEALED_BY = 'sealed_by_protuning_mm'  # in a checkpoint's meta: the version that wrote it with a seal
 _NONE = b'0' * 64
 _COMMENT = SEAL.encode() + b' '
 _ENTRY = f'"{SEAL}":"'.encode()

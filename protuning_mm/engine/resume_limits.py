@@ -6,6 +6,8 @@ from mmengine.hooks import EarlyStoppingHook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import IterableDataset, RandomSampler
 
+NOT_VALIDATED = 'not_validated'  # in the message hub: a checkpoint was saved before the validation of its moment
+
 
 def sampler_of(loader: Any) -> Any:
     """The sampler that orders the data; a batch sampler of mmdet's or torch's holds it."""
@@ -45,12 +47,20 @@ def resume_limits(runner: Runner, consumed: int) -> list[str]:
 
 
 def _of_validation(runner: Runner) -> list[str]:
-    """A checkpoint is saved before the validation of its moment, which a resumed run does not repeat."""
+    """What follows validation's metrics and is not in a checkpoint, or is there from before them."""
+    limits = [
+        f'mmengine saves nothing of {type(hook).__name__}, which counts anew'
+        for hook in runner.hooks
+        if isinstance(hook, EarlyStoppingHook)
+    ]
+    if NOT_VALIDATED in runner.message_hub.runtime_info:  # our CheckpointHook's: what was missed is done
+        return limits
     schedulers = runner.param_schedulers or []
     groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
-    watching = [each for group in groups for each in group if getattr(each, 'need_val_args', False)]
-    watching += [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
-    return [
-        f"{type(each).__name__} follows validation's metrics, and misses those of the resumed checkpoint's moment"
-        for each in watching
+    return limits + [
+        f"{type(each).__name__} follows validation's metrics, and misses those of the resumed checkpoint's moment: "
+        "take this package's CheckpointHook"
+        for group in groups
+        for each in group
+        if getattr(each, 'need_val_args', False)
     ]

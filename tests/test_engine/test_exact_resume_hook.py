@@ -45,7 +45,7 @@ def run(
 ) -> Any:
     """A run; ``start`` is what happened in the process before it."""
     hooks: dict[str, Any] = dict(
-        checkpoint=dict(type='protuning_mm.CheckpointHook', **{'interval': 1, **kwargs.pop('checkpoint', {})}),
+        checkpoint=dict(**{'type': 'protuning_mm.CheckpointHook', 'interval': 1, **kwargs.pop('checkpoint', {})}),
         tuning=dict(type='protuning_mm.TuningHook'),
         sampler_seed=dict(type='DistSamplerSeedHook'),
     )

@@ -70,7 +70,6 @@ def early_stopping() -> dict[str, Any]:
     ('settings', 'said'),
     [
         (random_order, 'RandomSampler has no seed'),
-        (plateau, 'ReduceOnPlateauLR'),
         (early_stopping, 'EarlyStoppingHook'),
     ],
 )
@@ -81,6 +80,19 @@ def test_says_what_cannot_be_repeated(
     start = dict(load_from=str(tmp_path / 'whole/iter_4.pth'), resume=True, start=1)
     run(tmp_path / 'resumed', weights, checkpoint=BY_ITERATION, **settings(), **start)
     assert said in next((tmp_path / 'resumed').rglob('*.log')).read_text()
+
+
+@pytest.mark.parametrize(('hook', 'exact'), [('protuning_mm.CheckpointHook', True), ('CheckpointHook', False)])
+def test_scheduler_that_follows_validation(hook: str, exact: bool, tmp_path: Path, weights: Weights) -> None:
+    """It gets the metrics of the resumed checkpoint's moment, which was saved before them; not from mmengine's hook."""
+    settings = plateau() | dict(checkpoint=dict(type=hook))
+    run(tmp_path / 'whole', weights, **settings)
+    start = dict(load_from=str(tmp_path / 'whole/epoch_1.pth'), resume=True, start=1)
+    run(tmp_path / 'resumed', weights, **settings, **start)
+    one, other = (load_checkpoint_file(str(tmp_path / each / 'epoch_2.pth')) for each in ('whole', 'resumed'))
+    assert (one['param_schedulers'][0]['last_step'] == other['param_schedulers'][0]['last_step']) == exact
+    said = 'ReduceOnPlateauLR follows' in next((tmp_path / 'resumed').rglob('*.log')).read_text()
+    assert said != exact
 
 
 def test_says_nothing_where_all_is_exact(tmp_path: Path, weights: Weights) -> None:

@@ -2,39 +2,53 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
-from mmengine.runner import Runner
+from mmengine.logging import MessageHub
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from protuning_mm.checkpoints.atomic import AtomicLocalBackend, write_atomically
-from protuning_mm.checkpoints.own_files import OUTDATED
+from protuning_mm.checkpoints.own_files import OUTDATED, OUTDATED_BEST
+from protuning_mm.checkpoints.seal import SEALED_BY
 from protuning_mm.engine.hooks.exact_resume_hook import ExactResumeHook
+from protuning_mm.engine.hooks.unfinished_validation import UnfinishedValidationHook
+from protuning_mm.engine.resume_limits import NOT_VALIDATED
 from protuning_mm.registry import HOOKS
+from protuning_mm.version import __version__
+
+_ATOMIC = dict(backend='atomic_local')
 
 
 class _RemoveLater:
-    """A file backend whose removals wait until the new file is on disk."""
+    """A file backend whose removals wait until the new file is on disk, and are noted before it is written."""
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: Any, hub: MessageHub) -> None:
         self._backend = backend
+        self._hub = hub
         self._waiting: list[tuple[str, str]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
     def remove(self, path: str) -> None:
-        self._waiting.append(('remove', path))
+        self._wait('remove', path)
 
     def rmtree(self, path: str) -> None:
-        self._waiting.append(('rmtree', path))
+        self._wait('rmtree', path)
+
+    def _wait(self, action: str, path: str) -> None:
+        self._waiting.append((action, path))
+        self._hub.update_info(OUTDATED_BEST, [Path(waiting).name for _, waiting in self._waiting])
 
     def flush(self, keep: set[str]) -> None:
         for action, path in self._waiting:
             if path not in keep:
                 getattr(self._backend, action)(path)
+        self._hub.update_info(OUTDATED_BEST, [])
 
 
 @HOOKS.register_module()
@@ -48,23 +62,36 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     backend_args: dict[str, Any] | None
     file_backend: Any
+    _saving = False
+
+    def before_run(self, runner: Runner) -> None:
+        if not any(isinstance(hook, UnfinishedValidationHook) for hook in runner.hooks):
+            runner.register_hook(UnfinishedValidationHook())
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         if self.backend_args is None and type(self.file_backend) is LocalBackend:
-            self.backend_args = dict(backend='atomic_local')
+            self.backend_args = dict(_ATOMIC)
             self.file_backend = AtomicLocalBackend()
         # a kill between save and delete left it behind; the checkpoint that is resumed from knows
         outdated = runner.message_hub.runtime_info.get(OUTDATED)
         if self.max_keep_ckpts > 0 and outdated not in (None, *self.keep_ckpt_ids):
             self._delete(outdated)
+        for name in runner.message_hub.runtime_info.pop(OUTDATED_BEST, None) or []:
+            self._remove(self.file_backend.join_path(self.out_dir, name))
+
+    def _save_checkpoint(self, runner: Runner) -> None:
+        # Where the loop validates between what this hook saves after: the other kind of loop goes on behind the save.
+        kind = EpochBasedTrainLoop if self.by_epoch else IterBasedTrainLoop
+        runner.message_hub.update_info(NOT_VALIDATED, isinstance(runner.train_loop, kind))
+        super()._save_checkpoint(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         outdated = self._roll(runner, step)
         filename = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        with _states_of_all_ranks(runner):
+        with _states_of_all_ranks(runner), self._own_save():
             runner.save_checkpoint(
                 self.out_dir,
                 filename,
@@ -83,7 +110,9 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._delete(outdated)
 
     def _delete(self, step: int) -> None:
-        path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
+        self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step)))
+
+    def _remove(self, path: str) -> None:
         if not is_main_process():
             return
         if self.file_backend.isfile(path):
@@ -105,15 +134,29 @@ class CheckpointHook(MMEngineCheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
         if not self.save_best:
             return
-        with _states_of_all_ranks(runner), self._removing_later() as backend:
+        runner.message_hub.update_info(NOT_VALIDATED, False)
+        with _states_of_all_ranks(runner), self._own_save(), self._removing_later(runner.message_hub) as backend:
             super()._save_best_checkpoint(runner, metrics)
             # Two runs of the same step can name the new best like the old one.
             best = getattr(self, 'best_ckpt_path', None)
             backend.flush(keep={best, *getattr(self, 'best_ckpt_path_dict', {}).values()} - {None})
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        if self._saving and self.backend_args == _ATOMIC:
+            checkpoint['meta'][SEALED_BY] = __version__
+
     @contextmanager
-    def _removing_later(self) -> Iterator[_RemoveLater]:
-        backend, self.file_backend = self.file_backend, _RemoveLater(self.file_backend)
+    def _own_save(self) -> Iterator[None]:
+        """Other hooks' saves ask this hook too, and are none of its business."""
+        before, self._saving = self._saving, True
+        try:
+            yield
+        finally:
+            self._saving = before
+
+    @contextmanager
+    def _removing_later(self, hub: MessageHub) -> Iterator[_RemoveLater]:
+        backend, self.file_backend = self.file_backend, _RemoveLater(self.file_backend, hub)
         try:
             yield self.file_backend
         finally:

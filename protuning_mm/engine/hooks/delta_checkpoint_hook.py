@@ -1,7 +1,5 @@
 """Checkpoints that hold what was trained, and know the base that they were trained on."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from mmengine.runner import Runner
@@ -31,7 +29,6 @@ class DeltaCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
-        self._saving = False
         backbones = tuned_backbones(unwrap(runner.model))
         if not backbones:
             raise CheckpointError(
@@ -44,22 +41,6 @@ class DeltaCheckpointHook(CheckpointHook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """After every other hook: EMA has swapped its averages in by now."""
+        super().before_save_checkpoint(runner, checkpoint)
         if self._saving:
             make_delta(checkpoint, tuned_backbones(unwrap(runner.model)), self._bases)
-
-    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
-        with self._own_save():
-            super()._save_checkpoint_with_step(runner, step, meta)
-
-    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
-        with self._own_save():
-            super()._save_best_checkpoint(runner, metrics)
-
-    @contextmanager
-    def _own_save(self) -> Iterator[None]:
-        """Other hooks' saves ask this hook too, and are none of its business."""
-        before, self._saving = self._saving, True
-        try:
-            yield
-        finally:
-            self._saving = before

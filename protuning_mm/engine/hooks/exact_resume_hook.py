@@ -24,7 +24,7 @@ class ExactResumeHook(Hook):
       them), the sampler's seed, and how many batches of the epoch were consumed, for an epoch-based run that saves by
       iteration;
     - around validation: it leaves no trace in training's random streams. A checkpoint is saved before it, and a
-      resumed run does not repeat it;
+      resumed run need not repeat it;
     - after resuming: all of it is set right before the first batch is fetched.
 
     The states of several ranks are collected by ``protuning_mm.CheckpointHook``. docs/resume.md tells what stays
@@ -36,6 +36,7 @@ class ExactResumeHook(Hook):
     def __init__(self) -> None:
         self._consumed = 0
         self._outside_validation: State | None = None
+        self._ahead: State | None = None
         self._gathered: list[State] | None = None
         self._loaded: dict[str, Any] | None = None
 
@@ -55,7 +56,7 @@ class ExactResumeHook(Hook):
         checkpoint[_KEY] = dict(ranks=ranks, consumed=self._consumed, sampler_seed=_seed(runner))
 
     def _state(self) -> State:
-        return self._outside_validation or random_state()
+        return self._ahead or self._outside_validation or random_state()
 
     # keeping count
 
@@ -94,14 +95,20 @@ class ExactResumeHook(Hook):
         sampler, seed = sampler_of(loop.dataloader), self._loaded['sampler_seed']
         if hasattr(sampler, 'seed') and seed is not None:
             sampler.seed = seed
+        self._ahead = state  # until it is set; a validation before that saves it as it is
+
+        def restore() -> None:
+            self._ahead = None
+            set_random_state(state)
+
         limits = resume_limits(runner, self._loaded['consumed'])
         if limits:
             runner.logger.warning('resumed, but not exactly: ' + '; '.join(limits))
         if isinstance(loop, IterBasedTrainLoop):
-            loop.dataloader_iterator = ResumedIterator(loop.dataloader_iterator, lambda: set_random_state(state))
+            loop.dataloader_iterator = ResumedIterator(loop.dataloader_iterator, restore)
         else:
             self._consumed = self._loaded['consumed']
-            loop.dataloader = ResumedLoader(loop.dataloader, self._consumed, lambda: set_random_state(state))
+            loop.dataloader = ResumedLoader(loop.dataloader, self._consumed, restore)
 
     def _obstacle(self, runner: Runner) -> str | None:
         loop, world = runner.train_loop, get_world_size()
