@@ -1,7 +1,7 @@
 """What a checkpoint may hold: tensors, numbers, text, and containers of them."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,20 @@ def check_content(content: Any, name: str) -> None:
                 'text. Convert it where you trust it: save its state_dict alone.'
             )
         waiting += [(f'{place}{step}', item) for step, item in inside]
+
+
+def check_parts(checkpoint: Mapping[Any, Any]) -> None:
+    """Check that what mmengine reads of a checkpoint are dicts, and that tensors have names.
+
+    Raises:
+        CheckpointError: names the part and what is there.
+    """
+    for part in ('state_dict', 'meta', 'message_hub'):
+        if not isinstance(checkpoint.get(part, {}), Mapping):
+            raise CheckpointError(f'its {part!r} is a {type(checkpoint[part]).__name__}, and a dict is expected')
+    names = [name for name in checkpoint.get('state_dict', checkpoint) if not isinstance(name, str)]
+    if names:
+        raise CheckpointError(f'a tensor stands under {names[0]!r}, and a name of text is expected')
 
 
 def plain_dtype(dtype: Any) -> bool:

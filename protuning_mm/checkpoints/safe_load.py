@@ -4,6 +4,7 @@
 when it refuses, falls back to the unrestricted one with a warning. Here a refusal is final.
 """
 
+import logging
 import os
 import pickle
 from pathlib import Path
@@ -11,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from mmengine.logging.history_buffer import HistoryBuffer
 
 from protuning_mm.checkpoints.config_text import drop_config_text
-from protuning_mm.checkpoints.content import check_content, plain_dtype
+from protuning_mm.checkpoints.content import check_content, check_parts, plain_dtype
 from protuning_mm.checkpoints.deltas.record import check_deltas
 from protuning_mm.checkpoints.errors import CheckpointError
 from protuning_mm.checkpoints.safetensors_file import load_safetensors
-from protuning_mm.checkpoints.seal import check_seal
+from protuning_mm.checkpoints.seal import SEALED_BY, check_seal
 
 _scalar: Any = np.float64(0).__reduce__()[0]
 
@@ -81,8 +83,8 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
     """
     name = os.fspath(file) if isinstance(file, str | os.PathLike) else repr(file)
     if name.endswith('.safetensors'):
-        return _checked(load_safetensors(name, map_location), name)
-    check_seal(file)
+        return _checked(load_safetensors(name, map_location), name, sealed=True)
+    sealed = check_seal(file)
     try:
         with torch.serialization.safe_globals(_allowed_globals()):
             checkpoint = torch.load(file, map_location=map_location, weights_only=True)
@@ -95,19 +97,33 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
             f'{name} cannot be read as a checkpoint ({_size(file)}): {_first_line(error)}. It is damaged, truncated or '
             'no file that torch.save wrote; copy or download it again.'
         ) from None
-    return _checked(checkpoint, name)
+    return _checked(checkpoint, name, sealed)
 
 
-def _checked(checkpoint: Any, name: str) -> Any:
+def _checked(checkpoint: Any, name: str, sealed: bool) -> Any:
     """What was read, if it is data alone, with deltas verified and without the text of a config."""
     check_content(checkpoint, name)
     if isinstance(checkpoint, dict):
         try:
+            check_parts(checkpoint)
             check_deltas(checkpoint)
         except CheckpointError as error:
             raise CheckpointError(f'{name}: {error}') from None
+        _tell_lost_seal(checkpoint, name, sealed)
         drop_config_text(checkpoint)
     return checkpoint
+
+
+def _tell_lost_seal(checkpoint: dict[str, Any], name: str, sealed: bool) -> None:
+    """What is written from this content again is another program's file, and says nothing of a seal."""
+    version = checkpoint.get('meta', {}).pop(SEALED_BY, None)
+    if version is not None and not sealed:
+        print_log(
+            f'{name} was sealed by protuning_mm {version}, and its seal is gone: another program wrote the file again. '
+            'Nothing tells whether it is what was saved, except for the tensors of a delta, whose record holds',
+            'current',
+            logging.WARNING,
+        )
 
 
 # What torch's restricted unpickler says when a pickle names or calls what it does not know.

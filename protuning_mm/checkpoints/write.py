@@ -10,7 +10,8 @@ import torch
 from protuning_mm.checkpoints.atomic import write_atomically
 from protuning_mm.checkpoints.errors import CheckpointError
 from protuning_mm.checkpoints.safetensors_file import save_safetensors
-from protuning_mm.checkpoints.seal import seal_zip
+from protuning_mm.checkpoints.seal import SEALED_BY, seal_zip
+from protuning_mm.version import __version__
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
@@ -36,5 +37,6 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     if path.suffix != '.pth':
         raise CheckpointError(f'{path} must end in .pth or .safetensors')
     file = io.BytesIO()
-    torch.save(dict(checkpoint), file)
+    marked = {'meta': {**checkpoint['meta'], SEALED_BY: __version__}} if 'meta' in checkpoint else {}
+    torch.save({**checkpoint, **marked}, file)
     write_atomically(seal_zip(file.getvalue()), path)

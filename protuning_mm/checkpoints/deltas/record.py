@@ -87,6 +87,8 @@ class DeltaRecord:
         Raises:
             CheckpointError: it is damaged, or of a format that this version does not know.
         """
+        if not isinstance(tensor, Tensor) or tensor.dtype != torch.uint8:
+            raise CheckpointError('the record of this delta is damaged; copy or download the file again')
         content = bytes(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         head, hashed, packed = content[: len(_FORMAT)], content[len(_FORMAT) :][:_HASH], content[len(_FORMAT) + _HASH :]
         if head != _FORMAT and head[:3] == _FORMAT[:3]:
@@ -114,10 +116,10 @@ class DeltaRecord:
         Raises:
             CheckpointError: lists the tensors that differ, that the record does not know, or that are missing.
         """
-        here = fingerprint(state)
-        changed = [name for name, found in here.digests.items() if self.stored.get(name) not in (found, None)]
-        unknown = [name for name in here.digests if name not in self.stored]
-        missing = [name for name in self.stored if name not in here.digests] if whole else []
+        here = fingerprint({name: value for name, value in state.items() if isinstance(value, Tensor)})
+        changed = [name for name in state if self.stored.get(name) not in (here.digests.get(name, ''), None)]
+        unknown = [name for name in state if name not in self.stored]
+        missing = [name for name in self.stored if name not in state] if whole else []
         if changed or unknown or missing:
             raise CheckpointError(
                 'this delta does not match its own record:'
