@@ -11,9 +11,10 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from protuning_mm.checkpoints.errors import CheckpointError
 
@@ -121,9 +122,12 @@ def _check_content(view: memoryview, entries: list[_Entry]) -> None:
     own_id = next((entry for entry in entries if entry.info.filename.endswith(_ID)), None)
     if own_id is None:
         return
-    digits = bytes(view[own_id.begin : own_id.end])[20:]
+    written = bytes(view[own_id.begin : own_id.end])
+    if own_id.info.compress_type == zipfile.ZIP_DEFLATED:
+        written = zlib.decompress(written, -zlib.MAX_WBITS)
     others = [entry.info for entry in entries if entry is not own_id and entry.info.file_size]
-    if digits not in {b'%020d' % _combined(_as_written(others, order)) for order in (int, str)}:
+    orders: tuple[Callable[[str], Any], ...] = (int, str)  # of storages: torch before 2.6 sorted them as text
+    if written[20:] not in {b'%020d' % _combined(_as_written(others, order)) for order in orders}:
         raise CheckpointError('its entries are not those that it was written with (torch counted them in it)')
 
 
@@ -144,11 +148,16 @@ def _crc(view: memoryview, entry: _Entry) -> int:
     return crc if left == 0 else -1
 
 
-def _as_written(infos: list[zipfile.ZipInfo], order: type) -> Iterable[int]:
-    """CRCs in torch's order: storages by number (by text before torch 2.6), all else where it stands."""
-    found = [(match[1], info.CRC) for info in infos if (match := _STORAGE.fullmatch(info.filename))]
-    storages = iter([crc for _, crc in sorted(found, key=lambda each: order(each[0]))])
-    return [next(storages) if _STORAGE.fullmatch(info.filename) else info.CRC for info in infos]
+def _as_written(infos: list[zipfile.ZipInfo], order: Callable[[str], Any]) -> list[int]:
+    """CRCs in torch's order, whatever the file's is: the pickle, what is said of the file, storages, the version."""
+
+    def place(info: zipfile.ZipInfo) -> tuple[int, Any]:
+        storage, name = _STORAGE.fullmatch(info.filename), info.filename.split('/', 1)[-1]
+        if storage:
+            return 2, order(storage[1])
+        return (0 if name == 'data.pkl' else 3 if name == 'version' else 1), name
+
+    return [info.CRC for info in sorted(infos, key=place)]
 
 
 def _combined(crcs: Iterable[int]) -> int:
