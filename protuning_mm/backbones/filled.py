@@ -1,5 +1,6 @@
 """How a backbone's plain tensors are filled: strictly, from a file that is known, or from a base that a delta names."""
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -34,6 +35,7 @@ class FilledBackbone(BaseModule):
     """
 
     accepts_deltas: ClassVar[bool] = True
+    random_is_told: bool = False
     plain: nn.Module
     reading: Stages
     tunings: list[Tuning]
@@ -123,6 +125,19 @@ class FilledBackbone(BaseModule):
         self.plain.init_weights()  # type: ignore[operator]
         if info is not None:
             del self.plain._params_init_info
+
+    def tell_if_random(self) -> None:
+        """Warn, once, where training begins on random frozen tensors: in a loop of one's own nobody else would."""
+        if self.random_is_told or self.frozen_source is not None or not (self.training and torch.is_grad_enabled()):
+            return
+        if self.needs_weights():
+            warnings.warn(
+                f'{type(self).__name__}: the frozen tensors of this {type(self.plain).__name__} came from no file: they '
+                "are random, and nothing will train them. Set init_cfg=dict(type='Pretrained', checkpoint=…) and call "
+                'init_weights(), or load a state dict; allow_random_backbone=True if this is meant',
+                stacklevel=4,  # the caller of the model
+            )
+        self.random_is_told = True
 
     def needs_weights(self) -> bool:
         """Whether frozen tensors still hold random values that nothing will train."""

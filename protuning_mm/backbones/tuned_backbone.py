@@ -75,6 +75,9 @@ class TunedBackbone(FilledBackbone):
         - Input: (N, 3, H, W)
         - Output: what the plain backbone returns
 
+    Warns:
+        UserWarning: once, at the first forward of a training, if the frozen tensors came from no file.
+
     Raises:
         TypeError: the backbone cannot be read as stages.
         ValueError: both ``pretrained`` and ``init_cfg`` are given; a setting of the backbone or tuning is out of range.
@@ -150,6 +153,7 @@ class TunedBackbone(FilledBackbone):
             self.plain.get_submodule(stage.end).register_forward_hook(_StageEnd(i, here, at_stages))
 
     def forward(self, x: Tensor) -> Any:
+        self.tell_if_random()
         run = self.reading.run
         outs = self.plain(x) if run is None else run(self.plain, x)
         for tuning in self.tunings:
