@@ -132,7 +132,7 @@ class FilledBackbone(BaseModule):
             return
         if self.needs_weights():
             warnings.warn(
-                f'{type(self).__name__}: the frozen tensors of this {type(self.plain).__name__} came from no file: they '
+                f'{type(self).__name__}: its frozen {type(self.plain).__name__} came from no file: its tensors '
                 "are random, and nothing will train them. Set init_cfg=dict(type='Pretrained', checkpoint=…) and call "
                 'init_weights(), or load a state dict; allow_random_backbone=True if this is meant',
                 stacklevel=4,  # the caller of the model

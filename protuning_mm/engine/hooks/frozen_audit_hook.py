@@ -51,11 +51,21 @@ class FrozenAuditHook(Hook):
         for name, now in _fingerprints(runner).items():
             moved = self._before[name].moved(now)
             if moved:
+                follows = (
+                    f' Nothing in {name} is trained: if it follows another backbone by an average (EMA, a mean '
+                    'teacher), the average rounds. protuning_mm.TuningHook keeps its frozen tensors where they are the '
+                    "other's at the start: fill both from one file."
+                )
                 raise FrozenWeightsError(
                     f'{len(moved)} frozen tensors of {name} are not what they were before training (at iteration '
                     f'{runner.iter}); {consequence}:' + listed('moved', moved) + '\nSomething writes to them: an '
                     'optimizer that was built over all parameters, a hook, or batch norms in train mode.'
+                    + ('' if _is_trained(runner, name) else follows)
                 )
+
+
+def _is_trained(runner: Runner, name: str) -> bool:
+    return any(param.requires_grad for param in unwrap(runner.model).get_submodule(name).parameters())
 
 
 def _fingerprints(runner: Runner) -> dict[str, Fingerprint]:

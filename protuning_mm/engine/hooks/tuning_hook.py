@@ -15,6 +15,7 @@ from protuning_mm.engine.class_check import check_classes, num_classes_of
 from protuning_mm.engine.errors import MismatchError
 from protuning_mm.engine.evaluator_trial import Trial, try_evaluator
 from protuning_mm.engine.faked_predictions import predicts_masks
+from protuning_mm.engine.followers import Follower, averaged_copies, find_followers
 from protuning_mm.engine.models import unwrap
 from protuning_mm.engine.monitored_metrics import unknown_metrics
 from protuning_mm.engine.parameter_table import count_parameters
@@ -33,6 +34,8 @@ class TuningHook(Hook):
       or lacks the metric that picks the best checkpoint; then the table of trained and frozen parameters, and what of
       the backbone runs efficiently.
     - at every save: where the frozen tensors came from goes into the checkpoint's ``meta``.
+    - a backbone that follows another by rule (a mean teacher, BYOL's target, EMAHook's average) starts with that one's
+      frozen tensors, and gets them back before each iteration, validation and save: averages round.
     - before validation and test: a random frozen backbone stops the run too; before test, an evaluator that fails.
     """
 
@@ -40,12 +43,14 @@ class TuningHook(Hook):
 
     def __init__(self) -> None:
         self._sources: dict[str, Any] = {}
+        self._followers: list[Follower] = []
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         if runner._resume:
             self._sources = said_sources(checkpoint)
             return
         state = checkpoint.get('state_dict', checkpoint)
+        _fill_copies(runner.model, state)
         here = unwrap(runner.model).state_dict()
         plain = _plain_keys(runner.model)
         changed = [
@@ -62,7 +67,24 @@ class TuningHook(Hook):
                 f'num_classes differs, and start anew:\n  {listed}'
             )
 
+    def _put_back(self) -> None:
+        for follower in self._followers:
+            follower.put_back()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        for follower in self._followers:
+            if follower.in_model:
+                follower.put_back()
+
+    def after_train(self, runner: Runner) -> None:
+        self._put_back()
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        self._put_back()
+        state = checkpoint.get('state_dict', {})
+        for follower in self._followers:  # what was copied from a GPU already
+            if follower.in_model:
+                follower.put_into(state)
         checkpoint['meta'][SOURCES] = {
             name: (each.frozen_source, each.frozen_prefix)
             for name, each in tuned_backbones(unwrap(runner.model)).items()
@@ -79,6 +101,13 @@ class TuningHook(Hook):
                 backbone.frozen_source, backbone.frozen_prefix = str(runner._load_from), name or None
 
     def before_train(self, runner: Runner) -> None:
+        self._followers = find_followers(runner)
+        for each in self._followers:
+            each.begin()
+            if each.in_model:
+                runner.logger.info(
+                    f'{each.name} follows {each.leader_name} ({each.rule}): its frozen tensors are kept equal'
+                )
         self._check_frozen(runner.model)
         self._name_sources(runner)
         check_classes(unwrap(runner.model), runner.train_dataloader.dataset, 'train_dataloader')
@@ -97,6 +126,7 @@ class TuningHook(Hook):
                 runner.logger.info(f'{name}, frozen execution:\n{report(backbone.plain)}')
 
     def before_val(self, runner: Runner) -> None:
+        self._put_back()
         self._check_frozen(runner.model)
 
     def before_test(self, runner: Runner) -> None:
@@ -128,6 +158,15 @@ class TuningHook(Hook):
                     "checkpoint='torchvision://resnet50') or load_from=<a whole checkpoint>; if a random backbone is "
                     'what you want, say model.backbone.allow_random_backbone=True.'
                 )
+
+
+def _fill_copies(model: nn.Module, state: dict[str, Any]) -> None:
+    """Let a checkpoint without a copy of a backbone, as any pre-trained one is, fill the copy like the backbone."""
+    backbones = tuned_backbones(unwrap(model))
+    for name, leader in averaged_copies(unwrap(model)).items():
+        for key in backbones[name].plain_keys:
+            if f'{leader}.{key}' in state:
+                state.setdefault(f'{name}.{key}', state[f'{leader}.{key}'])
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

@@ -1,0 +1,128 @@
+"""Copies of a tuned backbone that follow it by rule: a mean teacher, a momentum encoder, an average of weights.
+
+The rule, x ← (1 − m) x + m y, rounds: even where x and y are the same frozen tensor, x moves. And a copy that was made
+before weights were loaded is random until its first update. So a follower's frozen tensors are its leader's: they are
+copied once at the start, and put back wherever they are looked at.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from mmengine.model import BaseAveragedModel
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from protuning_mm.backbones import TunedBackbone, tuned_backbones
+from protuning_mm.engine.models import unwrap
+
+
+@dataclass(frozen=True)
+class Follower:
+    """A tuned backbone and the one that it follows.
+
+    Args:
+        name (str): Its name in the model.
+        backbone (TunedBackbone): The follower.
+        leader_name (str): The name of the other.
+        leader (TunedBackbone): The other.
+        rule (str): What makes it follow, for people.
+        in_model (bool): Whether it is a part of the model that is trained; EMAHook's is not.
+    """
+
+    name: str
+    backbone: TunedBackbone
+    leader_name: str
+    leader: TunedBackbone
+    rule: str
+    in_model: bool = True
+
+    def put_back(self) -> None:
+        """Give the frozen tensors the leader's values. ``.data``: what was computed from the same values stays."""
+        theirs = _frozen(self.leader)
+        for key, tensor in _frozen(self.backbone).items():
+            tensor.data.copy_(theirs[key].data)
+
+    def put_into(self, state: dict[str, Any]) -> None:
+        """The same in a state dict of the model."""
+        for key in self.backbone.frozen_keys:
+            if f'{self.leader_name}.{key}' in state:
+                state[f'{self.name}.{key}'] = state[f'{self.leader_name}.{key}']
+
+    def begin(self) -> None:
+        """Start where the leader is."""
+        self.put_back()
+        self.backbone.frozen_source = self.leader.frozen_source
+        self.backbone.frozen_prefix = self.leader.frozen_prefix
+
+
+def find_followers(runner: Runner) -> list[Follower]:
+    """Find the followers of a run: in averages of mmengine's, by mmdet's MeanTeacherHook, of equal frozen tensors."""
+    model = unwrap(runner.model)
+    found = list(_in_model(model, _has_mean_teacher(runner)))
+    own = tuned_backbones(model)
+    for hook in runner.hooks:
+        average = getattr(hook, 'ema_model', None)
+        if isinstance(average, BaseAveragedModel):
+            for name, each in tuned_backbones(average.module).items():
+                if name in own:
+                    found.append(Follower(name, each, name, own[name], type(hook).__name__, in_model=False))
+    return found
+
+
+def averaged_copies(model: nn.Module) -> dict[str, str]:
+    """The names of tuned backbones inside averages of mmengine's, each with the name of the one that it follows."""
+    return {each.name: each.leader_name for each in _in_model(model, False) if each.rule != _EQUAL}
+
+
+_EQUAL = 'equal frozen tensors, and nothing in it is trained'
+
+
+def _in_model(model: nn.Module, mean_teacher: bool) -> Iterator[Follower]:
+    backbones = tuned_backbones(model)
+    averages = {name: part for name, part in model.named_modules() if isinstance(part, BaseAveragedModel)}
+    inside = {
+        name: type(part).__name__
+        for name in backbones
+        for lead, part in averages.items()
+        if name.startswith(f'{lead}.')
+    }
+    free = [name for name in backbones if name not in inside]
+    leaders = [name for name in free if _is_trained(backbones[name])] or free[:1]
+    for name, backbone in backbones.items():
+        if name in leaders and not (mean_teacher and name.startswith('teacher.')):
+            continue
+        alike = [leader for leader in leaders if leader != name and _alike(backbone, backbones[leader])]
+        equal = [leader for leader in alike if _equal(backbone, backbones[leader])]
+        student = name.replace('teacher.', 'student.', 1)
+        if mean_teacher and name.startswith('teacher.') and student in backbones:
+            yield Follower(name, backbone, student, backbones[student], 'MeanTeacherHook')
+        elif equal or (name in inside and len(alike) == 1):
+            leader = (equal or alike)[0]
+            yield Follower(name, backbone, leader, backbones[leader], inside.get(name, _EQUAL))
+
+
+def _has_mean_teacher(runner: Runner) -> bool:
+    return any(cls.__name__ == 'MeanTeacherHook' for hook in runner.hooks for cls in type(hook).__mro__)
+
+
+def _is_trained(backbone: nn.Module) -> bool:
+    return any(param.requires_grad for param in backbone.parameters())
+
+
+def _frozen(backbone: TunedBackbone) -> dict[str, Tensor]:
+    keys = backbone.frozen_keys
+    named: Any = chain(backbone.plain.named_parameters(), backbone.plain.named_buffers())
+    return {key: tensor for key, tensor in named if key in keys}
+
+
+def _alike(one: TunedBackbone, other: TunedBackbone) -> bool:
+    ours, theirs = _frozen(one), _frozen(other)
+    return ours.keys() == theirs.keys() and all(tensor.shape == theirs[key].shape for key, tensor in ours.items())
+
+
+def _equal(one: TunedBackbone, other: TunedBackbone) -> bool:
+    theirs = _frozen(other)
+    return all(torch.equal(tensor, theirs[key].to(tensor)) for key, tensor in _frozen(one).items())
