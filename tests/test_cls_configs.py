@@ -149,6 +149,17 @@ def test_the_page_s_configs_build(name: str, written: Path) -> None:
         assert shapes(build_model(Config.fromfile(written / name))) == (2, HEADS[name])
 
 
+def test_the_host_and_the_doctor_read_them_too(written: Path) -> None:
+    from mmpretrain import get_model
+
+    from protuning_mm.apis.doctor.main import diagnose, parse_args
+
+    model = get_model('r50_side_pets.py')
+    assert isinstance(model.backbone, TunedBackbone) and model.backbone.tunings[0].name == 'side'
+    found = diagnose(parse_args(['r50_side_pets.py', '--no-step'])).findings
+    assert not [finding for finding in found if finding.level == 'error'], found
+
+
 def test_your_own_class_folders_as_written(written: Path) -> None:
     """With the page's other example on them: what is missing is said, then the data sets load."""
     cfg = Config.fromfile(written / 'mine.py')
