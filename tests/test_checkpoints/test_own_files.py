@@ -1,6 +1,7 @@
 """A resumed run removes files of its own work dir alone, and a copied work dir is one of its own."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mmengine.hooks import CheckpointHook as HostHook
 from mmengine.runner import runner as mmengine_runner
 
@@ -84,7 +87,7 @@ def hub_after(info: dict[str, Any], folder: Path, hook: HostHook, resumed_from: 
 
 
 @pytest.mark.parametrize(
-    ('settings', 'key', 'named', 'kept'),
+    ('options', 'key', 'named', 'kept'),
     [
         ({}, 'best_ckpt', '/a/best_score_epoch_12.pth', True),
         ({}, 'best_ckpt', 'best_score_epoch_12.pth', True),
@@ -113,12 +116,20 @@ def hub_after(info: dict[str, Any], folder: Path, hook: HostHook, resumed_from: 
         ({}, 'best_ckpt_evil', '/a/best_score_epoch_12.pth', False),
     ],
 )
-def test_names_that_a_hook_gives(settings: dict[str, Any], key: str, named: Any, kept: bool, tmp_path: Path) -> None:
-    hook = CheckpointHook(**(dict(save_best='score', rule='greater') | settings))
+def test_names_that_a_hook_gives(options: dict[str, Any], key: str, named: Any, kept: bool, tmp_path: Path) -> None:
+    hook = CheckpointHook(**(dict(save_best='score', rule='greater') | options))
     name = str(named).replace('\\', '/').rpartition('/')[2]
     assert hub_after({key: named}, tmp_path, hook) == {key: f'{tmp_path}/{name}' if kept else None}
     # a checkpoint that lies elsewhere says nothing of the files here
     assert hub_after({key: named}, tmp_path, hook, '/elsewhere/epoch_1.pth') == {key: None}
+
+
+@given(st.lists(st.sampled_from(['best_score_epoch_', '12', '.pth', '..', *'1/\\\0x\n']), max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_every_name_that_is_kept_is_a_file_of_the_folder(pieces: list[str]) -> None:
+    hook = CheckpointHook(save_best='score', rule='greater')
+    kept = hub_after(dict(best_ckpt=''.join(pieces)), Path('/runs/a'), hook)['best_ckpt']
+    assert kept is None or re.fullmatch(r'/runs/a/best_score_epoch_[0-9]+\.pth', kept)
 
 
 def test_folders_and_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
