@@ -14,8 +14,9 @@ _HEADS = (
     'panoptic_fusion_head', 'decode_head', 'auxiliary_head', 'head',
 )  # fmt: skip
 _WHOLE_IMAGE = ('decode_head', 'auxiliary_head', 'head')
-# STDC's auxiliary head tells boundaries, Grounding DINO's number is that of words in a caption
-_NO_CLASSES = ('STDCHead', 'GroundingDINOHead')
+# A RPN alone stands where a detector has its bbox_head; STDC's auxiliary head tells boundaries; Grounding DINO's number
+# is that of words in a caption; SAN adds the background.
+_NO_CLASSES = ('RPNHead', 'STDCHead', 'GroundingDINOHead', 'SideAdapterCLIPHead')
 _MANY = 100_000  # labels
 _MAPS = 3
 ALL, THINGS, STUFF = 'classes', 'thing classes', 'stuff classes'
@@ -130,6 +131,8 @@ def _unwrapped(dataset: Any) -> Any:
 
 def _num_classes(model: nn.Module) -> Iterator[tuple[str, int, str]]:
     """Config key and value of every number of classes, and of which classes it is the number."""
+    if hasattr(model, 'tracker'):  # of videos with classes that are not tracked
+        return
     for name, module in model.named_modules():
         parts = [part for part in name.split('.') if not part.isdigit()] or ['']  # Cascade R-CNN's heads are a list
         kind, owner = parts[-1], parts[-2] if len(parts) > 1 else ''
@@ -139,7 +142,7 @@ def _num_classes(model: nn.Module) -> Iterator[tuple[str, int, str]]:
             yield f'model.{name}.num_stuff_classes', stuff, STUFF
             continue
         num_classes = getattr(module, 'num_classes', None)
-        if not isinstance(num_classes, int) or type(module).__name__ in _NO_CLASSES:
+        if not isinstance(num_classes, int) or type(module).__name__.endswith(_NO_CLASSES):
             continue
         if kind in _HEADS:
             yield f'model.{name}.num_classes', num_classes, ALL if kind in _WHOLE_IMAGE else THINGS

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
+from mmengine.hooks import CheckpointHook
+
 from protuning_mm.engine.evaluator_trial import Trial
 
 
 def unknown_metrics(cfg: Any, trial: Trial, evaluator: str) -> Iterator[tuple[str, str, str]]:
-    """Say which settings name a metric that the evaluator does not compute.
+    """Say which settings name a metric that the evaluator does not compute, or one of which no rule is known.
 
     Args:
         cfg (Config): The run's.
@@ -20,7 +22,10 @@ def unknown_metrics(cfg: Any, trial: Trial, evaluator: str) -> Iterator[tuple[st
     """
     if not trial.metrics or trial.untried:
         return
-    for key, name in _monitored(cfg):
+    for key, name, place in _monitored(cfg):
+        if name == 'auto':
+            yield from _without_a_rule(key, place, trial.metrics[0])
+            continue
         if name in trial.metrics or name.startswith(trial.open_ended):
             continue
         # one that lacks its prefix is nearest to the one with it
@@ -34,7 +39,18 @@ def unknown_metrics(cfg: Any, trial: Trial, evaluator: str) -> Iterator[tuple[st
         )
 
 
-def _monitored(cfg: Any) -> Iterator[tuple[str, str]]:
+def _without_a_rule(key: str, place: dict[str, Any], metric: str) -> Iterator[tuple[str, str, str]]:
+    """mmengine tells from a metric's name whether more of it is better; of some it cannot."""
+    settings = {name: place[name] for name in ('rule', 'greater_keys', 'less_keys') if place.get(name)}
+    try:
+        CheckpointHook(save_best=metric, **settings)
+    except ValueError:
+        found = f"'auto' takes {metric}, whose name does not tell whether more of it is better"
+        yield key, found, f"set {key.removesuffix('save_best')}rule='greater', or 'less'"
+
+
+def _monitored(cfg: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Config key and metric of every setting that names one, and the hook or scheduler that it belongs to."""
     places: list[tuple[str, Any]]
     places = [(f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items()]
     places += [(f'custom_hooks.{i}', hook) for i, hook in enumerate(cfg.get('custom_hooks') or ())]
@@ -52,4 +68,4 @@ def _monitored(cfg: Any) -> Iterator[tuple[str, str]]:
             settings['monitor'] = place.get('monitor', 'loss')  # a scheduler's default, which no evaluator computes
         for setting, value in settings.items():
             names = value if isinstance(value, list | tuple) else [value]
-            yield from ((f'{key}.{setting}', name) for name in names if isinstance(name, str) and name != 'auto')
+            yield from ((f'{key}.{setting}', name, place) for name in names if isinstance(name, str))

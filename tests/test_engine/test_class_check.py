@@ -133,9 +133,16 @@ def test_labels_where_no_class_is_named() -> None:
 
 
 def test_heads_of_other_classes_than_the_data_set_s() -> None:
-    """The hosts' own STDC learns boundaries beside its 19 classes; Grounding DINO's 256 are words."""
+    """The hosts' own STDC learns boundaries beside its 19 classes; a tracker's detector finds persons alone."""
     boundary = type('STDCHead', (nn.Module,), {})()
     boundary.num_classes = 2
     whole = model(decode_head=3, auxiliary_head=[3, 3])
     whole.auxiliary_head.append(boundary)
     check_classes(whole, data('a', 'b', 'c'), 'train_dataloader')
+    proposals = nn.Module()
+    proposals.bbox_head = type('GARPNHead', (nn.Module,), {})()
+    proposals.bbox_head.num_classes = 1
+    check_classes(proposals, data('a', 'b', 'c'), 'train_dataloader')
+    tracking = model(detector=dict(bbox_head=1), reid=dict(head=380))
+    tracking.tracker = object()
+    check_classes(tracking, data('a', 'b', 'c'), 'val_dataloader')

@@ -241,7 +241,7 @@ def test_settings_that_name_no_metric(settings: str, key: str, advice: str) -> N
 
 def test_settings_that_name_one_or_cannot_be_judged() -> None:
     hooks = "checkpoint=dict(save_best='coco/bbox_mAP'), other=dict(type='MyHook', monitor='loss')"
-    cfg = Config.fromstring(f"default_hooks = dict({hooks})\ncustom_hooks = [dict(type='A', save_best='auto')]", '.py')
+    cfg = Config.fromstring(f'default_hooks = dict({hooks})', '.py')
     assert not list(unknown_metrics(cfg, Trial(tuple(COCO_KEYS)), 'val_evaluator'))
     cfg = Config.fromstring("default_hooks = dict(checkpoint=dict(save_best='accuracy/class/cat'))", '.py')
     assert not list(unknown_metrics(cfg, Trial(('accuracy/class/dog',), ('accuracy/',)), 'val_evaluator'))
@@ -250,6 +250,55 @@ def test_settings_that_name_one_or_cannot_be_judged() -> None:
     plateau = "param_scheduler = [dict(type='LinearLR'), dict(type='ReduceOnPlateauLR')]"
     ((key, _, _),) = unknown_metrics(Config.fromstring(plateau, '.py'), Trial(('mIoU',)), 'val_evaluator')
     assert key == 'param_scheduler.1.monitor'
+
+
+def test_the_best_of_a_metric_whose_name_does_not_tell() -> None:
+    """mmengine would say so after the first validation."""
+    from mmengine.hooks import CheckpointHook
+
+    trial = Trial(('coco_panoptic/PQ', 'coco_panoptic/SQ'))
+    cfg = Config.fromstring("default_hooks = dict(checkpoint=dict(save_best='auto'))", '.py')
+    with pytest.raises(ValueError, match='Cannot infer the rule for key coco_panoptic/PQ'):
+        CheckpointHook(save_best='auto')._init_rule([None], [trial.metrics[0]])
+    ((key, found, advice),) = unknown_metrics(cfg, trial, 'val_evaluator')
+    assert key == 'default_hooks.checkpoint.save_best' and 'coco_panoptic/PQ' in found
+    assert "set default_hooks.checkpoint.rule='greater'" in advice
+    cfg.default_hooks.checkpoint.rule = 'greater'
+    assert not list(unknown_metrics(cfg, trial, 'val_evaluator'))
+
+
+@pytest.mark.slow
+def test_things_and_stuff(tmp_path: Path) -> None:
+    pytest.importorskip('panopticapi', reason="CocoPanopticMetric needs COCO's panopticapi, which is not installed")
+    import cv2
+
+    for folder in ('img', 'pan'):
+        (tmp_path / folder).mkdir()
+    segments = [
+        dict(id=5, category_id=1, iscrowd=0, area=1200, bbox=[0, 20, 60, 20]),
+        dict(id=7, category_id=2, iscrowd=0, area=1200, bbox=[0, 0, 60, 20]),
+    ]
+    for i in range(4):
+        ids = np.zeros((40, 60, 3), np.uint8)
+        ids[..., 2] = np.where(np.arange(40) < 20, 7, 5)[:, None]
+        cv2.imwrite(str(tmp_path / f'img/{i}.jpg'), ids)
+        cv2.imwrite(str(tmp_path / f'pan/{i}.png'), ids)
+    content = dict(
+        images=[dict(id=i, file_name=f'{i}.jpg', height=40, width=60) for i in range(4)],
+        annotations=[dict(image_id=i, file_name=f'{i}.png', segments_info=segments) for i in range(4)],
+        categories=[dict(id=1, name='a', isthing=1), dict(id=2, name='b', isthing=0)],
+    )
+    ann_file = tmp_path / 'panoptic.json'
+    ann_file.write_text(json.dumps(content))
+    settings = dict(data_prefix=dict(img='img/', seg='pan/'), ann_file='panoptic.json', type='CocoPanopticDataset')
+    metainfo = dict(classes=('a', 'b'), thing_classes=('a',), stuff_classes=('b',))
+    dataset = detection(tmp_path, metainfo=metainfo, **settings)
+    metric = dict(type='CocoPanopticMetric', ann_file=str(ann_file), seg_prefix=str(tmp_path / 'pan'))
+    for more in (dict(), dict(outfile_prefix=str(tmp_path / 'out/all'))):
+        found = tried(metric | more, dataset).metrics
+        assert found[:3] == ('coco_panoptic/PQ', 'coco_panoptic/SQ', 'coco_panoptic/RQ')
+    assert 'nowhere/0.png' in refused(metric | dict(seg_prefix=str(tmp_path / 'nowhere')), dataset)
+    assert not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize('host', ['mmdet', 'mmseg', 'mmpretrain'])

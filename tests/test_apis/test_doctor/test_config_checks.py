@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
+from protuning_mm.apis.doctor.case import Case, build_model
+from protuning_mm.apis.doctor.classes import check_num_classes
+from protuning_mm.engine.class_check import num_classes_of
 from tests.mini import write_backbone
 from tests.test_apis.test_doctor.examined import Mini, at, examined, grave
 
@@ -196,3 +200,25 @@ def test_learning_rate(scaling: str, flags: tuple[str, ...], level: str | None, 
     assert all(said in f.found for f in found)
     if level == 'warning':
         assert 'lr=0.00025' in found[0].advice and 'auto_scale_lr.enable=True' in found[0].advice
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'name',
+    [
+        'mmdet::htc/htc_r50_fpn_1x_coco.py',
+        'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py',
+        'mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
+        'mmdet::rpn/rpn_r50_fpn_1x_coco.py',
+        'mmseg::san/san-vit-b16_voc12aug-640x640.py',
+        'mmseg::stdc/stdc1_4xb12-80k_cityscapes-512x1024.py',
+    ],
+)
+def test_the_hosts_own_heads_have_their_data_sets_classes(name: str, tmp_path: Path) -> None:
+    """Things and stuff, boundaries, proposals: numbers that are none of the data set's classes."""
+    config = tmp_path / 'config.py'
+    config.write_text(f"_base_ = '{name}'\n")
+    case = Case(Config.fromfile(config))
+    build_model(case)
+    assert not list(check_num_classes(case))
+    assert num_classes_of(case.model) or 'rpn' in name or 'san' in name
