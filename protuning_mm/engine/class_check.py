@@ -87,10 +87,11 @@ def _check_annotated(dataset: Any, classes: Any, loader: str) -> None:
 
 def _check_labels(model: nn.Module, dataset: Any, loader: str) -> None:
     """Compare the labels of a data set that names no classes, such as mmpretrain's lists of images and labels."""
-    if not hasattr(dataset, 'get_gt_labels') or not 0 < len(dataset) <= _MANY:
+    heads = list(_num_classes(model))  # self-supervised models have none, and their images no labels
+    if not heads or not hasattr(dataset, 'get_gt_labels') or not 0 < len(dataset) <= _MANY:
         return
     highest = int(dataset.get_gt_labels().max())
-    for name, num_classes, _ in _num_classes(model):
+    for name, num_classes, _ in heads:
         if highest >= num_classes:
             raise MismatchError(
                 f'{name}={num_classes}, but {loader}.dataset has the label {highest}: set {name}={highest + 1}'

@@ -132,6 +132,16 @@ def test_labels_where_no_class_is_named() -> None:
         check_classes(model(head=3), Listed([0, 7, 1]), 'val_dataloader')
 
 
+def test_images_without_labels_are_not_asked_for_them() -> None:
+    """As self-supervised models take them; mmpretrain's data sets raise where there are none."""
+
+    class Unlabelled(list):
+        def get_gt_labels(self) -> Any:
+            raise KeyError('gt_label')
+
+    check_classes(model(neck=3), Unlabelled([0, 1]), 'train_dataloader')
+
+
 def test_heads_of_other_classes_than_the_data_set_s() -> None:
     """The hosts' own STDC learns boundaries beside its 19 classes; a tracker's detector finds persons alone."""
     boundary = type('STDCHead', (nn.Module,), {})()
