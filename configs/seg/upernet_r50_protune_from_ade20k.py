@@ -12,6 +12,10 @@ load_from = (
 )
 # load_from brings the frozen tensors, so nothing else has to be downloaded
 model = dict(pretrained=None)
-train_dataloader = dict(batch_size=2)
+# whether label 0 is ignored is for the data set alone to say: ADE20KDataset's reduce_zero_label is True, others' False
+train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
+train_pipeline[1].reduce_zero_label = test_pipeline[2].reduce_zero_label = None
+train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
+val_dataloader = test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 # the learning rate is meant for 4 GPUs x 4 images; mmengine scales it to the batch size of the run
 auto_scale_lr = dict(enable=True, base_batch_size=16)

@@ -4,6 +4,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from protuning_mm.apis.label_check_hook import LabelCheckHook
 from protuning_mm.engine import TuningHook
 
 
@@ -16,4 +17,5 @@ def build_runner(cfg: Config) -> Runner:
     runner: Runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if not any(isinstance(hook, TuningHook) for hook in runner.hooks):
         runner.register_hook(TuningHook())
+    runner.register_hook(LabelCheckHook())
     return runner

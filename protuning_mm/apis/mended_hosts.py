@@ -1,6 +1,11 @@
 """What our tools mend in the hosts, for the rest of their process."""
 
-from protuning_mm.datasets import name_images_of_failed_transforms, name_undecodable_images, name_wrong_label_maps
+from protuning_mm.datasets import (
+    name_empty_data_sets,
+    name_images_of_failed_transforms,
+    name_undecodable_images,
+    name_wrong_label_maps,
+)
 from protuning_mm.evaluation.ground_truth import complete_coco_ground_truth
 
 
@@ -10,6 +15,7 @@ def mend_hosts(scope: str) -> None:
     Args:
         scope (str): The config's default scope.
     """
+    name_empty_data_sets()
     name_undecodable_images()
     name_images_of_failed_transforms()
     name_wrong_label_maps(scope)

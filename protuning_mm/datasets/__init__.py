@@ -1,5 +1,6 @@
 """What can be wrong with a data set, said before hours are spent on it; and, by scoped names, what mmpretrain lacks."""
 
+from protuning_mm.datasets.empty_data_sets import name_empty_data_sets
 from protuning_mm.datasets.errors import DataError
 from protuning_mm.datasets.failed_transforms import name_images_of_failed_transforms
 from protuning_mm.datasets.files import check_data_files
@@ -9,6 +10,7 @@ from protuning_mm.datasets.label_maps import name_wrong_label_maps
 __all__ = [
     'DataError',
     'check_data_files',
+    'name_empty_data_sets',
     'name_images_of_failed_transforms',
     'name_undecodable_images',
     'name_wrong_label_maps',

@@ -1,5 +1,6 @@
 """The classes that a data set's config names, looked up without building it."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,22 @@ def dataset_classes(dataset: dict[str, Any], scope: str) -> Any:
     return classes
 
 
-def wrong_classes(key: str, dataset: dict[str, Any]) -> tuple[str, str, str] | None:
-    """Say where one name stands for the classes, ``('cat')``, whose letters the hosts would take for names.
+def wrong_labels(key: str, dataset: dict[str, Any], scope: str) -> tuple[str, str, str] | None:
+    """Say what is wrong with the classes or labels that a data set's config names; None where nothing is.
 
     Args:
         key (str): The data set's key in the config.
         dataset (dict): Its config.
+        scope (str): The config's default scope.
 
     Returns:
         tuple, optional: The config's key, what was found, and what would be right.
     """
+    return _one_name_for_all(key, dataset) or _two_zero_labels(key, dataset, scope)
+
+
+def _one_name_for_all(key: str, dataset: dict[str, Any]) -> tuple[str, str, str] | None:
+    """One class without its comma, ``('cat')``: the hosts would take its letters for names."""
     name, classes = _written_classes(dataset)
     if not isinstance(classes, str) or '://' in classes or Path(classes).is_file():
         return None
@@ -73,3 +80,20 @@ def unknown_categories(classes: Any, content: dict[str, Any], path: Path) -> tup
 
 def _shortened(names: list[Any]) -> str:
     return ', '.join(map(str, names[:8])) + (', …' if len(names) > 8 else '')
+
+
+def _two_zero_labels(key: str, dataset: dict[str, Any], scope: str) -> tuple[str, str, str] | None:
+    """A data set of label maps and its pipeline that differ in whether label 0 is ignored: mmseg stops there."""
+    steps = [step for step in dataset.get('pipeline') or () if isinstance(step, dict)]
+    loads = [step for step in steps if str(step.get('type')).endswith('LoadAnnotations')]
+    said = next((step['reduce_zero_label'] for step in loads if step.get('reduce_zero_label') is not None), None)
+    kind = dataset_class(dataset, scope)
+    default = signature(kind).parameters.get('reduce_zero_label') if scope == 'mmseg' and kind is not None else None
+    if said is None or default is None or dataset.get('reduce_zero_label', default.default) == said:
+        return None
+    return (
+        f'{key}.reduce_zero_label',
+        f'{not said}, but LoadAnnotations in its pipeline says {said}, and mmseg wants both alike',
+        'Leave it out of the pipeline and say it in the data set: False where label 0 is a class, True where it is '
+        'none and classes begin at 1.',
+    )

@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from protuning_mm.datasets.annotations import check_annotations, read_annotations, read_json
-from protuning_mm.datasets.classes import dataset_class, dataset_classes, unknown_categories, wrong_classes
+from protuning_mm.datasets.classes import dataset_class, dataset_classes, unknown_categories, wrong_labels
 from protuning_mm.datasets.errors import DataError
 from protuning_mm.datasets.published import clean_in_its_place, lacking, source_of
 
@@ -37,7 +37,7 @@ def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
         )
     for loader in loaders:
         for key, dataset in dataset_leaves(cfg, loader):
-            if wrong := wrong_classes(key, dataset):
+            if wrong := wrong_labels(key, dataset, cfg.get('default_scope', 'mmengine')):
                 raise DataError(f'{wrong[0]}={wrong[1]}. {wrong[2]}')
             _check_annotations(cfg, key, dataset)
 

@@ -140,4 +140,6 @@ def _check_labels(results: dict[str, Any]) -> None:
     if results['test_mode']:  # mmseg's metrics leave such pixels out
         warnings.warn(f'{said}. These pixels are not scored.', stacklevel=2)
     else:
-        raise DataError(f'{said}. Mend the map, the classes of the data set, or reduce_zero_label.')
+        raise DataError(
+            f'{said}. Mend the classes of the data set or reduce_zero_label, or write 255 where a pixel is of no class.'
+        )

@@ -9,7 +9,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from protuning_mm.apis.doctor.case import Case
 from protuning_mm.apis.doctor.classes import compare
 from protuning_mm.apis.doctor.findings import Finding, Findings, first_line
-from protuning_mm.apis.doctor.images import ABSENT, examine_images, some
+from protuning_mm.apis.doctor.images import ABSENT, compare_size, examine_images, some
 from protuning_mm.apis.doctor.labels import examine_maps
 from protuning_mm.apis.doctor.problems import Kind, Problems
 
@@ -56,6 +56,9 @@ def examine_built(case: Case, key: str, dataset: dict[str, Any], max_images: int
     chosen = some(files, max_images)
     sizes = examine_images([Path(info['img_path']) for info in chosen], problems)
     decoded = {info['img_path'] for info in chosen}
+    for info in chosen:
+        if Path(info['img_path']) in sizes and {'height', 'width'} <= set(info):  # of boxes
+            compare_size(Path(info['img_path']), sizes[Path(info['img_path'])], info, problems)
     for info in files:
         if info['img_path'] not in decoded and not Path(info['img_path']).is_file():
             problems.note(ABSENT, info['img_path'])

@@ -6,7 +6,7 @@ from typing import Any
 
 from protuning_mm.apis.doctor.case import Case
 from protuning_mm.apis.doctor.findings import Finding, Findings
-from protuning_mm.datasets.classes import dataset_class, dataset_classes, wrong_classes
+from protuning_mm.datasets.classes import dataset_class, dataset_classes, wrong_labels
 from protuning_mm.datasets.files import dataset_leaves
 from protuning_mm.engine.class_check import class_mismatches
 
@@ -17,7 +17,7 @@ def check_num_classes(case: Case) -> Findings:
     """Compare every head's ``num_classes`` with ``metainfo``, from the config or the data set's class."""
     said: set[str] = set()
     for key, dataset in leaves(case):
-        if wrong := wrong_classes(key, dataset):
+        if wrong := wrong_labels(key, dataset, case.scope):
             yield Finding('error', *wrong)
             continue
         classes = dataset_classes(dataset, case.scope)

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from protuning_mm.apis.doctor.findings import Finding, Findings, Level
-from protuning_mm.apis.doctor.images import ABSENT, examine_images, some
+from protuning_mm.apis.doctor.images import ABSENT, compare_size, examine_images, some
 from protuning_mm.apis.doctor.labels import examine_maps
 from protuning_mm.apis.doctor.problems import Kind, Problems
 from protuning_mm.datasets.annotation_faults import Fault, faults_of
 from protuning_mm.datasets.annotations import nothing_is_left
 from protuning_mm.datasets.classes import unknown_categories
-from protuning_mm.datasets.images import why_turned
 
 TOO_SMALL = Kind('warning', 'boxes have no area, or a side below 1: mmdet drops them', 'mend or delete them')
 OUTSIDE = Kind('warning', 'boxes reach out of their image', 'clip them: bbox is [x, y, width, height] in pixels')
@@ -23,9 +22,6 @@ COMPLETED = Kind(
     "annotations have no iscrowd, or an id of 0: these tools evaluate them with iscrowd=0 and ids from 1, mmdet's own "
     'stop at the first and count the second as missed',
     "to use other tools too, write 'iscrowd': 0, and ids from 1",
-)
-OTHER_SIZE = Kind(
-    'error', 'images have another size on disk than height and width in the annotations', 'write the size of the file'
 )
 _TOLERANCE = 1.0  # pixels; annotation tools round
 
@@ -71,11 +67,8 @@ def examine_coco(
     sizes = examine_images([paths[image['id']] for image in chosen], problems)
     for image in chosen:
         size = sizes.get(paths[image['id']])
-        if size is not None and size != (image['height'], image['width']):
-            found = f'{size[0]}x{size[1]} on disk, {image["height"]}x{image["width"]} listed'
-            if size == (image['width'], image['height']):
-                found += f': {why_turned(paths[image["id"]], size)}'
-            problems.note(OTHER_SIZE, f'{paths[image["id"]]} ({found})')
+        if size is not None:
+            compare_size(paths[image['id']], size, image, problems)
     looked_at = {image['id'] for image in chosen}
     for image in images:  # the others at least have to be there
         if image['id'] not in looked_at and not paths[image['id']].is_file():

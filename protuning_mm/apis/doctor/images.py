@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from protuning_mm.apis.doctor.problems import Kind, Problems
-from protuning_mm.datasets.images import ORIENTATION, TURNING
+from protuning_mm.datasets.images import ORIENTATION, TURNING, why_turned
 
 ABSENT = Kind(
     'error',
@@ -20,6 +20,9 @@ ABSENT = Kind(
     'put the files there, mend data_prefix, or take them out of the annotations',
 )
 UNREADABLE = Kind('error', 'images cannot be decoded', 'mend the files, or take them out of the annotations')
+OTHER_SIZE = Kind(
+    'error', 'images have another size on disk than height and width in the annotations', 'write the size of the file'
+)
 TRUNCATED = Kind('warning', 'images are cut off: what lacks is grey', 'copy the files again')
 
 T = TypeVar('T')
@@ -79,3 +82,21 @@ def examine_images(paths: Sequence[Path], problems: Problems) -> dict[Path, tupl
         if size is not None:
             sizes[path] = size
     return sizes
+
+
+def compare_size(path: Path, size: tuple[int, int], listed: dict[str, Any], problems: Problems) -> None:
+    """Note an image whose size is not the one that its annotations have.
+
+    Args:
+        path (Path): The image.
+        size (tuple[int, int]): Its height and width.
+        listed (dict): With ``height`` and ``width``.
+        problems (Problems): Where it is noted.
+    """
+    height, width = listed['height'], listed['width']
+    if size == (height, width):
+        return
+    found = f'{size[0]}x{size[1]} on disk, {height}x{width} listed'
+    if size == (width, height):
+        found += f': {why_turned(path, size)}'
+    problems.note(OTHER_SIZE, f'{path} ({found})')

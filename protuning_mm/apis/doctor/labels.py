@@ -18,7 +18,7 @@ MAP_SIZE = Kind('error', 'label maps have another size than their image', 'make 
 MAP_CLASSES = Kind(
     'error',
     'label maps have labels that are neither classes nor the ignored one',
-    'num_classes, classes and reduce_zero_label must fit the maps; 255 is ignored',
+    'num_classes, classes and reduce_zero_label must fit the maps; write 255 where a pixel is of no class',
 )
 NO_LABEL = Kind('warning', 'label maps are empty: every pixel is ignored', 'mend the maps, or leave the images out')
 
