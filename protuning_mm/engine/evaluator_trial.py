@@ -41,7 +41,7 @@ class Trial:
 
     Args:
         metrics (tuple[str]): Names of the values that it computed.
-        open_ended (tuple[str]): Prefixes under which other images may give other names.
+        open_ended (tuple[str]): Prefixes under which there may be more: of what was not tried, or on other images.
         untried (tuple[str]): What was not tried, and why.
     """
 
@@ -108,9 +108,10 @@ def try_metrics(
         reason = _why_not(metric)
         if reason is not None:
             untried.append(f'{where}: {reason}')
+        if reason is not None or _kinds(metric) & _OPEN_ENDED:
+            open_ended.append(f'{metric.prefix}/' if metric.prefix else '')
+        if reason is not None:
             continue
-        if _kinds(metric) & _OPEN_ENDED:
-            open_ended.append(f'{metric.prefix}/')
         with _as_before(metric), _quiet():
             metric.dataset_meta = metainfo
             try:

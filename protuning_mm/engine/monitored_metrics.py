@@ -20,11 +20,11 @@ def unknown_metrics(cfg: Any, trial: Trial, evaluator: str) -> Iterator[tuple[st
     Yields:
         tuple: The setting's key, what was found, and what would be right.
     """
-    if not trial.metrics or trial.untried:
+    if not trial.metrics:
         return
     for key, name, place in _monitored(cfg):
         if name == 'auto':
-            yield from _without_a_rule(key, place, trial.metrics[0])
+            yield from _without_a_rule(key, place, trial.metrics[0]) if not trial.untried else ()
             continue
         if name in trial.metrics or name.startswith(trial.open_ended):
             continue

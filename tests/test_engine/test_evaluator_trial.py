@@ -164,7 +164,7 @@ def test_what_the_pipeline_or_the_model_does_not_give(coco: Path, ade: Path, tmp
 
 def test_what_cannot_be_made_up_is_told(coco: Path) -> None:
     found = tried([coco_metric(coco), dict(type='DumpProposals', output_dir=str(coco / 'dump'))], detection(coco))
-    assert set(found.metrics) == COCO_KEYS
+    assert set(found.metrics) == COCO_KEYS and found.open_ended == ('dump_proposals/',)
     assert found.untried == ('val_evaluator.1: DumpProposals is not tried: no predictions are made up for it',)
     alone = tried(dict(type='DumpProposals', output_dir=str(coco / 'dump')), detection(coco))
     assert not alone.metrics and len(alone.untried) == 1
@@ -245,7 +245,8 @@ def test_settings_that_name_one_or_cannot_be_judged() -> None:
     assert not list(unknown_metrics(cfg, Trial(tuple(COCO_KEYS)), 'val_evaluator'))
     cfg = Config.fromstring("default_hooks = dict(checkpoint=dict(save_best='accuracy/class/cat'))", '.py')
     assert not list(unknown_metrics(cfg, Trial(('accuracy/class/dog',), ('accuracy/',)), 'val_evaluator'))
-    assert not list(unknown_metrics(cfg, Trial(('accuracy/top1',), (), ('another',)), 'val_evaluator'))
+    assert not list(unknown_metrics(cfg, Trial(('accuracy/top1',), ('',), ('no prefix',)), 'val_evaluator'))
+    assert len(list(unknown_metrics(cfg, Trial(('accuracy/top1',), ('shots/',), ('another',)), 'val_evaluator'))) == 1
     assert len(list(unknown_metrics(cfg, Trial(('accuracy/top1',)), 'val_evaluator'))) == 1
     plateau = "param_scheduler = [dict(type='LinearLR'), dict(type='ReduceOnPlateauLR')]"
     ((key, _, _),) = unknown_metrics(Config.fromstring(plateau, '.py'), Trial(('mIoU',)), 'val_evaluator')
