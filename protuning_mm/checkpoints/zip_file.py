@@ -24,6 +24,7 @@ Buffer = bytes | memoryview | mmap.mmap
 _LOCAL = struct.Struct('<4s5H3I2H')  # the header before an entry's data
 _SIZES_FOLLOW = 8  # flag: the header was written before CRC and sizes were known, and has zeros there
 _UTF8 = 0x800
+_IN_ZIP64 = 2**32 - 1  # a size that stands elsewhere
 _LARGEST_RATIO = 1032  # of deflate
 _STORAGE = re.compile(r'.*/data/(\d+)')
 _ID = '.data/serialization_id'
@@ -101,7 +102,9 @@ def _located(view: memoryview, info: zipfile.ZipInfo) -> _Entry:
     if (
         written != info.orig_filename.encode('utf-8' if flags & _UTF8 else 'cp437', 'replace')
         or (flags, method) != (info.flag_bits, info.compress_type)
-        or (known and (crc, packed, size) != (info.CRC, info.compress_size, info.file_size))
+        or (known and crc != info.CRC)
+        or (known and packed not in (info.compress_size, _IN_ZIP64))
+        or (known and size not in (info.file_size, _IN_ZIP64))
         or entry.end > len(view)
     ):
         raise CheckpointError(f'the header of {info.orig_filename!r} says something else than its list of entries')

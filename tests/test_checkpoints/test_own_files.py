@@ -55,6 +55,19 @@ def test_a_checkpoint_names_a_file_that_is_not_its_own(kind: str, weights: Weigh
     assert [p.name for p in (tmp_path / 'run').glob('best*')] == ['best_score_epoch_2.pth']
 
 
+def test_a_checkpoint_names_old_best_files_that_are_not_its_own(weights: Weights, tmp_path: Path) -> None:
+    """Of what a kill left to be removed, only a best checkpoint's name counts, in the run's own folder."""
+    run_of(weights, tmp_path / 'run', 1)
+    names = ['notes.txt', 'best_score.txt', 'best_other_epoch_1.pth', 'epoch_7.pth']
+    for name in (*names, 'best_score_epoch_7.pth', '../best_score_epoch_8.pth'):
+        (tmp_path / 'run' / name).write_text('mine')
+    outdated = [*names, '../run', '..', '', 7, '../best_score_epoch_8.pth', 'best_score_epoch_7.pth']
+    edit(tmp_path / 'run/epoch_1.pth', outdated_best=outdated)
+    run_of(weights, tmp_path / 'run', 2, resume=True)
+    assert [name for name in names if not (tmp_path / 'run' / name).exists()] == []
+    assert (tmp_path / 'best_score_epoch_8.pth').exists() and not (tmp_path / 'run/best_score_epoch_7.pth').exists()
+
+
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_copied_work_dir_leaves_the_original_alone(kind: str, weights: Weights, tmp_path: Path) -> None:
     """It goes on from its own checkpoint, removes its own best one, and of a link the link."""
