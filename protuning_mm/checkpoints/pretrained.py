@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
+import torch
 from torch import Tensor
 
 from protuning_mm.checkpoints.deltas.record import RECORD
@@ -78,26 +79,37 @@ def check_frozen_tensors(
         optional (Collection[str]): Beginnings of keys that may be missing.
 
     Raises:
-        FrozenWeightsError: lists the keys that are missing, of another shape or unknown.
+        FrozenWeightsError: lists the keys that are missing, of another kind or shape, or unknown.
     """
     missing = [
         key
         for key in frozen
         if key not in state and not key.endswith(_NOT_LEARNED) and not key.startswith(tuple(optional))
     ]
+    odd = {key: kind for key in frozen if key in state and (kind := _odd_kind(state[key], frozen[key])) is not None}
     reshaped = [
         f'{key}: {tuple(state[key].shape)} there, {tuple(tensor.shape)} here'
         for key, tensor in frozen.items()
-        if key in state and state[key].shape != tensor.shape
+        if key in state and key not in odd and state[key].shape != tensor.shape
     ]
     unknown = [key for key in state if key not in frozen and key.split('.')[0] not in added]
-    if not (missing or reshaped or unknown):
+    if not (missing or odd or reshaped or unknown):
         return
     raise FrozenWeightsError(
         f'{source} does not fit the frozen backbone of {len(frozen)} tensors:'
         + listed('missing', missing)
+        + listed('of another kind', (f'{key}: {kind}' for key, kind in odd.items()))
         + listed('of another shape', reshaped)
         + listed('unknown to this backbone', unknown)
         + '\nA frozen backbone must be filled wholly. Is the checkpoint of another depth, width or '
         'variant (deep_stem, groups, style) than the config?'
     )
+
+
+def _odd_kind(value: object, tensor: Tensor) -> str | None:
+    """What a value is where it is nothing that could be copied into a frozen tensor as it is."""
+    if not isinstance(value, Tensor):
+        return f'{type(value).__name__}, no tensor'
+    if value.layout != torch.strided or value.is_quantized:
+        return f'a tensor of layout {value.layout}, {value.dtype}'
+    return f'{value.dtype}' if tensor.is_floating_point() and not value.is_floating_point() else None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from protuning_mm import ProTunedResNet
 from protuning_mm.checkpoints import CheckpointError, FrozenWeightsError
-from tests.plain import SMALL, assert_identical, disturb, fill, image, plain_resnet, relative_error
+from tests.plain import SMALL, assert_identical, disturb, fill, image, plain_resnet, relative_error, snapshot
 from tests.tiny import TinyClassifier, Weights, tuned_resnet
 
 State = dict[str, Tensor]
@@ -271,3 +271,23 @@ def test_random_start_is_the_host_s(weights: Weights) -> None:
     plain.init_weights()
     assert_identical(tuned.state_dict(), plain.state_dict())
     assert tuned.frozen_source is None
+
+
+@pytest.mark.parametrize(
+    ('value', 'said'),
+    [
+        (3, 'int, no tensor'),
+        ('x', 'str, no tensor'),
+        (torch.zeros(4, 3, 7, 7).to_sparse(), 'layout torch.sparse_coo'),
+        (torch.zeros(4, 3, 7, 7, dtype=torch.complex64), 'torch.complex64'),
+        (torch.zeros(4, 3, 7, 7, dtype=torch.uint8), 'torch.uint8'),
+    ],
+)
+def test_frozen_tensor_of_another_kind(value: object, said: str, weights: Weights, tmp_path: Path) -> None:
+    """Named, by load_checkpoint too; a complex or whole number would be taken without a word."""
+    tuned = tuned_resnet(weights('mmdet', depth=18))
+    before = snapshot(tuned)
+    torch.save(dict(state_dict={**tuned.state_dict(), 'conv1.weight': value}), tmp_path / 'odd.pth')
+    with pytest.raises(FrozenWeightsError, match=rf'1 of another kind:\n    conv1.weight: .*{said}'):
+        load_checkpoint(tuned, str(tmp_path / 'odd.pth'))
+    assert_identical(tuned.state_dict(), before)

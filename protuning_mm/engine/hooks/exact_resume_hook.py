@@ -119,6 +119,9 @@ class ExactResumeHook(Hook):
         ranks = len(self._loaded['ranks'])
         if ranks != world:
             return f'its checkpoint holds the random states of {ranks} processes, and there are {world}'
+        consumed, batches = self._loaded['consumed'], len(loop.dataloader)
+        if isinstance(loop, EpochBasedTrainLoop) and consumed > batches:
+            return f'its checkpoint was saved after {consumed} batches of an epoch, and an epoch has {batches}'
         return None
 
 

@@ -19,6 +19,7 @@ from protuning_mm.engine.followers import Follower, averaged_copies, find_follow
 from protuning_mm.engine.models import unwrap
 from protuning_mm.engine.monitored_metrics import unknown_metrics
 from protuning_mm.engine.parameter_table import count_parameters
+from protuning_mm.engine.resumable import check_resumable
 from protuning_mm.frozen import report
 from protuning_mm.registry import HOOKS
 
@@ -29,6 +30,7 @@ class TuningHook(Hook):
 
     - after a checkpoint is loaded (``load_from``, not ``resume``): head tensors whose shape differs from the model's,
       as they do where ``num_classes`` differs, are listed and left at their initial values. The backbone is strict.
+      After ``resume``: a checkpoint without a training state stops the run.
     - before training: frozen tensors that came from no file stop the run (unless ``allow_random_backbone=True``);
       classes of the data sets that do not match the heads stop it, and an evaluator that fails on made-up predictions
       or lacks the metric that picks the best checkpoint; then the table of trained and frozen parameters, and what of
@@ -47,6 +49,7 @@ class TuningHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         if runner._resume:
+            check_resumable(checkpoint)
             self._sources = said_sources(checkpoint)
             return
         state = checkpoint.get('state_dict', checkpoint)
