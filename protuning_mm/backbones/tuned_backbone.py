@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from protuning_mm.backbones.filled import FilledBackbone
 from protuning_mm.backbones.hosts import build_plain
 from protuning_mm.backbones.readers import read_stages
-from protuning_mm.frozen import freeze_efficiently, refold, release
+from protuning_mm.frozen import freeze_efficiently, refold, release, verify
 from protuning_mm.registry import MODELS
 from protuning_mm.stages import Maps, PrefixedTokens, SettingError
 from protuning_mm.tunings import Tuning, TuningError
@@ -230,6 +230,7 @@ class TunedBackbone(FilledBackbone):
         return plain
 
     def train(self, mode: bool = True) -> 'TunedBackbone':
+        verify(self.plain)
         if mode != self.training:  # where EMA swaps weights behind torch's back
             refold(self.plain)
         super().train(mode)
@@ -240,6 +241,10 @@ class TunedBackbone(FilledBackbone):
             for name in self.plain_children:
                 self._modules[name].eval()
         return self
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        verify(self.plain)
+        return super().state_dict(*args, **kwargs)
 
     def _apply(self, fn: Any, recurse: bool = True) -> 'TunedBackbone':
         refold(self.plain)

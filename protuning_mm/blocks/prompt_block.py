@@ -111,7 +111,7 @@ class PromptBlock(nn.Module):
         """
         layers = norm_act(self.norm1, self.act), norm_act(self.norm2, self.act)
         convs = (self.reduce, self.depthwise, self.expand)
-        if None in layers or any(type(c) is not nn.Conv2d for c in convs) or is_watched(self) or not runs_plainly(x):
+        if None in layers or any(type(c) is not nn.Conv2d for c in convs) or not runs_plainly(x) or is_watched(self):
             return x + self(x)
         weight: Tensor = self.expand.weight
         bias: Any = self.expand.bias

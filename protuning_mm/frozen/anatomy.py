@@ -4,10 +4,11 @@ A block is known by its exact type: a subclass may compute anything. It is read 
 change modules in place: a layer replaced, a stride changed, a hook added, a parameter set free.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from protuning_mm.frozen.conv import geometry
 
@@ -78,6 +79,13 @@ CONV_MODULE = 'mmcv.cnn.bricks.conv_module.ConvModule'
 _IDLE = ('torch.nn.modules.linear.Identity', 'mmcv.cnn.bricks.drop.DropPath', 'timm.layers.drop.DropPath')
 
 
+# what a layer's class runs, and what was found to be as its file has it
+_METHODS = ('__call__', '_call_impl', 'forward', '_conv_forward')
+_seen: dict[type, list[Any]] = {}
+# what an efficient forward puts into a module beside itself: they make a shallow copy a plain module of its class
+MARKS = ('efficient_forward', '__getstate__', '_replicate_for_data_parallel')
+
+
 class ObstacleError(Exception):
     """Why a block takes the plain path."""
 
@@ -98,8 +106,10 @@ def read_block(block: nn.Module, own: type | tuple[type, ...] = ()) -> Anatomy:
     Raises:
         ObstacleError: says what is not known, or not frozen.
     """
-    names = BLOCKS[type_name(block)]
-    check_frozen(block, 'the block')  # its own hooks see its input and output, which are there
+    names = BLOCKS.get(type_name(block))
+    if names is None:
+        raise ObstacleError(f'{type_name(block)} is not known')
+    check_own(block, 'the block', own)  # its own hooks see its input and output, which are there
     for name, part in block.named_modules():
         if part is not block:
             check_untouched(part, name, own)
@@ -114,6 +124,8 @@ def read_block(block: nn.Module, own: type | tuple[type, ...] = ()) -> Anatomy:
         idle = type_name(child) in _IDLE and not (child.training and type(child) is not nn.Identity)
         if id(child) not in known and not idle:
             raise ObstacleError(f'{name} is a {type_name(child)}, which is not known')
+    if getattr(block, 'with_plugins', False):
+        raise ObstacleError('it has plugins')
     return Anatomy(branch, *_read_shortcut(block.downsample))
 
 
@@ -154,7 +166,7 @@ def conv_and_norm(conv: nn.Module, norm: nn.Module) -> tuple[nn.Conv2d, Any]:
 
 
 def check_untouched(part: nn.Module, name: str = 'it', own: type | tuple[type, ...] = ()) -> None:
-    """Check that nobody looks into a layer, and that nothing of it is trained.
+    """Check that a layer runs what its class's file says, that nobody looks into it, and that nothing of it is trained.
 
     Args:
         part (nn.Module): The layer; its children are not looked at.
@@ -164,14 +176,49 @@ def check_untouched(part: nn.Module, name: str = 'it', own: type | tuple[type, .
     Raises:
         ObstacleError: says what was found.
     """
-    check_frozen(part, name)
-    if 'forward' in part.__dict__ and not isinstance(part.__dict__['forward'], own):
-        raise ObstacleError(f'the forward of {name} was replaced')
+    check_own(part, name, own)
+    check_unhooked(part, name)
+
+
+def check_unhooked(part: nn.Module, name: str) -> None:
+    """Raise ObstacleError where a layer has hooks."""
     if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
         raise ObstacleError(f'{name} has hooks')
 
 
+def check_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()) -> None:
+    """The same, but hooks are no obstacle."""
+    check_frozen(part, name)
+    check_runs_own(part, name, own)
+
+
+def check_runs_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()) -> None:
+    """Raise ObstacleError where something was put in the place of a layer's methods, or of its class's."""
+    for key, value in part.__dict__.items():
+        if callable(value) and not (isinstance(value, own) if key == 'forward' else key in MARKS):
+            raise ObstacleError(f'the {key} of {name} was replaced')
+    _check_class(type(part), name)
+
+
 def check_frozen(part: nn.Module, name: str) -> None:
-    """Raise ObstacleError where a layer's own parameters are trained."""
-    if any(param is not None and param.requires_grad for param in part._parameters.values()):
+    """Raise ObstacleError where a layer's own tensors are trained, be they parameters or computed from some."""
+    tables = (part._parameters, part._buffers, part.__dict__)
+    if any(isinstance(t, Tensor) and t.requires_grad for table in tables for t in table.values()):
         raise ObstacleError(f'parameters of {name} are trained')
+
+
+def _check_class(cls: type, name: str) -> None:
+    """Raise ObstacleError where a class's methods that run it are not those of the files that define them."""
+    methods = [getattr(cls, method, None) for method in _METHODS]
+    codes = [getattr(method, '__code__', None) for method in methods]
+    if _seen.get(cls) == codes:
+        return
+    for method, code in zip(_METHODS, codes):
+        owner = next((base for base in cls.__mro__ if method in vars(base)), None)
+        if owner is None:
+            continue
+        home = getattr(sys.modules.get(owner.__module__), '__file__', None)
+        names = (method, '_wrapped_call_impl') if method == '__call__' else (method,)
+        if code is None or code.co_filename != home or code.co_name not in names:
+            raise ObstacleError(f'{method} of the class of {name} was replaced')
+    _seen[cls] = codes

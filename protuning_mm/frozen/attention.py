@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protuning_mm.frozen.anatomy import ObstacleError, check_frozen, check_untouched, type_name
+from protuning_mm.frozen.anatomy import ObstacleError, check_own, check_untouched, type_name
 from protuning_mm.frozen.conditions import runs_plainly
 from protuning_mm.frozen.efficient import EfficientForward
 
@@ -29,12 +29,11 @@ def take_attention(module: nn.Module) -> None:
 class EfficientWindowAttention(EfficientForward):
     """Forward of a window attention whose position bias is frozen; its projections may be anything."""
 
-    def refold(self) -> None:
-        pass
-
     def check(self) -> None:
         module = self.module
-        check_frozen(module, 'it')  # the position bias
+        if type_name(module) not in WINDOW_ATTENTIONS:
+            raise ObstacleError(f'{type_name(module)} is not known')
+        check_own(module, 'it', own=EfficientWindowAttention)  # the position bias is frozen
         for name in ('softmax', 'attn_drop'):
             check_untouched(getattr(module, name), name)
         if type(module.softmax) is not nn.Softmax or module.softmax.dim != -1:

@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
+from torch.utils._device import DeviceContext
 
+from protuning_mm.frozen.anatomy import ObstacleError, check_runs_own, check_unhooked
 from protuning_mm.frozen.observed import is_transformed
 
 
@@ -19,6 +21,7 @@ def runs_plainly(x: Any, dims: int = 4) -> bool:
         and not torch.compiler.is_compiling()
         and not torch._C._get_tracing_state()
         and not is_transformed()
+        and not _has_modes()
         and not any(
             (
                 torch_module._global_forward_hooks,
@@ -30,24 +33,58 @@ def runs_plainly(x: Any, dims: int = 4) -> bool:
     )
 
 
-def compute_dtype(x: Tensor, conv: nn.Conv2d) -> torch.dtype | None:
-    """The type that torch would run the convolution in; None where it would refuse, which is left to it."""
+def _has_modes() -> bool:
+    """Whether somebody looks into every operation; a default device does not."""
+    if torch._C._len_torch_dispatch_stack():
+        return True
+    modes = (torch._C._get_function_stack_at(i) for i in range(torch._C._len_torch_function_stack()))
+    return any(type(mode) is not DeviceContext for mode in modes)
+
+
+def compute_dtype(x: Tensor, conv: nn.Conv2d, norm: Any = None) -> torch.dtype | None:
+    """The type that torch would run a convolution in, and the batch norm after it.
+
+    None where torch would refuse, or where tensors are not ordinary ones: that is left to it.
+    """
     kind, weight = x.device.type, conv.weight
-    if weight.device != x.device or not weight.is_floating_point() or weight.element_size() < 2:
+    vectors = [] if conv.bias is None else [conv.bias]
+    if norm is not None:
+        affine = [t for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias) if t is not None]
+        vectors += affine
+    if not (all(_is_ordinary(t, x.device) for t in (weight, *vectors)) and weight.dim() == 4):
         return None
-    if torch.is_autocast_enabled(kind):
+    if any(t.shape != weight.shape[:1] for t in vectors) or (conv.bias is not None and conv.bias.dtype != weight.dtype):
+        return None
+    if not torch.is_autocast_enabled(kind):
+        dtype = x.dtype if x.dtype == weight.dtype else None
+    else:
         lower = (torch.float32, torch.float16, torch.bfloat16)
-        return torch.get_autocast_dtype(kind) if x.dtype in lower and weight.dtype in lower else None
-    return x.dtype if x.dtype == weight.dtype else None
+        dtype = torch.get_autocast_dtype(kind) if x.dtype in lower and weight.dtype in lower else None
+    if dtype is not None and norm is not None:
+        kinds = {t.dtype for t in affine}
+        if kinds != {dtype} and (kinds != {torch.float32} or dtype.itemsize > 2):
+            return None
+    return dtype
+
+
+def _is_ordinary(t: Tensor, device: torch.device) -> bool:
+    """Whether a weight is a strided tensor of its own class, and may stand in a graph if one is made."""
+    return (
+        type(t) in (Tensor, nn.Parameter)
+        and t.layout == torch.strided
+        and t.device == device
+        and t.is_floating_point()
+        and t.element_size() > 1
+        and not (t.is_inference() and torch.is_grad_enabled() and not torch.is_inference_mode_enabled())
+    )
 
 
 def is_watched(module: nn.Module) -> bool:
-    """Whether anybody looks into a module or its children: hooks, or another forward."""
-    return any(
-        'forward' in part.__dict__
-        or part._forward_hooks
-        or part._forward_pre_hooks
-        or part._backward_hooks
-        or part._backward_pre_hooks
-        for part in module.modules()
-    )
+    """Whether anybody looks into a module or its children: hooks, or other methods than their classes' own."""
+    try:
+        for part in module.modules():
+            check_unhooked(part, 'it')
+            check_runs_own(part, 'it')
+    except ObstacleError:
+        return True
+    return False

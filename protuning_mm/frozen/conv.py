@@ -58,6 +58,17 @@ class ConvOp(NamedTuple):
             return onto
         return _product(matrix, columns, size, self.bias)
 
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """(C, H, W) of the result for an input of (C, H, W); None where torch would refuse it."""
+        size = (
+            (full + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 if stride > 0 else 0
+            for full, kernel, stride, padding, dilation in zip(
+                shape[1:], self.weight.shape[2:], self.stride, self.padding, self.dilation
+            )
+        )
+        result = (len(self.weight), *size)
+        return result if self.weight.shape[1] * self.groups == shape[0] and min(result) > 0 else None
+
     def input_grad(self, grad: Tensor, size: Sequence[int], onto: Tensor | None = None) -> Tensor:
         """The gradient of the input, given the output's.
 
@@ -160,9 +171,27 @@ def _product(matrix: Tensor, columns: Tensor, size: Sequence[int], bias: Tensor 
     return maps
 
 
+def unfolded(conv: nn.Conv2d) -> ConvOp:
+    """A module's own convolution, whose :func:`geometry` is known."""
+    geo = geometry(conv)
+    assert geo is not None
+    return ConvOp(conv.weight.detach(), None if conv.bias is None else conv.bias.detach(), **geo)
+
+
 def geometry(conv: nn.Conv2d) -> dict[str, Any] | None:
-    """Stride, padding, dilation and groups; None where the padding is not a number of zeros."""
-    padding = (0, 0) if conv.padding == 'valid' else conv.padding
-    if conv.padding_mode != 'zeros' or isinstance(padding, str):
+    """Stride, padding, dilation and groups; None where the padding is not a number of zeros, or a number is none."""
+    given = dict(stride=conv.stride, padding=0 if conv.padding == 'valid' else conv.padding, dilation=conv.dilation)
+    pairs = {name: _pair(value) for name, value in given.items()}
+    if conv.padding_mode != 'zeros' or None in pairs.values():
         return None
-    return dict(stride=conv.stride, padding=padding, dilation=conv.dilation, groups=conv.groups)
+    return dict(pairs, groups=conv.groups)
+
+
+def _pair(value: Any) -> tuple[int, int] | None:
+    """A number for both directions, or one for each, as torch's convolutions take them."""
+    values = (value,) if isinstance(value, int) else value
+    if not isinstance(values, list | tuple) or not all(isinstance(v, int) for v in values):
+        return None
+    if len(values) == 1:
+        return values[0], values[0]
+    return (values[0], values[1]) if len(values) == 2 else None

@@ -7,33 +7,64 @@ from typing import Any
 
 from torch import nn
 
-from protuning_mm.frozen.anatomy import ObstacleError
+from protuning_mm.frozen.anatomy import MARKS, ObstacleError
+from protuning_mm.frozen.fold import FoldedConv
 
 
 class EfficientForward(ABC):
     """Stands in the ``forward`` of one module's instance.
 
-    It does not keep the module alive, and a deep copy or a pickle of the module has its own, without what was cached.
+    It does not keep the module alive, and a deep copy or a pickle of the module has its own, without what was cached. A
+    shallow copy has none: it shares the module's layers, but a forward belongs to one module.
 
     Args:
         module (nn.Module): The module.
     """
 
     def __init__(self, module: nn.Module) -> None:
+        self._take(module)
+
+    def _take(self, module: nn.Module) -> None:
         self._module = weakref.ref(module)
-        module.__dict__['forward'] = self
+        marks = zip(MARKS, (self, self._state_of_module, self._replica_of_module))
+        module.__dict__.update(marks, forward=self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {'module': self.module}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._module = weakref.ref(state['module'])
+        self._take(state['module'])
+
+    def give_back(self) -> None:
+        """Let the module run its class's forward again."""
+        self._leave(self.module)
+
+    def _leave(self, module: nn.Module) -> None:
+        for name in MARKS:
+            module.__dict__.pop(name, None)
+        if module.__dict__.get('forward') is self:
+            del module.__dict__['forward']
+
+    def _state_of_module(self) -> dict[str, Any]:
+        """What copies and pickles of the module take. Where this forward is copied, too, it takes the copy."""
+        self.verify()  # before anything is saved
+        own = self.module.__dict__
+        return {k: v for k, v in own.items() if k not in MARKS[1:] and not (k == 'forward' and v is self)}
+
+    def _replica_of_module(self) -> nn.Module:
+        """A shallow copy, as ``nn.DataParallel`` makes it."""
+        replica: nn.Module = type(self.module)._replicate_for_data_parallel(self.module)
+        self._leave(replica)
+        return replica
 
     @property
     def module(self) -> Any:
         """The module that this is the forward of."""
         module = self._module()
-        assert module is not None, 'the module of this forward is gone'
+        if module is None:
+            raise ReferenceError(
+                'this forward was kept alone, without its module, which is gone: keep the module and call that'
+            )
         return module
 
     def plain(self, *args: Any, **kwargs: Any) -> Any:
@@ -45,9 +76,19 @@ class EfficientForward(ABC):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module returns."""
 
-    @abstractmethod
+    def folds(self) -> Iterable[FoldedConv]:
+        """What was folded."""
+        return ()
+
     def refold(self) -> None:
         """Forget what was folded."""
+        for fold in self.folds():
+            fold.forget()
+
+    def verify(self) -> None:
+        """Raise StaleWeightsError where folded weights were used that were no longer the module's."""
+        for fold in self.folds():
+            fold.verify()
 
     def covers(self) -> Iterable[nn.Module]:
         """The modules whose work this does."""

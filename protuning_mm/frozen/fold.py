@@ -4,33 +4,42 @@ With γ, β, μ, σ² the norm's affine parameters and statistics, and s = γ / 
 The modules keep their own tensors; folded ones are a cache beside them, and are made anew whenever those change.
 """
 
-from typing import Any
+from collections import deque
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from protuning_mm.frozen.bits import is_dense
-from protuning_mm.frozen.conv import ConvOp, geometry
+from protuning_mm.frozen.bits import same_words
+from protuning_mm.frozen.conv import ConvOp, unfolded
 
-# On a CPU this many elements of each weight are compared at each use; biases and statistics whole.
-_SAMPLE = 16
+# How many elements of a weight are folded at once to be compared: what a CPU's cache holds.
+_CHUNK = 1 << 18
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class StaleWeightsError(RuntimeError):
+    """Frozen weights were changed where it could not be seen in time, and the old ones were used."""
 
 
 class FoldedConv:
     """Conv2d and, after it, a batch norm in eval mode, as one :class:`ConvOp`.
 
-    The cache is used as long as every tensor is the same (storage, version, type) and, on a CPU, a sample of its values
-    is: what is written through ``.data``, as EMA does, raises no version. On other devices a comparison would wait for
-    the device; there :func:`~protuning_mm.frozen.refold` has to be told, and ``TunedBackbone`` tells it whenever the
-    model turns from training to evaluation or back, and is moved or cast.
+    On a CPU each use folds again, piece by piece, and compares every bit with the cache: what is written through
+    ``.data`` or numpy raises no version. It needs no copy of the weights, and reads each of them once.
+
+    On a GPU the result of a comparison would have to be waited for. There the cache is used while every tensor is the
+    same by its storage, version and type. The comparison runs beside the step; its result is read at a later use, or by
+    :meth:`verify`.
     """
 
     def __init__(self) -> None:
-        self._stamp: tuple[Any, ...] | None = None
-        # views of what is compared; they also keep a storage from being freed and its address from being used again
-        self._views: list[Tensor] = []
-        self._values = torch.empty(0)
-        self._folded: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was folded, and what is still being compared."""
+        self._folded: dict[torch.dtype, _Folded] = {}
+        self._running: deque[_Comparison] = deque()
 
     def __call__(self, conv: nn.Conv2d, norm: Any, dtype: torch.dtype) -> ConvOp:
         """Fold, where that was not done already.
@@ -39,41 +48,142 @@ class FoldedConv:
             conv (nn.Conv2d): The convolution.
             norm (nn.Module, optional): The batch norm, in eval mode.
             dtype (torch.dtype): Of the result: autocast's cast is made once, too.
+
+        Raises:
+            StaleWeightsError: an earlier use, on a GPU, took weights that were no longer the module's.
         """
-        parts = [conv.weight, conv.bias]
-        if norm is not None:
-            parts += [norm.running_mean, norm.running_var, norm.weight, norm.bias]
-        tensors = [t for t in parts if t is not None]
-        stamp = (getattr(norm, 'eps', None), *(_identity(t) for t in tensors))
-        if stamp != self._stamp or not self._has_same_values():
-            self._stamp, self._folded = stamp, {}
-            self._views = [_sample(t) for t in tensors]
-            self._values = torch.cat(self._views)
-        if dtype not in self._folded:
+        if norm is None and conv.weight.dtype == dtype:  # a change of one is a change of both
+            return unfolded(conv)
+        self.verify(wait=False)
+        found = self._folded.get(dtype)
+        if found is None or not self._is_current(found, conv, norm):
             with torch.no_grad(), torch.inference_mode(False):
-                self._folded[dtype] = _fold(conv, norm, dtype)
-        geo = geometry(conv)
-        assert geo is not None
-        return ConvOp(*self._folded[dtype], **geo)
+                found = self._folded[dtype] = _fold(conv, norm, dtype)
+        return unfolded(conv)._replace(weight=found.weight, bias=found.bias)
 
-    def _has_same_values(self) -> bool:
-        return self._values.device.type != 'cpu' or torch.equal(torch.cat(self._views), self._values)
+    def verify(self, wait: bool = True) -> None:
+        """Read the results of comparisons that run beside the step.
+
+        Args:
+            wait (bool): Wait for those that are not there yet. Defaults to True.
+
+        Raises:
+            StaleWeightsError: an earlier use took weights that were no longer the module's.
+        """
+        while (oldest := self._next(wait)) is not None:
+            if oldest.found_difference():
+                self.forget()
+                raise StaleWeightsError(
+                    'frozen weights were written through .data or a view of their memory, which no version counter '
+                    'sees, and the network ran on the old ones. Call protuning_mm.frozen.refold(model) after such a '
+                    'write, or write inside torch.no_grad() and without .data'
+                )
+
+    def _next(self, wait: bool) -> '_Comparison | None':
+        try:  # another thread may take it
+            oldest = self._running.popleft()
+        except IndexError:
+            return None
+        if wait or oldest.is_done():
+            return oldest
+        self._running.appendleft(oldest)
+        return None
+
+    def _is_current(self, found: '_Folded', conv: nn.Conv2d, norm: Any) -> bool:
+        if found.settings != _settings(conv, norm):
+            return False
+        if not defers(conv.weight):
+            return found.has_values_of(conv, norm)
+        if found.identities != [_identity(t) for t in _tensors(conv, norm)]:
+            return False
+        if not _is_captured(conv.weight):
+            self._running.append(_Comparison(found.differs_from(conv, norm)))
+        return True
 
 
-def _fold(conv: nn.Conv2d, norm: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    exact = torch.promote_types(conv.weight.dtype, torch.float32)
-    weight = conv.weight.to(exact)
-    bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.to(exact)
+class _Folded(NamedTuple):
+    """Folded weights and what they were made of.
+
+    Args:
+        weight, bias (Tensor): W' and b'.
+        scale (Tensor, optional): s, in the shape of W'; None where there is no norm.
+        vectors (Tensor): Biases, statistics and affine parameters as they were, one after the other.
+        settings (tuple): What decides the result beside values.
+        identities (list): Of each tensor; empty where values are compared at once.
+        views (list[Tensor]): They keep a storage from being freed and its address from being used again.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    scale: Tensor | None
+    vectors: Tensor
+    settings: tuple[Any, ...]
+    identities: list[tuple[Any, ...]]
+    views: list[Tensor]
+
+    def has_values_of(self, conv: nn.Conv2d, norm: Any) -> bool:
+        """Whether folding now would give the same, bit for bit."""
+        if not torch.equal(_vectors(conv, norm), self.vectors):
+            return False
+        rows = max(1, _CHUNK // max(1, conv.weight.shape[1:].numel()))
+        pieces = conv.weight.detach().split(rows)
+        scales = [None] * len(pieces) if self.scale is None else self.scale.split(rows)
+        return all(
+            same_words(_scaled(piece, scale, old.dtype), old)
+            for piece, scale, old in zip(pieces, scales, self.weight.split(rows))
+        )
+
+    def differs_from(self, conv: nn.Conv2d, norm: Any) -> Tensor:
+        """Whether folding now would give something else, as a tensor on the weights' device: nothing waits for it."""
+        vectors = _words(_vectors(conv, norm)) != _words(self.vectors)
+        weights = _words(_scaled(conv.weight.detach(), self.scale, self.weight.dtype)) != _words(self.weight)
+        return vectors.any() | weights.any()
+
+
+class _Comparison:
+    """A comparison whose result is on its way to the host."""
+
+    def __init__(self, different: Tensor) -> None:
+        self._different = different.to('cpu', non_blocking=True)
+        self._event = None
+        if different.is_cuda:
+            self._event = torch.cuda.Event()
+            self._event.record(torch.cuda.current_stream(different.device))
+
+    def is_done(self) -> bool:
+        return self._event is None or self._event.query()
+
+    def found_difference(self) -> bool:
+        if self._event is not None:
+            self._event.synchronize()
+        return bool(self._different)
+
+
+def defers(weight: Tensor) -> bool:
+    """Whether a comparison's result is read later: to wait for the device would cost more than the comparison."""
+    return weight.device.type != 'cpu'
+
+
+def _is_captured(weight: Tensor) -> bool:
+    return weight.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def _tensors(conv: nn.Conv2d, norm: Any) -> list[Tensor]:
+    parts = [conv.weight, conv.bias]
     if norm is not None:
-        scale = (norm.running_var.to(exact) + norm.eps).rsqrt()
-        if norm.weight is not None:
-            scale = scale * norm.weight.to(exact)
-        bias = (bias - norm.running_mean.to(exact)) * scale
-        if norm.bias is not None:
-            bias = bias + norm.bias.to(exact)
-        weight = weight * scale.view(-1, 1, 1, 1)
-    # without a norm or a cast these are the convolution's own: no copy, and a change is a change of both
-    return weight.detach().to(dtype), bias.detach().to(dtype)
+        parts += [norm.running_mean, norm.running_var, norm.weight, norm.bias]
+    return [t for t in parts if t is not None]
+
+
+def _vectors(conv: nn.Conv2d, norm: Any) -> Tensor:
+    vectors = [t.detach() for t in _tensors(conv, norm)[1:]]
+    return torch.cat(vectors) if vectors else conv.weight.new_empty(0)
+
+
+def _settings(conv: nn.Conv2d, norm: Any) -> tuple[Any, ...]:
+    weight = conv.weight
+    there = None if norm is None else (norm.eps, norm.weight is None, norm.bias is None)
+    return weight.dtype, weight.device, weight.shape, weight.stride(), conv.bias is None, there
 
 
 def _identity(t: Tensor) -> tuple[Any, ...]:
@@ -81,9 +191,34 @@ def _identity(t: Tensor) -> tuple[Any, ...]:
     return id(t), t.data_ptr(), version, t.dtype, t.device, t.shape, t.stride()
 
 
-def _sample(t: Tensor) -> Tensor:
-    """A view of some of a weight's elements, or of all of a vector's."""
-    # an odd step: it does not fall on the same place of every kernel
-    step = 1 if t.dim() == 1 else max(1, t.numel() // _SAMPLE) | 1
-    flat = t.detach().as_strided((t.numel(),), (1,)) if is_dense(t) else t.detach().flatten()
-    return flat[::step]
+def _fold(conv: nn.Conv2d, norm: Any, dtype: torch.dtype) -> _Folded:
+    exact = torch.promote_types(conv.weight.dtype, torch.float32)
+    scale, bias = None, None if conv.bias is None else conv.bias.to(exact)
+    if norm is not None:
+        scale = (norm.running_var.to(exact) + norm.eps).rsqrt()
+        if norm.weight is not None:
+            scale = scale * norm.weight.to(exact)
+        bias = ((0 if bias is None else bias) - norm.running_mean.to(exact)) * scale
+        if norm.bias is not None:
+            bias = bias + norm.bias.to(exact)
+        scale = scale.view(-1, 1, 1, 1)
+    deferred = defers(conv.weight)
+    return _Folded(
+        weight=_scaled(conv.weight, scale, dtype).detach(),
+        bias=None if bias is None else bias.detach().to(dtype),
+        scale=scale,
+        vectors=_vectors(conv, norm),
+        settings=_settings(conv, norm),
+        identities=[_identity(t) for t in _tensors(conv, norm)] if deferred else [],
+        views=[t.detach() for t in _tensors(conv, norm)] if deferred else [],
+    )
+
+
+def _scaled(weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    exact = weight if scale is None else weight.to(scale.dtype) * scale
+    return exact.to(dtype)
+
+
+def _words(t: Tensor) -> Tensor:
+    """As integers: a NaN equals itself, and zeros of two signs do not."""
+    return t.view(_INTEGERS[t.element_size()])

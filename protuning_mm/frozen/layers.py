@@ -3,12 +3,13 @@
 torch keeps a convolution's input for the weight's gradient and a norm's for that of γ, asked for or not.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from protuning_mm.frozen.anatomy import BATCH_NORMS, ObstacleError, type_name
+from protuning_mm.frozen.anatomy import BATCH_NORMS, ObstacleError, check_runs_own, type_name
 from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
 from protuning_mm.frozen.conv import ConvOp, check_unchanged, geometry, versions
 from protuning_mm.frozen.efficient import EfficientForward
@@ -34,18 +35,17 @@ def _in_graph(x: Tensor, bias: Tensor | None) -> bool:
 class EfficientConv(EfficientForward):
     """Forward of a convolution whose weight is frozen; its bias may be trained: that gradient needs no input either."""
 
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__(module)
-        self.refold()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.refold()
-
-    def refold(self) -> None:
+    def _take(self, module: nn.Module) -> None:
+        super()._take(module)
         self._cast = FoldedConv()
 
+    def folds(self) -> Iterable[FoldedConv]:
+        return (self._cast,)
+
     def check(self) -> None:
+        if type(self.module) is not nn.Conv2d:
+            raise ObstacleError(f'{type_name(self.module)} is not an exact Conv2d')
+        check_runs_own(self.module, 'it', own=EfficientConv)
         if self.module.weight.requires_grad:
             raise ObstacleError('its weight is trained')
         if geometry(self.module) is None:
@@ -89,16 +89,16 @@ class FrozenConv(torch.autograd.Function):
 class EfficientNorm(EfficientForward):
     """Forward of a batch norm in eval mode whose γ is frozen; β may be trained: its gradient needs no input either."""
 
-    def refold(self) -> None:
-        pass
-
     def check(self) -> None:
         norm = self.module
+        if type_name(norm) not in BATCH_NORMS:
+            raise ObstacleError(f'{type_name(norm)} is not an exact batch norm')
+        check_runs_own(norm, 'it', own=EfficientNorm)
         if norm.training:
             raise ObstacleError('a batch norm is in training mode')
         if norm.running_mean is None or norm.running_var is None:
             raise ObstacleError('a batch norm has no running statistics')
-        if norm.weight is not None and norm.weight.requires_grad:
+        if any(t is not None and t.requires_grad for t in (norm.weight, norm.running_mean, norm.running_var)):
             raise ObstacleError('its weight is trained')
 
     def __call__(self, x: Tensor) -> Tensor:

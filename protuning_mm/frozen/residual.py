@@ -36,6 +36,19 @@ class FixedBlock:
         """Every convolution."""
         return [*self.branch, *([] if self.shortcut is None else [self.shortcut])]
 
+    def fits(self, x: torch.Size) -> bool:
+        """Whether an input of this size goes through, and both ways end in one size: torch might broadcast."""
+        y: tuple[int, ...] | None = tuple(x[1:])
+        given = y
+        for conv in self.branch:
+            y = None if y is None else conv.output_shape(y)
+        if self.shortcut is not None:
+            size = x[2:]
+            if self.pool is not None:
+                size = F.avg_pool2d(torch.empty(1).expand(1, 1, *size), *self.pool).shape[2:]
+            given = self.shortcut.output_shape((x[1], *size))
+        return y is not None and y == given
+
     def __call__(self, x: Tensor, kept: list[Dead] | None = None) -> Tensor:
         """Run the block without a graph.
 

@@ -68,8 +68,8 @@ class EfficientStemConv(EfficientForward):
         super().__setstate__(state)
         self._set_up(state['network'])
 
-    def refold(self) -> None:
-        self._fold = FoldedConv()
+    def folds(self) -> Iterable[FoldedConv]:
+        return (self._fold,)
 
     def covers(self) -> Iterable[nn.Module]:
         return self.module, self.check()
@@ -97,7 +97,7 @@ class EfficientStemConv(EfficientForward):
             norm = self.check()
         except ObstacleError:
             return None
-        dtype = compute_dtype(x, self.module)
+        dtype = compute_dtype(x, self.module, norm)
         if dtype is None:
             return None
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
@@ -127,9 +127,6 @@ class EfficientStemNorm(EfficientForward):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.conv = state['conv']
-
-    def refold(self) -> None:
-        self.conv.refold()
 
     def check(self) -> Any:
         return self.conv.check()

@@ -16,7 +16,7 @@ from protuning_mm.frozen.anatomy import BLOCKS, Anatomy, ObstacleError, read_blo
 from protuning_mm.frozen.attention import take_attention
 from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
 from protuning_mm.frozen.efficient import EfficientForward
-from protuning_mm.frozen.fold import FoldedConv
+from protuning_mm.frozen.fold import FoldedConv, defers
 from protuning_mm.frozen.layers import EfficientConv, EfficientNorm, take_layer
 from protuning_mm.frozen.observed import anchor
 from protuning_mm.frozen.residual import FixedBlock, ResidualBlock, pool_args
@@ -76,7 +76,7 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
 def release(module: nn.Module) -> None:
     """Undo :func:`freeze_efficiently`."""
     for forward in _forwards(module):
-        del forward.module.__dict__['forward']
+        forward.give_back()
 
 
 def refold(module: nn.Module) -> None:
@@ -86,6 +86,16 @@ def refold(module: nn.Module) -> None:
     """
     for forward in _forwards(module):
         forward.refold()
+
+
+def verify(module: nn.Module) -> None:
+    """Wait for what is still being compared on a GPU, and tell whether the network ran on weights that had changed.
+
+    Raises:
+        StaleWeightsError: it did.
+    """
+    for forward in _forwards(module):
+        forward.verify()
 
 
 def report(module: nn.Module) -> FrozenReport:
@@ -123,46 +133,59 @@ def _listed(counts: dict[str, int]) -> str:
 class EfficientBlock(EfficientForward):
     """Forward of a frozen residual block: one node of the graph (:mod:`protuning_mm.frozen.residual`)."""
 
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__(module)
-        self.refold()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.refold()
-
-    def refold(self) -> None:
+    def _take(self, module: nn.Module) -> None:
+        super()._take(module)
         self._folds: dict[int, FoldedConv] = defaultdict(FoldedConv)
+        self._size: int | None = None
+
+    def folds(self) -> Iterable[FoldedConv]:
+        return self._folds.values()
 
     def covers(self) -> Iterable[nn.Module]:
         return self.module.modules()
 
     def check(self) -> Anatomy:
-        return read_block(self.module, own=(EfficientConv, EfficientNorm))
+        return read_block(self.module, own=(EfficientBlock, EfficientConv, EfficientNorm))
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        fixed = None if args or kwargs or not runs_plainly(x) else self._fix(x)
+        taken = not args and not kwargs and runs_plainly(x) and self._pays(x)
+        fixed = self._fix(x) if taken else None
         if fixed is None:
             return self.plain(x, *args, **kwargs)
         with torch.autocast(x.device.type, enabled=False):
-            if torch.is_grad_enabled() and x.requires_grad:
+            if _needs_graph(x):
                 return ResidualBlock.apply(x, fixed, anchor(x))
             with torch.no_grad():
                 return fixed(x)
+
+    def _pays(self, x: Tensor) -> bool:
+        """Whether folding saves time, where no graph is asked for: on a CPU, all weights are read to be compared.
+
+        A block's maps have about twice its input's elements, and norms read and write each of them.
+        """
+        if self._size is None:
+            self._size = sum(p.numel() for p in self.module.parameters())
+        return defers(x) or _needs_graph(x) or 2 * x.numel() > self._size
 
     def _fix(self, x: Tensor) -> FixedBlock | None:
         try:
             parts = self.check()
         except ObstacleError:
             return None
-        dtype = compute_dtype(x, parts.branch[0][0])
-        if dtype is None:
-            return None
         pairs = [*parts.branch, parts.shortcut] if parts.shortcut else parts.branch
-        fixed = [self._folds[i](conv, norm, dtype) for i, (conv, norm) in enumerate(pairs)]
-        fixed = [conv._replace(by_matmul=torch.is_grad_enabled()) for conv in fixed]
-        return FixedBlock(
-            fixed[: len(parts.branch)],
+        dtypes = {compute_dtype(x, conv, norm) for conv, norm in pairs}
+        dtype = dtypes.pop()
+        if dtypes or dtype is None:
+            return None
+        convs = [self._folds[i](conv, norm, dtype) for i, (conv, norm) in enumerate(pairs)]
+        convs = [conv._replace(by_matmul=torch.is_grad_enabled()) for conv in convs]
+        block = FixedBlock(
+            convs[: len(parts.branch)],
             pool=None if parts.pool is None else pool_args(parts.pool),
-            shortcut=fixed[-1] if parts.shortcut else None,
+            shortcut=convs[-1] if parts.shortcut else None,
         )
+        return block if block.fits(x.shape) else None
+
+
+def _needs_graph(x: Tensor) -> bool:
+    return torch.is_grad_enabled() and x.requires_grad

@@ -10,8 +10,10 @@ import torch
 from mmengine.model import ExponentialMovingAverage
 from torch import Tensor, nn
 
-from protuning_mm.frozen import freeze_efficiently, refold
-from tests.plain import fill, plain_resnet, relative_error
+from protuning_mm import ProTunedResNet
+from protuning_mm.frozen import StaleWeightsError, fold, freeze_efficiently, refold, takeover, verify
+from tests.plain import SMALL, fill, plain_resnet, relative_error
+from tests.test_frozen.cases import make_block
 
 IMAGE = torch.randn(2, 3, 33, 40, generator=torch.Generator().manual_seed(0))
 
@@ -39,6 +41,10 @@ def swap_by_data(net: nn.Module) -> None:
     """As EMA does: no version counter sees it."""
     for ours, theirs in zip(net.state_dict().values(), network(seed=2).state_dict().values()):
         ours.data.copy_(theirs.data)
+
+
+def write_one_element(net: nn.Module) -> None:
+    net.get_submodule('layer3.0.conv2').weight.data[1, 1, 1, 1] += 1
 
 
 def step_in_place(net: nn.Module) -> None:
@@ -79,6 +85,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     'load_state_dict(assign=True)': assigned,
     'writes through .data': swap_by_data,
     'an optimizer-like step': step_in_place,
+    'one element, through .data': write_one_element,
     'one statistic': one_statistic,
     'one statistic, through .data': one_statistic_by_data,
     'a new parameter': new_parameter,
@@ -98,14 +105,144 @@ def test_after_a_change(change: Callable[[Any], Any]) -> None:
     assert relative_error(net(IMAGE)[-1], before) > 1e-5
 
 
-def test_a_single_weight_written_through_data_is_seen_after_refold() -> None:
-    """Of a weight a sample is compared; what is written behind torch's back to one element of it needs `refold`."""
+WRITES: dict[str, Callable[[Tensor], Any]] = {
+    'one filter': lambda w: w[3].mul_(2),
+    'the last element': lambda w: w.view(-1)[-1].add_(0.5),
+    'a middle element': lambda w: w.view(-1)[w.numel() // 2].add_(0.5),
+    'two filters swapped': lambda w: w[2:4].copy_(w[2:4].flip(0).clone()),
+    'a small step of one element': lambda w: w[5, 1, 1, 1].mul_(1 + 2**-40),
+}
+
+
+@pytest.mark.parametrize('write', WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize('through', ['data', 'numpy'])
+def test_every_element_of_a_wide_weight_is_compared(write: Callable[[Tensor], Any], through: str) -> None:
+    """The right result is that of the block's class, in double precision: a small step shows there."""
+    block = fill(make_block('mmdet', 'Bottleneck', 256, 64)).double().eval().requires_grad_(False)
+    freeze_efficiently(block)
+    x = torch.randn(1, 256, 5, 5, dtype=torch.float64, requires_grad=True)
+    before = block(x).detach()
+    weight = block.conv2.weight
+    write(weight.data if through == 'data' else torch.from_numpy(weight.numpy()))
+    folded = block(x).grad_fn.block.branch[1].weight
+    scale = (block.bn2.weight / (block.bn2.running_var + block.bn2.eps).sqrt()).view(-1, 1, 1, 1)
+    assert relative_error(folded, weight * scale) < 1e-15
+    assert relative_error(block(x), type(block).forward(block, x)) < 1e-12
+    assert not torch.equal(block(x), before)
+
+
+@pytest.fixture
+def deferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons run beside the step, as on a GPU."""
+    for module in (fold, takeover):
+        monkeypatch.setattr(module, 'defers', lambda weight: True)
+
+
+def step(net: nn.Module) -> Tensor:
+    """The last output of a run with a graph."""
+    out: Tensor = net(IMAGE.clone().requires_grad_())[-1]
+    return out
+
+
+def test_a_write_behind_torch_s_back_stops_the_step_after_next(deferred: None) -> None:
+    """Where nothing waits for the comparison: once the old weights were used, and that is told."""
+    net = network()
+    freeze_efficiently(net)
+    before = step(net)
+    assert torch.equal(step(net), before)
+    write_one_element(net)
+    assert torch.equal(step(net), before)  # on the old weights
+    with pytest.raises(StaleWeightsError, match=r'refold'):
+        step(net)
+    agree(net)
+    assert relative_error(step(net), before) > 1e-5
+
+
+def test_a_late_result_is_waited_for_by_verify_alone(deferred: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold._Comparison, 'is_done', lambda self: False)
+    net = network()
+    freeze_efficiently(net)
+    step(net)
+    write_one_element(net)
+    for _ in range(3):
+        step(net)
+    with pytest.raises(StaleWeightsError):
+        verify(net)
+    verify(net)
+    agree(net)
+
+
+@pytest.mark.parametrize('change', [step_in_place, new_parameter, new_layer, assigned, halved_and_back])
+def test_what_torch_sees_is_no_reason_to_stop(deferred: None, change: Callable[[Any], Any]) -> None:
     net = network()
     freeze_efficiently(net)
     agree(net)
-    net.layer1[0].conv1.weight.data[1, 1] += 1
+    change(net)
+    agree(net)
+    agree(net)
+    verify(net)
+
+
+def test_refold_in_time(deferred: None) -> None:
+    net = network()
+    freeze_efficiently(net)
+    step(net)
+    write_one_element(net)
     refold(net)
     agree(net)
+    verify(net)
+
+
+@pytest.mark.parametrize(
+    'look',
+    [
+        lambda net: net.eval(),
+        lambda net: net.train(),
+        lambda net: net.state_dict(),
+        lambda net: nn.Sequential(net).state_dict(),
+        pickle.dumps,
+        copy.deepcopy,
+    ],
+    ids=['eval', 'train', 'state_dict', 'state_dict of a parent', 'pickle', 'deepcopy'],
+)
+def test_nothing_is_saved_or_evaluated_after_a_stale_step(deferred: None, look: Callable[[Any], Any]) -> None:
+    net = ProTunedResNet(depth=18, host='mmdet', allow_random_backbone=True, **SMALL).train()
+    step(net)
+    write_one_element(net)
+    look(net)  # no step ran on it
+    refold(net)
+    step(net)
+    write_one_element(net)
+    step(net)
+    with pytest.raises(StaleWeightsError):
+        look(net)
+    look(net)
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels last', 'another order'])
+@pytest.mark.parametrize('dtype', [None, torch.bfloat16])
+@pytest.mark.parametrize('when', ['at once', 'deferred'])
+def test_what_did_not_change_is_not_folded_again(
+    layout: str, dtype: torch.dtype | None, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network(depth=18)
+    if layout == 'channels last':
+        net.to(memory_format=torch.channels_last)
+    elif layout == 'another order':
+        for conv in net.modules():
+            if isinstance(conv, nn.Conv2d):
+                conv.weight.data = conv.weight.data.permute(1, 3, 0, 2).contiguous().permute(2, 0, 3, 1)
+    freeze_efficiently(net)
+    if when == 'deferred':
+        monkeypatch.setattr(fold, 'defers', lambda weight: True)
+    folds: list[Any] = []
+    plain_fold = fold._fold
+    monkeypatch.setattr(fold, '_fold', lambda *args: folds.append(args) or plain_fold(*args))
+    for _ in range(3):
+        with torch.autocast('cpu', dtype, enabled=dtype is not None):
+            step(net)
+    in_blocks = sum(isinstance(part, nn.Conv2d) for part in net.modules()) - 1
+    assert len(folds) == in_blocks  # with a gradient for the image the stem takes the plain path
 
 
 def test_double() -> None:
@@ -172,24 +309,6 @@ def test_gradients_use_the_weights_of_the_forward_pass() -> None:
     expected.sum().backward()
     assert leaf.grad is not None and other.grad is not None
     assert relative_error(leaf.grad, other.grad) < 1e-4
-
-
-def test_is_cast_once_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
-    from protuning_mm.frozen import fold
-
-    folds: list[torch.dtype] = []
-    plain_fold = fold._fold
-    monkeypatch.setattr(fold, '_fold', lambda *args: folds.append(args[-1]) or plain_fold(*args))
-    net = network(depth=18)
-    freeze_efficiently(net)
-    convs = sum(isinstance(part, nn.Conv2d) for part in net.modules())
-    for _ in range(3):
-        with torch.autocast('cpu', torch.bfloat16), torch.no_grad():
-            net(IMAGE)
-    assert folds == [torch.bfloat16] * convs
-    for _ in range(2):
-        net(IMAGE)
-    assert len(folds) == 2 * convs
 
 
 def test_inference_mode_then_training() -> None:
