@@ -23,8 +23,15 @@ class LabelCheckHook(Hook):
             loaders['val_dataloader'] = runner.val_dataloader
         for name, loader in loaders.items():
             key = f'{name}.dataset'
-            found = count_labels(loader.dataset, SAMPLE)
-            for level, said, advice in faults_of_labels(found, key) if found is not None else ():
+            try:
+                found = count_labels(loader.dataset, SAMPLE)
+                faults = [] if found is None else list(faults_of_labels(found, key))
+            except DataError:
+                raise
+            except Exception as error:  # of a data set that works in ways of its own: no reason to stop
+                runner.logger.warning(f'{key}: its labels could not be counted: {type(error).__name__}: {error}')
+                continue
+            for level, said, advice in faults:
                 if level == 'error':
                     raise DataError(f'{key}: {said}. To change: {advice}')
                 runner.logger.warning(f'{key}: {said}. To change: {advice}')

@@ -225,6 +225,21 @@ def test_names_of_another_case(tmp_path: Path) -> None:
     assert not run_hook(built('mmdet', **voc(tmp_path, ('CAT', 'DOG'))))
 
 
+def test_a_data_set_of_its_own_kind_stops_nothing() -> None:
+    class Own:
+        def __init__(self) -> None:
+            self.metainfo = dict(classes=('a', 'b'))
+
+        def __len__(self) -> int:
+            return 2
+
+        def get_data_info(self, i: int) -> dict[str, Any]:
+            return dict(instances=[dict(bbox=[1])])
+
+    (warned,) = run_hook(Own())
+    assert warned.startswith('train_dataloader.dataset: its labels could not be counted')
+
+
 def test_a_filter_that_leaves_nothing(tmp_path: Path) -> None:
     """numpy's "need at least one array to concatenate" came from here."""
     filtered = voc(write_voc(tmp_path, [['CAT']]), ('cat',), filter_cfg=dict(filter_empty_gt=True))
