@@ -3,9 +3,11 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from protuning_mm.apis.ignored_label import ignored_differently
 from protuning_mm.datasets import DataError
 from protuning_mm.datasets.label_counts import SAMPLE, count_labels
 from protuning_mm.datasets.label_faults import faults_of_labels
+from protuning_mm.engine.models import unwrap
 
 
 class LabelCheckHook(Hook):
@@ -18,6 +20,10 @@ class LabelCheckHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
+        for where, said, advice in ignored_differently(
+            unwrap(runner.model), runner.train_dataloader.dataset, 'train_dataloader.dataset'
+        ):
+            raise DataError(f'{where}={said}. To change: {advice}')
         loaders = dict(train_dataloader=runner.train_dataloader)
         if runner.val_loop is not None:
             loaders['val_dataloader'] = runner.val_dataloader

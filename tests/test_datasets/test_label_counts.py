@@ -12,8 +12,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
+from torch import nn
 
 from protuning_mm.apis import train as train_tool
 from protuning_mm.apis.doctor.case import Case
@@ -205,9 +207,9 @@ class Warned:
         self.said.append(text)
 
 
-def run_hook(train: Any, val: Any = None) -> list[str]:
+def run_hook(train: Any, val: Any = None, model: nn.Module | None = None) -> list[str]:
     loaders = dict(train_dataloader=SimpleNamespace(dataset=train), val_dataloader=SimpleNamespace(dataset=val))
-    runner = SimpleNamespace(val_loop=val, logger=Warned(), **loaders)
+    runner = SimpleNamespace(val_loop=val, logger=Warned(), model=model or nn.Identity(), **loaders)
     LabelCheckHook().before_train(runner)
     return runner.logger.said
 
@@ -223,6 +225,25 @@ def test_names_of_another_case(tmp_path: Path) -> None:
     (warned,) = run_hook(built('mmdet', **voc(tmp_path, ('CAT', 'dog'))))
     assert 'no object of dog in its 2 images' in warned and "'CAT', 'DOG'" in warned
     assert not run_hook(built('mmdet', **voc(tmp_path, ('CAT', 'DOG'))))
+
+
+def test_a_label_that_the_data_set_alone_ignores(tmp_path: Path) -> None:
+    """CamVid's 11 with ignore_index=11 in the data set: torch has no class 11 for it."""
+    root = write_ade(tmp_path)
+    rewrite(root, [0, 1, 11])
+    dataset = maps(root, 'ab') | dict(ignore_index=11)
+    model = nn.Module()
+    model.decode_head = nn.Conv2d(1, 2, 1)
+    model.decode_head.ignore_index = 255
+    cfg = Config(dict(default_scope='mmseg', train_dataloader=dict(dataset=dataset)))
+    with pytest.raises(IndexError, match='Target 11 is out of bounds'):
+        nn.functional.cross_entropy(torch.zeros(1, 2), torch.tensor([11]), ignore_index=255)
+    with pytest.raises(DataError, match=r'model.decode_head.ignore_index=255, but train_dataloader.dataset.ign'):
+        run_hook(built('mmseg', **dataset), model=model)
+    wrong = [each for each in check_data(Case(cfg, model=model)) if each.where == 'model.decode_head.ignore_index']
+    assert [each.level for each in wrong] == ['error']
+    model.decode_head.ignore_index = 11
+    assert not run_hook(built('mmseg', **dataset), model=model)
 
 
 def test_a_data_set_of_its_own_kind_stops_nothing() -> None:

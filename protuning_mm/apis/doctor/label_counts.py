@@ -9,6 +9,7 @@ from mmengine.registry import DATASETS
 from protuning_mm.apis.doctor.case import Case
 from protuning_mm.apis.doctor.findings import Finding, Findings
 from protuning_mm.apis.doctor.images import in_parallel
+from protuning_mm.apis.ignored_label import ignored_differently
 from protuning_mm.datasets.label_counts import count_labels
 from protuning_mm.datasets.label_faults import faults_of_labels
 
@@ -29,6 +30,9 @@ def examine_labels(case: Case, key: str, max_images: int | None) -> Findings:
         dataset = registry.build(copy.deepcopy(case.cfg[key.split('.')[0]]['dataset']))
     if hasattr(dataset, 'full_init'):
         dataset.full_init()
+    if case.model is not None and key.startswith('train'):
+        for wrong in ignored_differently(case.model, dataset, key):
+            yield Finding('error', *wrong)
     found = count_labels(dataset, {'pixels': max_images} if max_images else None, map if max_images else read)
     if found is None:
         return
