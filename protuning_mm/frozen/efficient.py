@@ -2,13 +2,17 @@
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
 
 from protuning_mm.frozen.anatomy import MARKS, ObstacleError
 from protuning_mm.frozen.fold import FoldedConv
+
+
+def _nothing() -> None:
+    """The module of a forward that has none."""
 
 
 class EfficientForward(ABC):
@@ -25,15 +29,18 @@ class EfficientForward(ABC):
         self._take(module)
 
     def _take(self, module: nn.Module) -> None:
-        self._module = weakref.ref(module)
+        self._module: Callable[[], nn.Module | None] = weakref.ref(module)
         marks = zip(MARKS, (self, self._state_of_module, self._replica_of_module))
         module.__dict__.update(marks, forward=self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {'module': self.module}
+        return {'module': self._module()}  # None in a shallow copy whose original is gone
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._take(state['module'])
+        if state['module'] is None:
+            self._module = _nothing
+        else:
+            self._take(state['module'])
 
     def give_back(self) -> None:
         """Let the module run its class's forward again."""

@@ -1,6 +1,7 @@
 """What people do to a network after it was built: each change is made to two networks in the same way."""
 
 import copy
+import gc
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -433,6 +434,15 @@ _each(
     training_mode_of_a_block=lambda case: case.block.train(),
     training_mode_of_a_convolution=lambda case: case.conv.train(),
 )
+
+
+@change
+def copies_of_a_shallow_copy(case: Case) -> None:
+    """The original is gone when the copy is copied."""
+    table, name = case._blocks()
+    table[name] = copy.copy(table[name])
+    gc.collect()
+    table[name] = pickle.loads(pickle.dumps(copy.deepcopy(table[name])))
 
 
 def _replica(block: Any) -> Any:

@@ -166,7 +166,7 @@ ROWS = {
     ),
     'a copy': (
         'shallow_copy_of_a_block shallow_copy_with_other_layers shallow_copy_that_is_left_alone '
-        'shallow_copy_with_another_stride replica_of_a_block'
+        'shallow_copy_with_another_stride copies_of_a_shallow_copy replica_of_a_block'
     ),
     'a class or a method': (
         'subclass_of_a_block subclass_of_a_convolution subclass_of_a_norm forward_of_a_block_s_class '
