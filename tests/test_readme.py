@@ -8,6 +8,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 import protuning_mm
+from protuning_mm.datasets.classes import wrong_labels
 from tests.mini import REPO
 
 BLOCKS = re.findall(r'```python\n(.*?)```', (REPO / 'README.md').read_text(), re.DOTALL)
@@ -38,6 +39,11 @@ def test_own_data_in_ade20k_s_layout(tmp_path: Path) -> None:
     assert model.decode_head.conv_seg.out_channels == model.auxiliary_head.conv_seg.out_channels == 2
     assert cfg.val_dataloader.dataset.type == 'BaseSegDataset'
     assert cfg.train_dataloader.dataset.data_prefix.img_path == 'images/training'
+    # label 0 is a class, or with one more setting it is none, and the pipelines do not contradict
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert not loader.dataset.get('reduce_zero_label')
+        for reduce in (False, True):
+            assert wrong_labels('dataset', dict(loader.dataset, reduce_zero_label=reduce), 'mmseg') is None
 
 
 def test_backbone_by_itself() -> None:
