@@ -235,6 +235,7 @@ class TunedBackbone(FilledBackbone):
             refold(self.plain)
         super().train(mode)
         follows = mode and any(tuning.trains_mode for tuning in self.tunings)
+        self.plain.training = follows  # the host's own forward looks at it: dropout before the classifier
         if follows:
             self.plain.train(mode)
         else:
