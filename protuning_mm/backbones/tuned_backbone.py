@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from protuning_mm.backbones.filled import FilledBackbone
 from protuning_mm.backbones.hosts import build_plain
 from protuning_mm.backbones.readers import read_stages
+from protuning_mm.backbones.readers.base import describe
+from protuning_mm.backbones.rehearsal import rehearse
 from protuning_mm.frozen import freeze_efficiently, refold, release, verify
 from protuning_mm.registry import MODELS
 from protuning_mm.stages import Maps, PrefixedTokens, SettingError
@@ -23,6 +25,7 @@ _HOOKS = (
     '_forward_hooks',
     '_forward_pre_hooks',
     '_forward_hooks_with_kwargs',
+    '_forward_hooks_always_called',
     '_forward_pre_hooks_with_kwargs',
 )
 _LOADING = ('_load_state_dict_pre_hooks', '_load_state_dict_post_hooks')
@@ -130,13 +133,18 @@ class TunedBackbone(FilledBackbone):
         before = _hooks(plain)
         self._set_up_tunings()
         self.hooked = _hooks(plain) - before
+        rehearse(self, cfg)
+        self.hooked = _hooks(plain) - before
         self.train(self.training)
 
     def _set_up_tunings(self) -> None:
         params = dict(self.plain.named_parameters())
         reading = self.reading.up_to_last_out()
         for tuning in self.tunings:
-            tuning.setup(self.plain, reading)
+            try:
+                tuning.setup(self.plain, reading)
+            except TuningError as error:
+                raise TuningError(f'{error} (the backbone is {describe(self.plain)})') from None
             tuning.trained = frozenset(key for key in tuning.trained if not key.startswith(reading.unused))
             for key in tuning.trained:
                 params[key].requires_grad_(True)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from protuning_mm.registry import TUNINGS
 from protuning_mm.stages import Stages
+from protuning_mm.tunings.reads import Reads
 
 
 class TuningError(ValueError):
@@ -39,6 +40,8 @@ class Tuning:
         passes_to (type, optional): The block that takes the arguments which the tuning itself does not name.
         trained (frozenset[str]): The plain backbone's own parameters that are trained, by their keys.
         trains_mode (bool): Whether the backbone follows ``train()``; otherwise it stays in eval mode.
+        readers (dict[str, str]): For layers whose weights another module reads instead of calling them: that module's
+            path by the layer's (:meth:`tap_reads`).
         settings (dict): Its name and all its arguments, as :func:`~protuning_mm.tunings.build.build_tunings` fills in.
         efficient (bool): Whether what is added may run on a graph of its own that keeps less than torch's.
     """
@@ -53,6 +56,7 @@ class Tuning:
         self.trained: frozenset[str] = frozenset()
         self.added: nn.ModuleDict | nn.ModuleList | None = None
         self._tapped: dict[str, str] = {}
+        self.readers: dict[str, str] = {}
         self.settings: dict[str, Any] = {}
         self.efficient = True
 
@@ -107,6 +111,21 @@ class Tuning:
         self.added[key] = added
         self._tapped[key] = path
         backbone.get_submodule(path).register_forward_hook(Tap(added), with_kwargs=True)
+
+    def tap_reads(self, backbone: nn.Module, path: str, reader: str) -> None:
+        """Let what was added to the linear layer at ``path`` act where ``reader`` multiplies by that layer's weight."""
+        assert isinstance(self.added, nn.ModuleDict)
+        key = path.replace('.', '_')
+        reads = Reads(backbone.get_submodule(path), self.added[key])
+        module = backbone.get_submodule(reader)
+        module.register_forward_pre_hook(reads.enter)
+        module.register_forward_hook(reads.leave, always_call=True)
+        self.readers[path] = reader
+
+    @property
+    def tapped_paths(self) -> dict[str, str]:
+        """Paths of the frozen modules that something was added to, by its key in :attr:`added`."""
+        return self._tapped
 
     def tapped(self, backbone: nn.Module) -> list[tuple[Any, Any]]:
         """Pairs of a module of ``backbone`` and what was added to it."""

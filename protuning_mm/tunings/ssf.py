@@ -11,7 +11,7 @@ from torch import nn
 from protuning_mm.blocks import ScaleShift
 from protuning_mm.registry import TUNINGS
 from protuning_mm.stages import Stages
-from protuning_mm.tunings.base import Tuning
+from protuning_mm.tunings.base import Tuning, TuningError
 
 
 @TUNINGS.register_module('ssf')
@@ -37,6 +37,11 @@ class SSFTuning(Tuning):
 
     @torch.no_grad()
     def merge(self, backbone: nn.Module) -> None:
+        for path, reader in self.readers.items():
+            raise TuningError(
+                f'ssf cannot be merged: {reader!r} multiplies by the weight of {path!r} and adds a bias of its own, so '
+                'that no tensor of that layer could hold the shift'
+            )
         for layer, added in self.tapped(backbone):
             scale, shift = added.scale.flatten(), added.shift.flatten()
             layer.weight *= scale.reshape(-1, *[1] * (layer.weight.dim() - 1))

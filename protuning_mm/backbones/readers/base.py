@@ -11,6 +11,7 @@ from protuning_mm.stages import Stages
 Reader = Callable[[Any, int], Stages]
 
 _READERS: dict[str, Reader] = {}
+WHERE = 'docs/backbones.md tells which networks are read as stages, and how another is taught'
 
 
 def register_reader(*names: str) -> Callable[[Reader], Reader]:
@@ -55,6 +56,14 @@ def read_stages(backbone: nn.Module, num_stages: int = 4) -> Stages:
         f"that it inherits from. Write one of a few lines and register it with protuning_mm.register_reader('{name}'); "
         f'docs/backbones.md shows how. Readers there are: {", ".join(sorted(_READERS))}'
     )
+
+
+def describe(plain: nn.Module) -> str:
+    """What to call a network: its name and class in timm, or its host's class."""
+    cls, fetch = type(plain), getattr(plain, 'fetch_pretrained', None)
+    if fetch is not None:
+        return f'timm model {fetch.args[0]} ({cls.__name__})'
+    return f'{cls.__module__.split(".")[0]}.{cls.__name__}'
 
 
 def renamed(key: str, names: Mapping[str, str]) -> str:

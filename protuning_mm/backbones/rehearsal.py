@@ -1,0 +1,242 @@
+"""One forward without values, after building: is each stage what it was read as, and can what was added learn?
+
+It runs on a copy of the network whose tensors have shapes alone (torch's meta device). That costs milliseconds, and
+leaves nothing behind in the network, such as what some networks keep from a forward in eval mode.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from protuning_mm.backbones.readers.base import WHERE, describe
+from protuning_mm.stages import Maps
+from protuning_mm.tunings import Tuning, TuningError
+
+if TYPE_CHECKING:
+    from protuning_mm.backbones.tuned_backbone import TunedBackbone
+
+
+class _Idle(NamedTuple):
+    """A part that was added and reaches no output; ``reader`` multiplies by the weight of its layer instead."""
+
+    tuning: Tuning
+    path: str
+    reader: str | None
+
+
+class _MisreadError(Exception):
+    """A stage is not what it was read as."""
+
+
+def rehearse(backbone: 'TunedBackbone', cfg: Mapping[str, Any]) -> None:
+    """Check a backbone that has just been built.
+
+    Where a module multiplies by the weight of a linear layer instead of calling it, what was added to that layer is
+    brought there.
+
+    Args:
+        backbone (TunedBackbone): The backbone.
+        cfg (dict): The plain backbone's config, for the size and the channels of its images.
+
+    Raises:
+        TypeError: a stage is not what it was read as.
+        TuningError: what a tuning adds does not fit, or can never learn, because no output depends on it.
+    """
+    if all(tuning.added is None for tuning in backbone.tunings):
+        return
+    idle = _run(backbone, cfg)
+    past = [part for part in idle if part.reader is not None]
+    for tuning, path, reader in past:
+        tuning.tap_reads(backbone.plain, path, reader)  # type: ignore[arg-type]
+    if past:
+        idle = _run(backbone, cfg)
+    if idle:
+        tuning, path, _ = idle[0]
+        more = f' and at {len(idle) - 1} other places' if len(idle) > 1 else ''
+        raise TuningError(
+            f'{tuning.name} does not fit {describe(backbone.plain)}: no output depends on what it adds at {path!r}'
+            f'{more}, so that it would never learn: the network does not call that module, or drops its result'
+        )
+
+
+def _run(backbone: 'TunedBackbone', cfg: Mapping[str, Any]) -> list[_Idle]:
+    """What is idle in a forward on the first device and image that the plain network takes, if it takes any."""
+    failed: Exception | None = None
+    for device in ('meta', None):  # some operators of the hosts know no meta device
+        for size in _sizes(backbone.plain, cfg):
+            shadow = _shadow(backbone, device)
+            image = torch.zeros(2, _channels(cfg), *size, device=device or _device(backbone))
+            try:
+                return _observe(shadow, backbone.tunings, image)
+            except _MisreadError as why:
+                raise TypeError(f'{describe(backbone.plain)} cannot be read as stages: {why}. {WHERE}') from None
+            except Exception as error:  # anything that a host's code raises on an image that is not for it
+                if _runs(_shadow(backbone, device), image):
+                    failed = error
+                    break
+    if failed is not None:
+        names = ' and '.join(tuning.name for tuning in backbone.tunings)
+        told = str(failed).splitlines() or ['']
+        raise TuningError(
+            f'{names} does not fit {describe(backbone.plain)}, whose forward fails with it: '
+            f'{type(failed).__name__}: {told[0]}'
+        ) from None
+    return []
+
+
+def _observe(shadow: 'TunedBackbone', tunings: Sequence[Tuning], image: Tensor) -> list[_Idle]:
+    ends = _watch_stages(shadow)
+    readers = _Readers(shadow)
+    with torch.enable_grad(), readers:
+        outs = shadow(image)
+    expected = list(range(len(shadow.reading.up_to_last_out().stages)))
+    if ends is not None and ends != expected:
+        paths = [stage.end for stage in shadow.reading.stages]
+        raise _MisreadError(
+            f'of the ends of its stages {paths} run {[paths[i] for i in ends]}; each must run once, in turn'
+        )
+    reached = _leaves(outs)
+    idle = []
+    for own, tuning in zip(tunings, shadow.tunings):
+        for key, part in _parts(tuning):
+            if any(p.requires_grad and id(p) not in reached for p in part.parameters()):
+                path = tuning.tapped_paths.get(key, f'{tuning.child}.{key}')
+                reader = None if path in own.readers else readers.found.get(path)
+                idle.append(_Idle(own, path, reader))
+    return idle
+
+
+def _parts(tuning: Tuning) -> Iterator[tuple[str, nn.Module]]:
+    """What a tuning added, by its key there."""
+    if tuning.added is not None:
+        yield from ((key, part) for key, part in tuning.added.named_children())
+
+
+def _watch_stages(shadow: 'TunedBackbone') -> list[int] | None:
+    """Check each stage's feature in front of the tunings' hooks, and note the order; None where no tuning has any."""
+    if all(type(tuning).after_stage is Tuning.after_stage for tuning in shadow.tunings):
+        return None
+    calls: list[int] = []
+    reading = shadow.reading.up_to_last_out()
+
+    def watch(i: int, layout: Maps, module: nn.Module, args: Any, feature: Any) -> None:
+        calls.append(i)
+        stage = reading.stages[i]
+        shape = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
+        try:
+            x = layout.to_map(feature, args)
+            right = x.dim() == 4 and x.shape[1] == stage.channels
+        except Exception:  # whatever a layout stumbles over
+            right = False
+        if not right:
+            raise _MisreadError(
+                f'{stage.end!r}, read as the end of stage {i + 1} of {len(reading.stages)}, gives {shape}, which is no '
+                f'feature of {stage.channels} channels in the layout {type(layout).__name__}'
+            )
+
+    for i, stage in enumerate(reading.stages):
+        end = shadow.plain.get_submodule(stage.end)
+        end.register_forward_hook(partial(watch, i, reading.layout), prepend=True)
+    return calls
+
+
+class _Readers(TorchFunctionMode):
+    """Notes which module multiplies by the weight of a linear layer that a tuning added something to.
+
+    Attributes:
+        found (dict): Path of the module by that of the layer.
+    """
+
+    def __init__(self, shadow: 'TunedBackbone') -> None:
+        super().__init__()
+        self.found: dict[str, str] = {}
+        self.running: list[str] = []
+        paths = {path for tuning in shadow.tunings for path in tuning.tapped_paths.values()}
+        layers = ((path, shadow.plain.get_submodule(path)) for path in paths)
+        self.weights = {id(layer.weight): path for path, layer in layers if isinstance(layer, nn.Linear)}
+        for path, module in shadow.plain.named_modules():
+            module.register_forward_pre_hook(partial(self._enter, path))
+            module.register_forward_hook(self._leave, always_call=True)
+
+    def _enter(self, path: str, module: nn.Module, args: Any) -> None:
+        self.running.append(path)
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.running.pop()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.linear:
+            path = self.weights.get(id(args[1] if len(args) > 1 else kwargs['weight']))
+            if path is not None and self.running[-1] != path:
+                self.found[path] = self.running[-1]
+        return func(*args, **kwargs)
+
+
+def _leaves(outs: Any) -> set[int]:
+    """The identities of all leaves that the outputs' graph begins with."""
+    todo = [out.grad_fn for out in _tensors(outs)]
+    seen, found = set[Any](), set[int]()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, 'variable'):
+            found.add(id(node.variable))
+        todo += [before for before, _ in node.next_functions]
+    return found
+
+
+def _tensors(outs: Any) -> Iterator[Tensor]:
+    if isinstance(outs, Tensor):
+        yield outs
+    elif isinstance(outs, Mapping):
+        yield from chain.from_iterable(map(_tensors, outs.values()))
+    elif isinstance(outs, Sequence) and not isinstance(outs, str):
+        yield from chain.from_iterable(map(_tensors, outs))
+
+
+def _shadow(backbone: 'TunedBackbone', device: str | None) -> 'TunedBackbone':
+    """A copy in eval mode, where no process waits for another; with ``device='meta'`` its tensors have no values."""
+    memo: dict[int, Any] = {}
+    if device is not None:
+        for tensor in chain(backbone.parameters(), backbone.buffers()):
+            empty = torch.empty_like(tensor, device=device, requires_grad=False)
+            memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    shadow: TunedBackbone = copy.deepcopy(backbone, memo)
+    return shadow.eval()
+
+
+def _runs(shadow: 'TunedBackbone', image: Tensor) -> bool:
+    """Whether the plain network takes this image."""
+    run, plain = shadow.reading.run, shadow._without_added(copied=True).eval()
+    try:
+        plain(image) if run is None else run(plain, image)
+    except Exception:
+        return False
+    return True
+
+
+def _device(backbone: nn.Module) -> torch.device:
+    return next(chain(backbone.parameters(), backbone.buffers())).device
+
+
+def _channels(cfg: Mapping[str, Any]) -> int:
+    return int(cfg.get('in_chans') or cfg.get('in_channels') or 3)
+
+
+def _sizes(plain: Any, cfg: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Sizes of images that a network may take, its own first: some take no other."""
+    told = [getattr(holder, 'img_size', None) for holder in (plain, getattr(plain, 'patch_embed', None))]
+    published = getattr(plain, 'pretrained_cfg', None) or {}
+    told = [cfg.get('img_size'), *told, (published.get('input_size') or (3, None))[1:], 224, 64]
+    sizes = [(size, size) if isinstance(size, int) else tuple(size or ()) for size in told]
+    return list(dict.fromkeys(size for size in sizes if len(size) == 2 and all(isinstance(s, int) for s in size)))
