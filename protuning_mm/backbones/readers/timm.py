@@ -1,12 +1,13 @@
 """Models of timm, by the stage information that they carry."""
 
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from protuning_mm.backbones.readers.base import register_reader
+from protuning_mm.backbones.readers.base import WHERE, describe, register_reader
 from protuning_mm.backbones.readers.vit import cut
 from protuning_mm.stages import Block, Maps, MapsLast, PrefixedTokens, Stage, Stages, out_stages
 
@@ -16,31 +17,32 @@ def read_timm(plain: Any, num_stages: int) -> Stages:
     """Stages are what the model's ``feature_info`` names, without the stem.
 
     Raises:
-        TypeError: the model has no such information.
+        TypeError: the model has no such information, or names no modules that follow each other.
+        ValueError: ``out_indices`` numbers stages that there are not.
     """
     info = [dict(entry) for entry in getattr(plain, 'feature_info', None) or ()]
-    if not info or not all('module' in entry for entry in info):
-        raise TypeError(
-            f'timm model {type(plain).__name__} cannot be read as stages: it has no feature_info that names modules'
-        )
     chosen = getattr(plain, 'out_indices', None)
+    if not info or not all('module' in entry for entry in info):
+        raise _unread(plain, 'it has no feature_info that names modules')
+    if chosen is not None and not hasattr(plain, 'forward_intermediates'):
+        raise _unread(plain, 'it has no forward_intermediates, which makes a pyramid: leave out_indices out')
     if hasattr(plain, 'num_prefix_tokens') and hasattr(plain, 'blocks'):
         return _read_vit(plain, num_stages, chosen)
-    names = [entry['module'] for entry in info]
+    ends = [entry['module'] for entry in info]
+    known = {name for name, _ in plain.named_modules()} - {''}
+    for path in ends:
+        if path not in known:
+            raise _unread(plain, f'its feature_info names {path!r}, which is none of its modules')
+        if ends.count(path) > 1:
+            raise _unread(plain, f'its feature_info names {path!r} for {ends.count(path)} features')
     # a stem is one layer, a stage is made of blocks
-    first = next(i for i, name in enumerate(names) if _paths_of_blocks(plain, name))
-    known = [name for name, _ in plain.named_modules()]
-    stages, start = [], 0
-    for entry in info[first:]:
-        path = entry['module']
-        parent, _, last = path.rpartition('.')
-        # EfficientNet's information names the last of several modules in a row
-        modules = tuple(f'{parent}.{i}' for i in range(start, int(last) + 1)) if last.isdigit() and parent else (path,)
-        start = int(last) + 1 if last.isdigit() else 0
-        blocks = tuple(
-            _block(plain, p) for module in modules if module in known for p in _paths_of_blocks(plain, module)
-        )
-        stages.append(Stage(modules, blocks, path, entry['num_chs']))
+    first = next((i for i, path in enumerate(ends) if _paths_of_blocks(plain, path)), None)
+    if first is None:
+        raise _unread(plain, f'none of {ends}, which its feature_info names, is made of blocks')
+    stages = []
+    for entry, modules in zip(info[first:], _modules_of_stages(plain, ends, first)):
+        blocks = tuple(_block(plain, path) for module in modules for path in _paths_of_blocks(plain, module))
+        stages.append(Stage(modules, blocks, entry['module'], entry['num_chs']))
     layout = MapsLast() if getattr(plain, 'output_fmt', 'NCHW') == 'NHWC' else Maps()
     if chosen is None:
         return Stages(tuple(stages), (len(stages) - 1,), layout, run=_pooled, convert=_convert)
@@ -49,7 +51,40 @@ def read_timm(plain: Any, num_stages: int) -> Stages:
     return Stages(tuple(stages), outs, layout, run=run, convert=_convert, unused=_after(plain, stages[-1]))
 
 
+def _modules_of_stages(plain: nn.Module, ends: list[str], first: int) -> list[tuple[str, ...]]:
+    """For each end of a stage, from the first on, it and the modules with weights between the end before and it."""
+    parent, stem = ends[first].rpartition('.')[0], ends[first - 1] if first else None
+    if stem and parent and stem.startswith(f'{parent}.') and stem.rpartition('.')[0] != parent:
+        stem = None  # a layer inside a block of the first stage
+    found, modules = list[tuple[str, ...]](), list[str]()
+    for path in _units(plain, '', [*([stem] if stem else []), *ends[first:]]):
+        if path == stem:
+            modules = []
+        elif path in ends[first:]:
+            if not found:  # the stem stands before it: what is not in one list with the end belongs there
+                modules = [module for module in modules if (module.startswith(f'{parent}.') if parent else stem)]
+            found.append((*modules, path))
+            modules = []
+        elif any(True for _ in plain.get_submodule(path).parameters()):
+            modules.append(path)
+    return found
+
+
+def _units(plain: nn.Module, path: str, ends: list[str]) -> Iterator[str]:
+    """Paths of modules in order: the ends of stages, and beside them whatever holds none."""
+    for name, _ in plain.get_submodule(path).named_children():
+        child = f'{path}.{name}' if path else name
+        inside = child not in ends and any(end.startswith(f'{child}.') for end in ends)
+        yield from _units(plain, child, ends) if inside else (child,)
+
+
+def _unread(plain: Any, why: str) -> TypeError:
+    return TypeError(f'{describe(plain)} cannot be read as stages: {why}. {WHERE}')
+
+
 def _read_vit(plain: Any, num_stages: int, chosen: Any) -> Stages:
+    if not hasattr(getattr(plain, 'patch_embed', None), 'dynamic_feat_size'):
+        raise _unread(plain, 'its patch_embed does not tell the size of its grid')
     paths = [f'blocks.{i}' for i in range(len(plain.blocks))]
     groups = cut([Block(path, attention=f'{path}.attn', mlp=f'{path}.mlp') for path in paths], num_stages)
     stages = tuple(
