@@ -17,6 +17,10 @@ class SettingError(ValueError):
     """A setting of a backbone is wrong; the message names it, what was found and what would be right."""
 
 
+class ReadingError(TypeError):
+    """A backbone cannot be read as stages."""
+
+
 @dataclass(frozen=True)
 class Block:
     """A residual block or a transformer layer.

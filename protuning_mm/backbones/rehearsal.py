@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from protuning_mm.backbones.readers.base import WHERE, describe
-from protuning_mm.stages import Maps
+from protuning_mm.stages import Maps, ReadingError
 from protuning_mm.tunings import Tuning, TuningError
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ def rehearse(backbone: 'TunedBackbone', cfg: Mapping[str, Any]) -> None:
         cfg (dict): The plain backbone's config, for the size and the channels of its images.
 
     Raises:
-        TypeError: a stage is not what it was read as.
+        ReadingError: a stage is not what it was read as.
         TuningError: what a tuning adds does not fit, or can never learn, because no output depends on it.
     """
-    if all(tuning.added is None for tuning in backbone.tunings):
-        return
+    if all(tuning.added is None for tuning in backbone.tunings) or next(backbone.parameters()).is_meta:
+        return  # on the meta device networks are counted, and never run
     idle = _run(backbone, cfg)
     past = [part for part in idle if part.reader is not None]
     for tuning, path, reader in past:
@@ -66,19 +66,20 @@ def rehearse(backbone: 'TunedBackbone', cfg: Mapping[str, Any]) -> None:
         )
 
 
+@torch.inference_mode(False)
 def _run(backbone: 'TunedBackbone', cfg: Mapping[str, Any]) -> list[_Idle]:
     """What is idle in a forward on the first device and image that the plain network takes, if it takes any."""
     failed: Exception | None = None
     for device in ('meta', None):  # some operators of the hosts know no meta device
         for size in _sizes(backbone.plain, cfg):
-            shadow = _shadow(backbone, device)
-            image = torch.zeros(2, _channels(cfg), *size, device=device or _device(backbone))
+            some = next(backbone.parameters())
+            image = torch.zeros(2, _channels(cfg), *size, device=device or some.device, dtype=some.dtype)
             try:
-                return _observe(shadow, backbone.tunings, image)
+                return _observe(_shadow(backbone, device), backbone.tunings, image)
             except _MisreadError as why:
-                raise TypeError(f'{describe(backbone.plain)} cannot be read as stages: {why}. {WHERE}') from None
+                raise ReadingError(f'{describe(backbone.plain)} cannot be read as stages: {why}. {WHERE}') from None
             except Exception as error:  # anything that a host's code raises on an image that is not for it
-                if _runs(_shadow(backbone, device), image):
+                if _plain_runs(backbone, device, image):
                     failed = error
                     break
     if failed is not None:
@@ -215,18 +216,16 @@ def _shadow(backbone: 'TunedBackbone', device: str | None) -> 'TunedBackbone':
     return shadow.eval()
 
 
-def _runs(shadow: 'TunedBackbone', image: Tensor) -> bool:
-    """Whether the plain network takes this image."""
-    run, plain = shadow.reading.run, shadow._without_added(copied=True).eval()
+def _plain_runs(backbone: 'TunedBackbone', device: str | None, image: Tensor) -> bool:
+    """Whether the plain network can be copied and takes this image."""
     try:
+        shadow = _shadow(backbone, device)
+        run, plain = shadow.reading.run, shadow._without_added(copied=True)
+        plain.eval()  # some hosts return None
         plain(image) if run is None else run(plain, image)
     except Exception:
         return False
     return True
-
-
-def _device(backbone: nn.Module) -> torch.device:
-    return next(chain(backbone.parameters(), backbone.buffers())).device
 
 
 def _channels(cfg: Mapping[str, Any]) -> int:

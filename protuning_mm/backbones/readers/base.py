@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from protuning_mm.stages import Stages
+from protuning_mm.stages import ReadingError, Stages
 
 Reader = Callable[[Any, int], Stages]
 
@@ -42,7 +42,7 @@ def read_stages(backbone: nn.Module, num_stages: int = 4) -> Stages:
             Defaults to 4.
 
     Raises:
-        TypeError: no reader is registered for its class.
+        ReadingError: a TypeError; no reader is registered for its class, or it cannot be read by it.
     """
     for cls in type(backbone).__mro__:
         package = cls.__module__.split('.')[0]
@@ -51,7 +51,7 @@ def read_stages(backbone: nn.Module, num_stages: int = 4) -> Stages:
             return reader(backbone, num_stages)
     cls = type(backbone)
     name = f'{cls.__module__.split(".")[0]}.{cls.__name__}'
-    raise TypeError(
+    raise ReadingError(
         f'{cls.__module__}.{cls.__name__} cannot be read as stages: no reader is registered for {name!r} or a class '
         f"that it inherits from. Write one of a few lines and register it with protuning_mm.register_reader('{name}'); "
         f'docs/backbones.md shows how. Readers there are: {", ".join(sorted(_READERS))}'

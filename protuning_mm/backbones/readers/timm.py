@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from protuning_mm.backbones.readers.base import WHERE, describe, register_reader
 from protuning_mm.backbones.readers.vit import cut
-from protuning_mm.stages import Block, Maps, MapsLast, PrefixedTokens, Stage, Stages, out_stages
+from protuning_mm.stages import Block, Maps, MapsLast, PrefixedTokens, ReadingError, Stage, Stages, out_stages
 
 
 @register_reader('timm.*')
@@ -17,8 +17,8 @@ def read_timm(plain: Any, num_stages: int) -> Stages:
     """Stages are what the model's ``feature_info`` names, without the stem.
 
     Raises:
-        TypeError: the model has no such information, or names no modules that follow each other.
-        ValueError: ``out_indices`` numbers stages that there are not.
+        ReadingError: the model has no such information, or names no modules that follow each other.
+        SettingError: ``out_indices`` numbers stages that there are not.
     """
     info = [dict(entry) for entry in getattr(plain, 'feature_info', None) or ()]
     chosen = getattr(plain, 'out_indices', None)
@@ -78,8 +78,8 @@ def _units(plain: nn.Module, path: str, ends: list[str]) -> Iterator[str]:
         yield from _units(plain, child, ends) if inside else (child,)
 
 
-def _unread(plain: Any, why: str) -> TypeError:
-    return TypeError(f'{describe(plain)} cannot be read as stages: {why}. {WHERE}')
+def _unread(plain: Any, why: str) -> ReadingError:
+    return ReadingError(f'{describe(plain)} cannot be read as stages: {why}. {WHERE}')
 
 
 def _read_vit(plain: Any, num_stages: int, chosen: Any) -> Stages:
