@@ -122,6 +122,8 @@ class TunedBackbone(FilledBackbone):
         self.frozen_prefix = None
         self.plain_children = frozenset(plain._modules)
         self.plain_keys = frozenset(plain.state_dict())
+        # such as weights of a classifier that is not there, or fixed positions: no tuning trains them either
+        self.never_trained = frozenset(key for key, param in plain.named_parameters() if not param.requires_grad)
         for param in plain.parameters():
             param.requires_grad_(False)
         self.efficient_frozen = efficient_frozen
@@ -145,7 +147,8 @@ class TunedBackbone(FilledBackbone):
                 tuning.setup(self.plain, reading)
             except TuningError as error:
                 raise TuningError(f'{error} (the backbone is {describe(self.plain)})') from None
-            tuning.trained = frozenset(key for key in tuning.trained if not key.startswith(reading.unused))
+            kept = (key for key in tuning.trained - self.never_trained if not key.startswith(reading.unused))
+            tuning.trained = frozenset(kept)
             for key in tuning.trained:
                 params[key].requires_grad_(True)
         for tuning in self.tunings:  # after all of them have looked at the plain backbone

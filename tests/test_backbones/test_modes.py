@@ -30,6 +30,14 @@ def test_a_frozen_network_drops_no_features(mode: bool, name: str, given: dict[s
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
 
 
+def test_what_the_network_itself_does_not_train_stays_untrained() -> None:
+    """EfficientViM's weights of classifiers that it does not have."""
+    plain = timm.create_model('efficientvim_m1', num_classes=0)
+    fixed = {name for name, param in plain.named_parameters() if not param.requires_grad}
+    tuned = TunedBackbone(dict(type='timm', model_name='efficientvim_m1'), 'full')
+    assert fixed == {'weights'} == {name for name, param in tuned.named_parameters() if not param.requires_grad}
+
+
 def test_a_trained_network_drops_features_in_training_alone() -> None:
     tuned, plain = built('resnet18', dict(drop_rate=0.5), 'full')
     x = torch.randn(2, 3, 64, 64)
