@@ -143,3 +143,11 @@ def test_what_can_never_learn_is_refused_by_name(partly_idle: dict[str, Any]) ->
     assert "'stages.0.idle'" in str(told.value) and 'tests.PartlyIdle' in str(told.value)
     assert 'at 3 other places' in str(told.value)
     TunedBackbone(partly_idle, 'pro')
+
+
+@pytest.mark.parametrize('context', [torch.inference_mode, torch.no_grad])
+def test_building_without_gradients_checks_all_the_same(context: Any, partly_idle: dict[str, Any]) -> None:
+    with context():
+        TunedBackbone(dict(type='timm', **READING['beit']), 'lora')
+        with pytest.raises(TuningError, match='never learn'):
+            TunedBackbone(partly_idle, dict(type='lora', rank=1))
