@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from protuning_mm.apis.study.alone import alone
 from tests.test_apis.test_multitask.tasks import Workshop
 
 STATUS = (None, 0, 1, 2)  # as documented; a message stands for 1
@@ -96,7 +97,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))  # where tracebacks are kept
     monkeypatch.delenv('PROTUNING_MM_TRACEBACK', raising=False)
-    yield
+    with alone():  # no logger writes to what another test captured
+        yield
 
 
 def entry(command: str) -> Callable[[list[str]], None]:
