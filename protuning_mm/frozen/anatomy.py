@@ -197,7 +197,7 @@ def check_runs_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()
     for key, value in part.__dict__.items():
         if callable(value) and not (isinstance(value, own) if key == 'forward' else key in MARKS):
             raise ObstacleError(f'the {key} of {name} was replaced')
-    _check_class(type(part), name)
+    check_class(type(part), name)
 
 
 def check_frozen(part: nn.Module, name: str) -> None:
@@ -207,7 +207,7 @@ def check_frozen(part: nn.Module, name: str) -> None:
         raise ObstacleError(f'parameters of {name} are trained')
 
 
-def _check_class(cls: type, name: str) -> None:
+def check_class(cls: type, name: str) -> None:
     """Raise ObstacleError where a class's methods that run it are not those of the files that define them."""
     methods = [getattr(cls, method, None) for method in _METHODS]
     codes = [getattr(method, '__code__', None) for method in methods]

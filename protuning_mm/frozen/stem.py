@@ -1,7 +1,12 @@
-"""A frozen stem: the convolution does the work of the norm after it, and the norm lets the result pass."""
+"""A frozen stem: each convolution does the work of the norm after it.
 
-import weakref
+Neither layer can do that alone: what a convolution returns when it is called by itself has to be its own result. So
+what runs them in order, the network or the Sequential or ConvModule that holds them, is run with the two exchanged.
+"""
+
+from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +18,7 @@ from protuning_mm.frozen.anatomy import (
     CONV_MODULE,
     STEMS,
     ObstacleError,
+    check_class,
     check_untouched,
     conv_and_norm,
     type_name,
@@ -20,116 +26,101 @@ from protuning_mm.frozen.anatomy import (
 from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
 from protuning_mm.frozen.efficient import EfficientForward
 from protuning_mm.frozen.fold import FoldedConv
+from protuning_mm.frozen.layers import EfficientConv, EfficientNorm
+
+_PASS = nn.Identity()
 
 
-def take_stem(network: nn.Module) -> None:
-    """Let each convolution of a network's stem do the work of the norm after it, where the network's type is known."""
-    for conv, norm in pairwise(_stem_layers(network)):
-        if type(conv) is nn.Conv2d and type_name(norm) in BATCH_NORMS:
-            EfficientStemNorm(norm, EfficientStemConv(conv, network))
+def take_stem(network: Any) -> None:
+    """Let what runs a stem fold its norms into its convolutions, where the network's type is known."""
+    if type_name(network) not in STEMS:
+        return
+    stem = getattr(network, 'stem', None)
+    if type(stem) is not nn.Sequential:
+        parts = [network]
+    else:  # V1c, V1d; mmpretrain's are made of mmcv's ConvModule
+        parts = [stem, *(part for part in stem if type_name(part) == CONV_MODULE)]
+    for part in parts:
+        if _pairs(part) and 'forward' not in part.__dict__:
+            EfficientStem(part)
 
 
-def _stem_layers(network: Any) -> list[nn.Module]:
-    """A stem's layers in the order in which they run."""
-    names = STEMS.get(type_name(network), ())
-    if names and type(getattr(network, 'stem', None)) is nn.Sequential:  # V1c, V1d
-        return [layer for part in network.stem for layer in _conv_module_layers(part)]
-    return [getattr(network, name) for name in names if hasattr(network, name)]
+def _pairs(holder: Any) -> list[tuple[str, str]]:
+    """The names of each convolution and of the batch norm that is called right after it."""
+    children = holder._modules
+    if type(holder) is nn.Sequential:
+        names = list(children)
+    elif type_name(holder) == CONV_MODULE:
+        names = ['conv', holder.norm_name] if holder.order[:2] == ('conv', 'norm') and holder.with_norm else []
+    else:
+        conv, norm = STEMS.get(type_name(holder), ('', ''))
+        names = [conv, getattr(holder, f'{norm}_name', norm)]  # mmdet's norm1 is a property
+    return [
+        (conv, norm)
+        for conv, norm in pairwise(names)
+        if type(children.get(conv)) is nn.Conv2d and type_name(children.get(norm)) in BATCH_NORMS
+    ]
 
 
-def _conv_module_layers(part: Any) -> list[nn.Module]:
-    """The layers of mmcv's ConvModule, which mmpretrain's stems are made of; anything else is one layer."""
-    if type_name(part) == CONV_MODULE and part.order[:2] == ('conv', 'norm') and part.with_norm:
-        return [part.conv, part.norm]
-    return [part]
+class EfficientStem(EfficientForward):
+    """Forward of what runs a stem: the class's own, with each norm folded into the convolution before it.
 
-
-class EfficientStemConv(EfficientForward):
-    """Forward of a stem's convolution: with the norm folded in, where no gradient of the image is asked for.
-
-    Args:
-        conv (nn.Conv2d): The convolution.
-        network (nn.Module): Whose stem it begins.
+    The class's forward runs on a shallow copy that lives for this call alone, so that calls in several threads know
+    nothing of each other, and layers that are called by themselves are what they are.
     """
 
-    def __init__(self, conv: nn.Module, network: nn.Module) -> None:
-        super().__init__(conv)
-        self._set_up(network)
-
-    def _set_up(self, network: nn.Module | None) -> None:
-        self._network = None if network is None else weakref.ref(network)
-        self._fold = FoldedConv()
-        self._normed: Any = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), 'network': None if self._network is None else self._network()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._set_up(state['network'])
+    def _take(self, module: nn.Module) -> None:
+        super()._take(module)
+        self._folds: dict[str, FoldedConv] = defaultdict(FoldedConv)
 
     def folds(self) -> Iterable[FoldedConv]:
-        return (self._fold,)
+        return list(self._folds.values())  # another thread may add one meanwhile
 
-    def covers(self) -> Iterable[nn.Module]:
-        return self.module, self.check()
-
-    def check(self) -> Any:
-        """The norm after it, as the network stands now."""
-        conv, network = self.module, None if self._network is None else self._network()
-        norm = next((b for a, b in pairwise(_stem_layers(network)) if a is conv), None)
-        forward = None if norm is None else norm.__dict__.get('forward')
-        if norm is None or not isinstance(forward, EfficientStemNorm) or forward.conv is not self:
-            raise ObstacleError('the norm after it was replaced')
-        check_untouched(conv, own=EfficientStemConv)
-        check_untouched(norm, own=EfficientStemNorm)
-        return conv_and_norm(conv, norm)[1]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        y = None
-        if runs_plainly(x) and not (x.requires_grad and torch.is_grad_enabled()):
-            y = self._run(x)
-        self._normed = None if y is None else weakref.ref(y)
-        return self.plain(x) if y is None else y
-
-    def _run(self, x: Tensor) -> Tensor | None:
+    def check(self) -> dict[str, str]:
+        """The names of convolutions, and of the norms that are folded into them."""
+        found: dict[str, str] = {}
         try:
-            norm = self.check()
+            check_class(type(self.module), 'it')
         except ObstacleError:
-            return None
-        dtype = compute_dtype(x, self.module, norm)
-        if dtype is None:
-            return None
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            return self._fold(self.module, norm, dtype)(x.to(dtype))
+            return found
+        for names in _pairs(self.module):
+            conv, norm = (self.module._modules[name] for name in names)
+            try:
+                check_untouched(conv, own=EfficientConv)
+                check_untouched(norm, own=EfficientNorm)
+                conv_and_norm(conv, norm)
+            except ObstacleError:
+                continue
+            found[names[0]] = names[1]
+        return found
 
-    def was_normed(self, y: Tensor) -> bool:
-        """Whether ``y`` is the very result of this convolution, and normed already."""
-        normed, self._normed = self._normed, None
-        return normed is not None and normed() is y
+    def norms(self) -> list[nn.Module]:
+        """The norms whose work is done by convolutions."""
+        return [self.module._modules[norm] for norm in self.check().values()]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        folded = self.check() if len(args) == 1 and not kwargs and _runs_folded(args[0]) else {}
+        if not folded:
+            return self.plain(*args, **kwargs)
+        module = self.module
+        children = dict(module._modules)
+        for conv, norm in folded.items():
+            children[conv] = partial(_run, self._folds[conv], children[conv], children[norm])
+            children[norm] = _PASS
+        stand_in = object.__new__(type(module))
+        stand_in.__dict__.update(module.__dict__, _modules=children)
+        return type(module).forward(stand_in, *args)
 
 
-class EfficientStemNorm(EfficientForward):
-    """Forward of the norm after a stem's convolution: what was normed passes, anything else is normed.
+def _runs_folded(x: Any) -> bool:
+    return runs_plainly(x) and not (x.requires_grad and torch.is_grad_enabled())
 
-    Args:
-        norm (nn.Module): The norm.
-        conv (EfficientStemConv): The convolution's forward.
-    """
 
-    def __init__(self, norm: nn.Module, conv: EfficientStemConv) -> None:
-        super().__init__(norm)
-        self.conv = conv
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), 'conv': self.conv}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.conv = state['conv']
-
-    def check(self) -> Any:
-        return self.conv.check()
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x if self.conv.was_normed(x) else self.plain(x)
+def _run(fold: FoldedConv, conv: nn.Conv2d, norm: Any, x: Tensor) -> Tensor:
+    """The convolution and its norm; one by one where something before them takes a gradient."""
+    dtype = compute_dtype(x, conv, norm) if _runs_folded(x) else None
+    if dtype is None:
+        y: Tensor = norm(conv(x))
+        return y
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        return fold(conv, norm, dtype)(x.to(dtype))

@@ -20,7 +20,7 @@ from protuning_mm.frozen.fold import FoldedConv, defers
 from protuning_mm.frozen.layers import EfficientConv, EfficientNorm, take_layer
 from protuning_mm.frozen.observed import anchor
 from protuning_mm.frozen.residual import FixedBlock, ResidualBlock, pool_args
-from protuning_mm.frozen.stem import EfficientStemNorm, take_stem
+from protuning_mm.frozen.stem import EfficientStem, take_stem
 
 
 @dataclass
@@ -107,9 +107,11 @@ def report(module: nn.Module) -> FrozenReport:
     found, inside = FrozenReport(), set[int]()
     for path, part in module.named_modules():
         forward = part.__dict__.get('forward')
-        if id(part) in inside or isinstance(forward, EfficientStemNorm):
-            continue  # what does its work speaks for it
-        if isinstance(forward, EfficientForward):
+        if isinstance(forward, EfficientStem):
+            inside.update(id(norm) for norm in forward.norms())  # their convolutions speak for them
+        elif id(part) in inside:
+            continue
+        elif isinstance(forward, EfficientForward):
             why = forward.obstacle()
             if why is None:
                 found.taken[path] = type(part).__name__
@@ -139,7 +141,7 @@ class EfficientBlock(EfficientForward):
         self._size: int | None = None
 
     def folds(self) -> Iterable[FoldedConv]:
-        return self._folds.values()
+        return list(self._folds.values())  # another thread may add one meanwhile
 
     def covers(self) -> Iterable[nn.Module]:
         return self.module.modules()

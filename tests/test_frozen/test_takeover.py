@@ -188,30 +188,76 @@ def test_names_tensors_and_classes_stay() -> None:
 
 
 def test_stem_whose_norm_is_replaced() -> None:
-    """As a runner does with SyncBN: the convolution must not do the new norm's work as well."""
+    """As a runner does with SyncBN: the new norm's work is done, whatever it is."""
+    others = [
+        copy.deepcopy(fill(nn.BatchNorm2d(4), seed=3)).eval().requires_grad_(False),
+        fill(nn.GroupNorm(2, 4)).requires_grad_(False),
+        fill(nn.BatchNorm2d(4), seed=3).train().requires_grad_(False),
+    ]
+    for other in others:
+        net = fill(plain_resnet(depth=18)).requires_grad_(False)
+        net.eval()
+        freeze_efficiently(net)
+        net(IMAGE)
+        setattr(net, net.norm1_name, other)
+        plain = copy.deepcopy(net)
+        release(plain)
+        for a, b in zip(net(IMAGE), plain(IMAGE)):
+            assert relative_error(a, b) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ('host', 'settings', 'stem'),
+    [
+        ('mmdet', {}, [('conv1', 'bn1')]),
+        ('mmseg', dict(deep_stem=True), [('stem.0', 'stem.1'), ('stem.3', 'stem.4'), ('stem.6', 'stem.7')]),
+        ('mmpretrain', dict(deep_stem=True), [(f'stem.{i}.conv', f'stem.{i}.bn') for i in range(3)]),
+    ],
+)
+def test_stem_whose_layers_are_used_alone(host: str, settings: dict[str, Any], stem: list[tuple[str, str]]) -> None:
+    """A layer called by itself returns torch's own result, before, after and between calls of the network."""
+    net = fill(plain_resnet(host, depth=18, **settings)).requires_grad_(False)
+    net.eval()
+    plain = copy.deepcopy(net)
+    freeze_efficiently(net)
+    for conv, norm in stem:
+        x = torch.randn(2, net.get_submodule(conv).in_channels, 9, 9)
+        y = plain.get_submodule(conv)(x)
+        z = plain.get_submodule(norm)(y)
+        for _ in range(2):
+            got = net.get_submodule(conv)(x)
+            assert torch.equal(got, y)
+            assert torch.equal(net.get_submodule(norm)(got), z) and torch.equal(got, y)
+            assert torch.equal(net.get_submodule(norm)(y), z)
+            assert relative_error(net(IMAGE)[-1], plain(IMAGE)[-1]) < 1e-5
+        alone = copy.deepcopy(net.get_submodule(conv))
+        gc.collect()
+        assert torch.equal(alone(x), y)
+
+
+def test_a_norm_changed_between_the_stem_s_layers() -> None:
     net = fill(plain_resnet(depth=18)).requires_grad_(False)
     net.eval()
     freeze_efficiently(net)
-    setattr(net, net.norm1_name, copy.deepcopy(fill(nn.BatchNorm2d(4), seed=3)).eval().requires_grad_(False))
-    plain = copy.deepcopy(net)
-    release(plain)
-    for a, b in zip(net(IMAGE), plain(IMAGE)):
-        assert relative_error(a, b) < 1e-5
-    assert 'the norm after it was replaced' in report(net).plain['conv1']
+    y = net.conv1(IMAGE)
+    with torch.no_grad():
+        net.norm1.weight.mul_(2)
+    expected = nn.functional.batch_norm(
+        y, net.norm1.running_mean, net.norm1.running_var, net.norm1.weight, net.norm1.bias, eps=net.norm1.eps
+    )
+    assert torch.equal(net.norm1(y), expected)
 
 
-def test_stem_whose_layers_are_used_alone() -> None:
-    net = fill(plain_resnet(depth=18)).requires_grad_(False)
+@pytest.mark.parametrize(('host', 'settings'), [('mmdet', {}), ('mmseg', dict(deep_stem=True))])
+def test_stem_makes_no_map_for_its_norms(host: str, settings: dict[str, Any]) -> None:
+    """A norm that is folded is not run."""
+    net = fill(plain_resnet(host, depth=18, **settings)).requires_grad_(False)
     net.eval()
-    plain = copy.deepcopy(net)
     freeze_efficiently(net)
-    x = torch.randn(2, 4, 9, 9)
-    assert torch.equal(net.norm1(x), plain.norm1(x))
-    net.conv1(IMAGE)
-    assert torch.equal(net.norm1(x), plain.norm1(x))
-    alone = copy.deepcopy(net.conv1)
-    gc.collect()
-    assert torch.equal(alone(IMAGE), plain.conv1(IMAGE))
+    net.res_layers = []  # the stem alone
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        net(IMAGE)
+    assert not [event.name for event in profiler.events() if 'batch_norm' in event.name]
 
 
 def test_a_network_is_freed_without_the_garbage_collector() -> None:
