@@ -203,6 +203,28 @@ def test_autocast(dtype: torch.dtype) -> None:
     assert mean(ratios) < 2 * stdev(ratios) / math.sqrt(len(ratios)), ratios
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
+def test_the_whole_network_cast(dtype: torch.dtype) -> None:
+    """As far from the exact result of the same weights as plain torch in the same type; see the test above."""
+    outputs, gradients_ = [], []
+    for seed in range(8):
+        nets = [net.to(dtype) for net in pair(base_channels=16, stem_channels=16, seed=seed)]
+        exact = copy.deepcopy(nets[1]).double()
+        image = IMAGE.to(dtype)
+        expected = under_autocast(exact, image.double(), None)
+        errors: list[list[float]] = []
+        for net in nets:
+            found = under_autocast(net, image, None)
+            assert {value.dtype for value in found.values()} == {dtype}
+            errors.append([float((found[n].double() - v).norm() / v.norm()) for n, v in expected.items()])
+        outs = sum(name.startswith('out') for name in expected)
+        ratios = [math.log(ours / plain) for ours, plain in zip(*errors)]
+        outputs.append(mean(ratios[:outs]))
+        gradients_.append(median(ratios[outs:]))
+    assert mean(outputs) < math.log(1.1), outputs
+    assert mean(gradients_) < 2 * stdev(gradients_) / math.sqrt(len(gradients_)), gradients_
+
+
 def under_autocast(net: nn.Module, image: Tensor, dtype: torch.dtype | None) -> dict[str, Tensor]:
     """Outputs, and gradients of a loss that is a fixed mean of them, scaled so that no gradient of fp16 is lost."""
     net.zero_grad()
