@@ -16,11 +16,14 @@ class Small:
         name (str): Its name in timm.
         size (int): Height and width of an image that it takes. Defaults to 64.
         given (dict): Arguments that make it smaller.
+        gain (float): What its random weights are multiplied by, where attention would saturate and rounding decide the
+            gradients. Defaults to 1.
     """
 
     name: str
     size: int = 64
     given: Any = None
+    gain: float = 1
 
 
 _VIT = dict(img_size=32, patch_size=8, embed_dim=24, depth=4, num_heads=2)
@@ -84,7 +87,7 @@ MODELS: dict[str, Small] = {
     'naflexvit': Small('naflexvit_base_patch16_parfac_gap'),
     'nasnet': Small('nasnetalarge'),
     'nest': Small('nest_tiny_jx', given=dict(img_size=64)),
-    'nextvit': Small('nextvit_small'),
+    'nextvit': Small('nextvit_small', gain=0.2),
     'nfnet': Small('test_nfnet'),
     'pit': Small('pit_ti_224', 224),
     'pnasnet': Small('pnasnet5large'),

@@ -32,6 +32,9 @@ def timm_model(module: str) -> Any:
     plain = timm.create_model(small.name, num_classes=0, **(small.given or {}))
     own = {name: b.clone() for name, b in plain.named_buffers() if 'running' not in name and 'num_batches' not in name}
     fill(plain)
+    with torch.no_grad():
+        for param in plain.parameters():
+            param *= small.gain if param.dim() > 1 else 1
     for name, buffer in plain.named_buffers():
         if name in own:
             buffer.copy_(own[name])
