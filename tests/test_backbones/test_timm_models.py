@@ -32,13 +32,17 @@ def timm_model(module: str) -> Any:
     plain = timm.create_model(small.name, num_classes=0, **(small.given or {}))
     own = {name: b.clone() for name, b in plain.named_buffers() if 'running' not in name and 'num_batches' not in name}
     fill(plain)
-    with torch.no_grad():
-        for param in plain.parameters():
-            param *= small.gain if param.dim() > 1 else 1
+    damp(plain, small.gain)
     for name, buffer in plain.named_buffers():
         if name in own:
             buffer.copy_(own[name])
     return plain.double().eval()
+
+
+def damp(network: nn.Module, gain: float) -> None:
+    with torch.no_grad():
+        for param in network.parameters():
+            param *= gain if param.dim() > 1 else 1
 
 
 def image_for(module: str) -> Tensor:
@@ -115,6 +119,7 @@ def test_computes_and_trains_as_timm_or_is_refused(module: str, shape: str, tuni
         for each in tuned.tunings:
             if each.added is not None:
                 disturb(each.added)
+                damp(each.added, MODELS[module].gain)
         tuned.train()
         frozen = snapshot(tuned)
         torch.manual_seed(7)
