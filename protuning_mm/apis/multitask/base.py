@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from protuning_mm.apis.errors import MultiTaskError
 from protuning_mm.backbones import TunedBackbone
+from protuning_mm.frozen.anatomy import MARKS
 
 _IDLE = 'num_batches_tracked'  # eval mode does not look at it, and files may lack it
 
@@ -109,7 +110,7 @@ def _alike(one: nn.Module, other: nn.Module) -> bool:
     """Whether a layer may stand for another: of the same settings, with the very same tensors, and nothing hooked."""
     if type(one) is not type(other) or any(table for name, table in vars(one).items() if name.endswith('_hooks')):
         return False
-    mine, others = (dict(vars(layer)) for layer in (one, other))
+    mine, others = ({k: v for k, v in vars(layer).items() if k not in MARKS} for layer in (one, other))
     for kind in ('_parameters', '_buffers'):
         held, theirs = mine.pop(kind), others.pop(kind)
         if held.keys() != theirs.keys() or any(held[key] is not theirs[key] for key in held):

@@ -77,6 +77,7 @@ class MultiTask:
 
         Raises:
             MultiTaskError: the name is taken, the backbone is not tuned, or its base is another.
+            ConfigError: the config cannot be read.
             CheckpointError: the checkpoint cannot be loaded.
         """
         with self._changing:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from protuning_mm.apis import MultiTask
-from protuning_mm.apis.errors import MultiTaskError
+from protuning_mm.apis.errors import ConfigError, MultiTaskError
 from protuning_mm.checkpoints import CheckpointError
 from protuning_mm.datasets import DataError
 from tests.families import flat
@@ -87,7 +87,8 @@ def test_no_folded_weights_stay(workshop: Workshop) -> None:
         folds = [
             fold for forward in forwards if forward is not None for fold in vars(forward).get('_folds', {}).values()
         ]
-        assert bool([fold for fold in folds if isinstance(fold, FoldedConv)]) is keep_folded
+        assert folds and all(isinstance(fold, FoldedConv) for fold in folds)
+        assert any(fold._folded for fold in folds) is keep_folded
 
 
 def test_remove_and_swap(workshop: Workshop) -> None:
@@ -140,7 +141,7 @@ def test_wrong_names(workshop: Workshop) -> None:
         multitask.add('cls', cfg, checkpoint)
     with pytest.raises(CheckpointError, match='does not exist'):
         multitask.add('other', cfg, 'nowhere.pth')
-    with pytest.raises(MultiTaskError, match='no config'):
+    with pytest.raises(ConfigError, match='no config'):
         multitask.add('other', 'nowhere.py', checkpoint)
 
 
