@@ -55,12 +55,15 @@ def _of_validation(runner: Runner) -> list[str]:
     ]
     if NOT_VALIDATED in runner.message_hub.runtime_info:  # our CheckpointHook's: what was missed is done
         return limits
-    schedulers = runner.param_schedulers or []
-    groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
     return limits + [
         f"{type(each).__name__} follows validation's metrics, and misses those of the resumed checkpoint's moment: "
         "take this package's CheckpointHook"
-        for group in groups
-        for each in group
-        if getattr(each, 'need_val_args', False)
+        for each in schedulers_by_metric(runner)
     ]
+
+
+def schedulers_by_metric(runner: Runner) -> list[Any]:
+    """List the schedulers of a run that follow validation's metrics, such as ``ReduceOnPlateauLR``."""
+    schedulers = runner.param_schedulers or []
+    groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+    return [each for group in groups for each in group if getattr(each, 'need_val_args', False)]

@@ -18,6 +18,8 @@ from protuning_mm.apis.inspect_delta import main as main_inspect
 from protuning_mm.checkpoints import load_checkpoint_file
 from protuning_mm.checkpoints.deltas import RECORD
 from protuning_mm.checkpoints.fingerprint import fingerprint
+from protuning_mm.checkpoints.seal import SEALED_BY
+from protuning_mm.version import __version__
 from tests.mini import CLASSES, REPO, write_config
 from tests.mini import MODELS as CONFIGS
 from tests.plain import assert_identical, fill, snapshot
@@ -70,7 +72,9 @@ def test_there_and_back(model: str, tmp_path: Path) -> None:
     stages = [k for k in delta['state_dict'] if k.startswith(('backbone.layer', 'backbone.stem', 'backbone.conv1'))]
     assert not stages and RECORD in delta['state_dict'] and f'module.{RECORD}' in delta['ema_state_dict']
     main_merge([str(config), str(tmp_path / 'delta.pth'), str(tmp_path / 'again.pth')])
-    assert same(torch.load(tmp_path / 'again.pth'), torch.load(whole))
+    again = torch.load(tmp_path / 'again.pth')
+    assert again['meta'].pop(SEALED_BY) == __version__  # who wrote the file is not its content
+    assert same(again, torch.load(whole))
 
 
 @pytest.mark.parametrize('ending', ['.pth', '.safetensors'])

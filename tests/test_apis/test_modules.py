@@ -27,9 +27,7 @@ PACKAGES = ['protuning_mm.apis.doctor', 'protuning_mm.apis.multitask', 'protunin
 
 
 @pytest.mark.parametrize('module', [*COMMANDS, *PACKAGES])
-def test_runs_its_command(
-    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_its_command(module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Its own help, which none of the others prints; a module without a command would end in silence."""
     monkeypatch.setattr(sys, 'argv', ['command', '--help'])
     with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:

@@ -121,7 +121,7 @@ def test_stages_and_prompts(host: str, weights: Weights) -> None:
     x = image()
     with torch.no_grad():
         seen = tuned.stages[0](tuned.maxpool(tuned.relu(tuned.bn1(tuned.conv1(x)))))
-        assert torch.equal(seen, tuned(x)[0])
+        torch.testing.assert_close(seen, tuned(x)[0])  # the network folds its stem, layers by themselves do not
     assert {p for s in tuned.stages for p in s.parameters()} <= set(tuned.parameters())
     assert not any(key.startswith(('stages', 'plain', 'stem')) for key in tuned.state_dict())
 

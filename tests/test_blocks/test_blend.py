@@ -182,9 +182,7 @@ def test_double_backward_under_autocast(dtype: torch.dtype) -> None:
     assert median(errors[0]) < 2**0.5 * median(errors[1]) < 0.1
 
 
-def penalty_grads(
-    block: PromptBlock, x: Tensor, blended: bool, dtype: torch.dtype | None = None
-) -> dict[str, Tensor]:
+def penalty_grads(block: PromptBlock, x: Tensor, blended: bool, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
     leaf = x.clone().requires_grad_()
     with torch.autocast('cpu', dtype, enabled=dtype is not None):
         y = block.blend(leaf) if blended else leaf + block(leaf)

@@ -74,9 +74,7 @@ FORMS: dict[str, Callable[[tuple[str, str]], bytes]] = {
     'PERSID': lambda it: b'P%s\n' % it[1].encode(),
     'BINPERSID of a function': lambda it: name(it) + b'Q',
     'BINPERSID of a module': lambda it: tuple_of(text('module'), name(it), text('x.py'), text('source')) + b'Q',
-    'BINPERSID of a storage': lambda it: (
-        tuple_of(text('storage'), name(it), text('0'), text('cpu'), b'K\x01') + b'Q'
-    ),
+    'BINPERSID of a storage': lambda it: tuple_of(text('storage'), name(it), text('0'), text('cpu'), b'K\x01') + b'Q',
     'attribute of a dict': lambda it: ORDERED + mapping(text('_metadata'), name(it)) + b'b',
     'method of a dict': lambda it: ORDERED + mapping(text('items'), name(it)) + b'b',
     'method of a tensor': lambda it: (
@@ -224,5 +222,3 @@ def all_files(seed: int = 0) -> list[Malicious]:
             place, kind = draw.choice(list(PLACES)), draw.choice(list(FORMATS))
             found.append(Malicious(form, it, place, kind, draw.choice([2, 2, 2, 3, 4])))
     return found
-
-

@@ -32,7 +32,7 @@ def test_one_class_without_its_comma(scope: str, kind: str, key: str, tmp_path: 
     where = f'train_dataloader.dataset.dataset.{key}'
     with pytest.raises(DataError, match=rf"{where}='cat' is a string(?s:.*)tuple(?s:.*)classes=\('cat',\)"):
         check_data_files(cfg, ['train_dataloader'])
-    (found,) = check_data(Case(cfg))
+    (found,) = (each for each in check_data(Case(cfg)) if each.where == where)
     assert (found.level, found.where) == ('error', where)
     assert "'cat' is a string" in found.found and "('cat',)" in found.advice
 

@@ -70,7 +70,9 @@ def test_told_plainly_by_the_tool(workers: int, tmp_path: Path) -> None:
     data = write_ade(tmp_path / 'ade', 2)
     for image in (data / 'images/training').iterdir():
         Image.new('RGB', (3000, 2)).save(image)
-        Image.new('L', (3000, 2)).save(str(image).replace('images', 'annotations').replace('.jpg', '.png'))
+        labels = Image.new('L', (3000, 2), 1)
+        labels.paste(2, (0, 0, 1500, 2))
+        labels.save(str(image).replace('images', 'annotations').replace('.jpg', '.png'))
     config = write_config('fcn', tmp_path, extra, data)
     with pytest.raises(SystemExit) as caught:
         train_tool.main([str(config), '--work-dir', str(tmp_path / 'run')])

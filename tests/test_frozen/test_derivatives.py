@@ -84,9 +84,7 @@ def batched_twice(layer: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor])
     again = torch.autograd.grad(bent(grads[0]), [*of, v], allow_unused=True)
     hessian = gradient(layer, x, loss)
     if hessian[0].requires_grad:
-        again += torch.autograd.grad(
-            hessian[0], of, draw((3, *x.shape), 2), is_grads_batched=True, allow_unused=True
-        )
+        again += torch.autograd.grad(hessian[0], of, draw((3, *x.shape), 2), is_grads_batched=True, allow_unused=True)
     return [*grads, *again]
 
 

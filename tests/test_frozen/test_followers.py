@@ -44,7 +44,6 @@ def block(kind: str, shortcut: bool | None) -> nn.Module:
     return make_block('timm', kind, 8, planes, stride=1 if down is None else 2, downsample=down)
 
 
-
 def without_norms(module: Any) -> nn.Module:
     module.bn1, module.bn2 = nn.Identity(), nn.Identity()
     return module
@@ -145,9 +144,7 @@ FOLLOWERS: dict[str, Follower] = {
 }
 
 
-def run(
-    layer: nn.Module, name: str, follow: Follower, of_input: bool, input_after: bool = False
-) -> dict[str, Tensor]:
+def run(layer: nn.Module, name: str, follow: Follower, of_input: bool, input_after: bool = False) -> dict[str, Tensor]:
     """Output and gradients with ``follow`` after the layer, or the words of the error."""
     layer.zero_grad()
     leaf = torch.randn(shape(name), generator=torch.Generator().manual_seed(3)).double().requires_grad_(of_input)

@@ -1,9 +1,9 @@
 """Doing, after a resume, the validation that belongs to the moment of the checkpoint and that it was saved before."""
 
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from protuning_mm.engine.resume_limits import NOT_VALIDATED
+from protuning_mm.engine.resume_limits import NOT_VALIDATED, schedulers_by_metric
 
 
 class UnfinishedValidationHook(Hook):
@@ -11,7 +11,8 @@ class UnfinishedValidationHook(Hook):
 
     A checkpoint is saved, then comes the validation of its moment, then the best checkpoint is saved, and the
     checkpoint once more. A run that was killed before that last save resumes from a checkpoint that knows nothing of
-    the validation: its best was forgotten, and a scheduler that follows the metrics missed a step.
+    the validation: its best was forgotten, and a scheduler that follows the metrics missed a step. Where nothing of the
+    kind is in the run, it is not done again.
     """
 
     priority = 'LOWEST'
@@ -22,9 +23,17 @@ class UnfinishedValidationHook(Hook):
             return
         if runner.val_loop is None or not isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop):
             return
+        if not _needs_metrics(runner):
+            return
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
         moment, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
         loop._decide_current_val_interval()
         if moment and moment >= loop.val_begin and (moment % loop.val_interval == 0 or moment == last):
             runner.logger.info('the checkpoint was saved before the validation of its moment, which is done now')
             runner.val_loop.run()
+
+
+def _needs_metrics(runner: Runner) -> bool:
+    """Whether anything in a run goes by what validation computes."""
+    watching = (getattr(hook, 'save_best', None) or isinstance(hook, EarlyStoppingHook) for hook in runner.hooks)
+    return any(watching) or bool(schedulers_by_metric(runner))
