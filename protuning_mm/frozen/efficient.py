@@ -52,11 +52,17 @@ class EfficientForward(ABC):
         if module.__dict__.get('forward') is self:
             del module.__dict__['forward']
 
-    def _state_of_module(self) -> dict[str, Any]:
+    def _state_of_module(self) -> Any:
         """What copies and pickles of the module take. Where this forward is copied, too, it takes the copy."""
         self.verify()  # before anything is saved
-        own = self.module.__dict__
-        return {k: v for k, v in own.items() if k not in MARKS[1:] and not (k == 'forward' and v is self)}
+        of_class = getattr(type(self.module), '__getstate__', None)
+        if of_class is None or of_class is getattr(object, '__getstate__', None):
+            state = self.module.__dict__
+        else:  # such as a parametrized module's, which refuses
+            state = of_class(self.module)
+        if not isinstance(state, dict):
+            return state
+        return {k: v for k, v in state.items() if k not in MARKS[1:] and not (k == 'forward' and v is self)}
 
     def _replica_of_module(self) -> nn.Module:
         """A shallow copy, as ``nn.DataParallel`` makes it."""
