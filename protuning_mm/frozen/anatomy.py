@@ -82,6 +82,8 @@ _IDLE = ('torch.nn.modules.linear.Identity', 'mmcv.cnn.bricks.drop.DropPath', 't
 # what a layer's class runs, and what was found to be as its file has it
 _METHODS = ('__call__', '_call_impl', 'forward', '_conv_forward')
 _seen: dict[type, list[Any]] = {}
+# what every module has: tables and flags
+_KEYS_OF_ALL = frozenset(vars(nn.Module()))
 # what an efficient forward puts into a module beside itself: they make a shallow copy a plain module of its class
 MARKS = ('efficient_forward', '__getstate__', '_replicate_for_data_parallel')
 
@@ -194,7 +196,8 @@ def check_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()) -> 
 
 def check_runs_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()) -> None:
     """Raise ObstacleError where something was put in the place of a layer's methods, or of its class's."""
-    for key, value in part.__dict__.items():
+    for key in part.__dict__.keys() - _KEYS_OF_ALL:
+        value = part.__dict__[key]
         if callable(value) and not (isinstance(value, own) if key == 'forward' else key in MARKS):
             raise ObstacleError(f'the {key} of {name} was replaced')
     check_class(type(part), name)
@@ -202,9 +205,11 @@ def check_runs_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()
 
 def check_frozen(part: nn.Module, name: str) -> None:
     """Raise ObstacleError where a layer's own tensors are trained, be they parameters or computed from some."""
-    tables = (part._parameters, part._buffers, part.__dict__)
-    if any(isinstance(t, Tensor) and t.requires_grad for table in tables for t in table.values()):
-        raise ObstacleError(f'parameters of {name} are trained')
+    own = part.__dict__
+    found = [*part._parameters.values(), *part._buffers.values(), *(own[key] for key in own.keys() - _KEYS_OF_ALL)]
+    for value in found:
+        if isinstance(value, Tensor) and value.requires_grad:
+            raise ObstacleError(f'parameters of {name} are trained')
 
 
 def check_class(cls: type, name: str) -> None:

@@ -10,6 +10,47 @@ from torch.nn import functional as F
 from protuning_mm.frozen.observed import is_observed
 
 
+class NormOp(NamedTuple):
+    """A batch norm by fixed statistics, without a module and without a graph.
+
+    Args:
+        mean, var (Tensor): (C,), the running statistics.
+        weight, bias (Tensor, optional): (C,), γ and β.
+        eps (float): ε.
+        scale (Tensor): (C, 1, 1), γ / √(σ² + ε) in float32.
+    """
+
+    mean: Tensor
+    var: Tensor
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+    scale: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalize maps of (N, C, H, W)."""
+        return F.batch_norm(x, self.mean, self.var, self.weight, self.bias, False, 0.0, self.eps)
+
+    def input_grad(self, grad: Tensor) -> Tensor:
+        """The gradient of the input, given the output's."""
+        return (grad * self.scale).to(grad.dtype)
+
+
+def norm_op(norm: Any) -> NormOp:
+    """A module's own batch norm, which has running statistics."""
+    with torch.no_grad(), torch.inference_mode(False):
+        weight, bias = (None if t is None else t.detach() for t in (norm.weight, norm.bias))
+        mean, var = norm.running_mean.detach(), norm.running_var.detach()
+        return NormOp(mean, var, weight, bias, norm.eps, norm_scale(norm).view(-1, 1, 1))
+
+
+def norm_scale(norm: Any) -> Tensor:
+    """γ / √(σ² + ε) of a batch norm: (C,), in float32 or better."""
+    exact = torch.promote_types(norm.running_var.dtype, torch.float32)
+    scale = (norm.running_var.to(exact) + norm.eps).rsqrt()
+    return scale if norm.weight is None else scale * norm.weight.to(exact)
+
+
 class ConvOp(NamedTuple):
     """A convolution without a module and without a graph.
 
@@ -20,6 +61,7 @@ class ConvOp(NamedTuple):
         groups (int): As in :class:`torch.nn.Conv2d`.
         by_matmul (bool): Let a matrix product do a pointwise convolution on a CPU: it takes less memory. Without a
             graph oneDNN is faster. Defaults to True.
+        norm (NormOp, optional): The batch norm after it, where it is not folded in.
     """
 
     weight: Tensor
@@ -29,6 +71,7 @@ class ConvOp(NamedTuple):
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     by_matmul: bool = True
+    norm: NormOp | None = None
 
     def _is_matmul(self, x: Tensor) -> bool:
         """Whether a matrix product does it: oneDNN copies contiguous maps to a layout of its own and back."""
@@ -41,11 +84,13 @@ class ConvOp(NamedTuple):
 
         Args:
             x (Tensor): (N, C_in, H, W).
-            onto (Tensor, optional): What the result is added to, in place, without the bias.
+            onto (Tensor, optional): What the result is added to, in place, without the bias; not with a norm.
 
         Returns:
             Tensor: (N, C_out, H', W'), or ``onto``.
         """
+        if self.norm is not None:
+            return self.norm(self._replace(norm=None)(x))
         weight, bias = self.weight, None if onto is not None else self.bias
         if not self._is_matmul(x) or (onto is not None and not onto.is_contiguous()):
             y = F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
@@ -80,6 +125,8 @@ class ConvOp(NamedTuple):
         Returns:
             Tensor: (N, C_in, H, W).
         """
+        if self.norm is not None:
+            grad = self.norm.input_grad(grad)
         if self._is_matmul(grad) and (onto is None or (onto.is_contiguous() and onto.dtype == grad.dtype)):
             return self._pointwise_input_grad(grad, size, onto)
         output_padding = [
@@ -171,11 +218,12 @@ def _product(matrix: Tensor, columns: Tensor, size: Sequence[int], bias: Tensor 
     return maps
 
 
-def unfolded(conv: nn.Conv2d) -> ConvOp:
-    """A module's own convolution, whose :func:`geometry` is known."""
+def unfolded(conv: nn.Conv2d, norm: Any = None) -> ConvOp:
+    """A module's own convolution, whose :func:`geometry` is known, and the batch norm after it."""
     geo = geometry(conv)
     assert geo is not None
-    return ConvOp(conv.weight.detach(), None if conv.bias is None else conv.bias.detach(), **geo)
+    bias = None if conv.bias is None else conv.bias.detach()
+    return ConvOp(conv.weight.detach(), bias, **geo, norm=None if norm is None else norm_op(norm))
 
 
 def geometry(conv: nn.Conv2d) -> dict[str, Any] | None:
@@ -189,6 +237,8 @@ def geometry(conv: nn.Conv2d) -> dict[str, Any] | None:
 
 def _pair(value: Any) -> tuple[int, int] | None:
     """A number for both directions, or one for each, as torch's convolutions take them."""
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
+        return value
     values = (value,) if isinstance(value, int) else value
     if not isinstance(values, list | tuple) or not all(isinstance(v, int) for v in values):
         return None

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.frozen.bits import same_words
-from protuning_mm.frozen.conv import ConvOp, unfolded
+from protuning_mm.frozen.conv import ConvOp, norm_scale, unfolded
 
 # How many elements of a weight are folded at once to be compared: what a CPU's cache holds.
-_CHUNK = 1 << 18
+_CHUNK = 1 << 17
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -24,6 +24,8 @@ class StaleWeightsError(RuntimeError):
 
 class FoldedConv:
     """Conv2d and, after it, a batch norm in eval mode, as one :class:`ConvOp`.
+
+    Weights of two bytes are not folded: to round s W again costs more than the rounding between the two saves.
 
     On a CPU each use folds again, piece by piece, and compares every bit with the cache: what is written through
     ``.data`` or numpy raises no version. It needs no copy of the weights, and reads each of them once.
@@ -52,8 +54,8 @@ class FoldedConv:
         Raises:
             StaleWeightsError: an earlier use, on a GPU, took weights that were no longer the module's.
         """
-        if norm is None and conv.weight.dtype == dtype:  # a change of one is a change of both
-            return unfolded(conv)
+        if conv.weight.dtype == dtype and (norm is None or dtype.itemsize < 4):  # these alias the modules' tensors
+            return unfolded(conv, norm)
         self.verify(wait=False)
         found = self._folded.get(dtype)
         if found is None or not self._is_current(found, conv, norm):
@@ -125,8 +127,11 @@ class _Folded(NamedTuple):
         """Whether folding now would give the same, bit for bit."""
         if not torch.equal(_vectors(conv, norm), self.vectors):
             return False
-        rows = max(1, _CHUNK // max(1, conv.weight.shape[1:].numel()))
-        pieces = conv.weight.detach().split(rows)
+        weight = conv.weight.detach()
+        if weight.numel() <= _CHUNK:
+            return same_words(_scaled(weight, self.scale, self.weight.dtype), self.weight)
+        rows = max(1, _CHUNK // weight.shape[1:].numel())
+        pieces = weight.split(rows)
         scales = [None] * len(pieces) if self.scale is None else self.scale.split(rows)
         return all(
             same_words(_scaled(piece, scale, old.dtype), old)
@@ -195,9 +200,7 @@ def _fold(conv: nn.Conv2d, norm: Any, dtype: torch.dtype) -> _Folded:
     exact = torch.promote_types(conv.weight.dtype, torch.float32)
     scale, bias = None, None if conv.bias is None else conv.bias.to(exact)
     if norm is not None:
-        scale = (norm.running_var.to(exact) + norm.eps).rsqrt()
-        if norm.weight is not None:
-            scale = scale * norm.weight.to(exact)
+        scale = norm_scale(norm).to(exact)
         bias = ((0 if bias is None else bias) - norm.running_mean.to(exact)) * scale
         if norm.bias is not None:
             bias = bias + norm.bias.to(exact)

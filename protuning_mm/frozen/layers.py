@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from protuning_mm.frozen.anatomy import BATCH_NORMS, ObstacleError, check_runs_own, type_name
 from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
-from protuning_mm.frozen.conv import ConvOp, check_unchanged, geometry, versions
+from protuning_mm.frozen.conv import ConvOp, check_unchanged, geometry, norm_scale, versions
 from protuning_mm.frozen.efficient import EfficientForward
 from protuning_mm.frozen.fold import FoldedConv
 from protuning_mm.frozen.observed import anchor, anchored
@@ -106,10 +106,8 @@ class EfficientNorm(EfficientForward):
         if not _in_graph(x, norm.bias) or self.obstacle() is not None:
             return self.plain(x)
         with torch.no_grad():
-            scale = (norm.running_var + norm.eps).rsqrt()
-            if norm.weight is not None:
-                scale = scale * norm.weight
-        return FrozenNorm.apply(x, norm.bias, scale.view(-1, 1, 1), self.plain, anchor(x))
+            scale = norm_scale(norm).view(-1, 1, 1)
+        return FrozenNorm.apply(x, norm.bias, scale, self.plain, anchor(x))
 
 
 class FrozenNorm(torch.autograd.Function):

@@ -1,8 +1,9 @@
 """A frozen residual block as one node of the graph.
 
-y = ReLU(f_k(… ReLU(f_1(x))) + g(x)), where each f and the shortcut g is a convolution with its batch norm folded in.
-The gradient of x needs the weights, which are there anyway, and for each ReLU which elements it passed on. So a bit an
-element is kept, where torch keeps the input of every convolution and of every batch norm: four bytes an element each.
+y = ReLU(f_k(… ReLU(f_1(x))) + g(x)), where each f and the shortcut g is a convolution with its batch norm, as a rule
+folded in. The gradient of x needs the weights, which are there anyway, and for each ReLU which elements it passed on.
+So a bit an element is kept, where torch keeps the input of every convolution and of every batch norm: four bytes an
+element each.
 """
 
 from collections.abc import Sequence
@@ -61,7 +62,8 @@ class FixedBlock:
         """
         last, shortcut = self.branch[-1], self.shortcut
         dtype = last.weight.dtype
-        if shortcut is not None and shortcut.bias is not None:
+        adds = shortcut is not None and last.norm is None and shortcut.norm is None  # in the sum's place
+        if adds and shortcut is not None and shortcut.bias is not None:
             last = last._replace(bias=shortcut.bias if last.bias is None else last.bias + shortcut.bias)
         y = x.to(dtype)
         for conv in self.branch[:-1]:
@@ -73,7 +75,7 @@ class FixedBlock:
             y.add_(x)
         else:
             pooled = x if self.pool is None else F.avg_pool2d(x, *self.pool)
-            y = shortcut(pooled.to(dtype), onto=y)
+            y = shortcut(pooled.to(dtype), onto=y) if adds else y.add_(shortcut(pooled.to(dtype)))
         y.relu_()
         if kept is not None:
             kept.append(pack_dead(y))

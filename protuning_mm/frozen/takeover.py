@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from protuning_mm.frozen.anatomy import BLOCKS, Anatomy, ObstacleError, read_block, type_name
 from protuning_mm.frozen.attention import take_attention
 from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
+from protuning_mm.frozen.conv import unfolded
 from protuning_mm.frozen.efficient import EfficientForward
 from protuning_mm.frozen.fold import FoldedConv, defers
 from protuning_mm.frozen.layers import EfficientConv, EfficientNorm, take_layer
@@ -150,26 +151,28 @@ class EfficientBlock(EfficientForward):
         return read_block(self.module, own=(EfficientBlock, EfficientConv, EfficientNorm))
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        taken = not args and not kwargs and runs_plainly(x) and self._pays(x)
-        fixed = self._fix(x) if taken else None
+        graph = _needs_graph(x)
+        taken = not args and not kwargs and runs_plainly(x)
+        folds = taken and self._pays_to_fold(x)
+        fixed = self._fix(x, folds) if taken and (graph or folds) else None
         if fixed is None:
             return self.plain(x, *args, **kwargs)
         with torch.autocast(x.device.type, enabled=False):
-            if _needs_graph(x):
+            if graph:
                 return ResidualBlock.apply(x, fixed, anchor(x))
             with torch.no_grad():
                 return fixed(x)
 
-    def _pays(self, x: Tensor) -> bool:
-        """Whether folding saves time, where no graph is asked for: on a CPU, all weights are read to be compared.
+    def _pays_to_fold(self, x: Tensor) -> bool:
+        """Whether folding saves time: on a CPU, all weights are compared for it at every call.
 
         A block's maps have about twice its input's elements, and norms read and write each of them.
         """
         if self._size is None:
             self._size = sum(p.numel() for p in self.module.parameters())
-        return defers(x) or _needs_graph(x) or 2 * x.numel() > self._size
+        return defers(x) or 2 * x.numel() > self._size
 
-    def _fix(self, x: Tensor) -> FixedBlock | None:
+    def _fix(self, x: Tensor, folds: bool) -> FixedBlock | None:
         try:
             parts = self.check()
         except ObstacleError:
@@ -179,7 +182,10 @@ class EfficientBlock(EfficientForward):
         dtype = dtypes.pop()
         if dtypes or dtype is None:
             return None
-        convs = [self._folds[i](conv, norm, dtype) for i, (conv, norm) in enumerate(pairs)]
+        convs = [
+            self._folds[i](conv, norm, dtype) if folds or conv.weight.dtype != dtype else unfolded(conv, norm)
+            for i, (conv, norm) in enumerate(pairs)
+        ]
         convs = [conv._replace(by_matmul=torch.is_grad_enabled()) for conv in convs]
         block = FixedBlock(
             convs[: len(parts.branch)],

@@ -14,7 +14,7 @@ from tests.families import flat
 from tests.plain import fill
 from tests.test_frozen.changes import CHANGES, Case
 
-IMAGE = torch.randn(2, 3, 32, 40, generator=torch.Generator().manual_seed(0)).double()
+IMAGE = torch.randn(4, 3, 64, 72, generator=torch.Generator().manual_seed(0)).double()
 
 
 def tuned(**backbone: Any) -> Callable[[bool], tuple[nn.Module, nn.Module]]:

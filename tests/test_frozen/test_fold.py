@@ -18,6 +18,11 @@ from tests.test_frozen.cases import make_block
 IMAGE = torch.randn(2, 3, 33, 40, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.fixture(autouse=True)
+def _folds_however_small_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(takeover.EfficientBlock, '_pays_to_fold', lambda self, x: True)
+
+
 def network(depth: int = 50, seed: int = 1) -> nn.Module:
     net = plain_resnet(depth=depth)
     fill(net, seed).eval()
