@@ -9,8 +9,8 @@ from typing import Any
 
 from demo.formats import AdeWriter, ClassFoldersWriter, CocoWriter
 from demo.scene import STUFF, THINGS, make_scene
-from protuning_mm.apis.errors import command
-from protuning_mm.apis.flags import at_least
+from protuning_mm.cli.command import command
+from protuning_mm.cli.flags import at_least
 
 PALETTE = (
     (230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48),

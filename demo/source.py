@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from demo.source_task import CLASSES, SourceCrops
-from protuning_mm.apis.errors import command
-from protuning_mm.apis.flags import at_least
-from protuning_mm.checkpoints.atomic import write_atomically
+from protuning_mm.cli.command import command
+from protuning_mm.cli.flags import at_least
+from protuning_mm.weights.atomic import write_atomically
 
 WEIGHTS = Path(__file__).with_name('source_resnet50_w16.pth')
 BASE_CHANNELS = 16

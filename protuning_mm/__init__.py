@@ -8,11 +8,11 @@ run code, and shows their optimizer constructors a tuned backbone as its host's 
 from protuning_mm import config_bridge
 from protuning_mm.backbones import ProTunedResNet, TunedBackbone, register_reader
 from protuning_mm.blocks import PromptBlock
-from protuning_mm.checkpoints import doors
 from protuning_mm.engine import constructors
 from protuning_mm.registry import TUNINGS
 from protuning_mm.tunings import Tuning, TuningError
 from protuning_mm.version import __version__
+from protuning_mm.weights import doors
 
 config_bridge.install()
 doors.install()

@@ -23,9 +23,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 )
 # these stand on mmpretrain's own data sets, so a scoped name brings mmpretrain in, and nothing else does
 DATASETS = Registry(
-    'dataset', parent=MMENGINE_DATASETS, scope='protuning_mm', locations=['protuning_mm.datasets.classification']
+    'dataset', parent=MMENGINE_DATASETS, scope='protuning_mm', locations=['protuning_mm.data.classification']
 )
 TRANSFORMS = Registry(
-    'transform', parent=MMENGINE_TRANSFORMS, scope='protuning_mm', locations=['protuning_mm.datasets.corrupt']
+    'transform', parent=MMENGINE_TRANSFORMS, scope='protuning_mm', locations=['protuning_mm.data.corrupt']
 )
-METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='protuning_mm', locations=['protuning_mm.evaluation'])
+METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='protuning_mm', locations=['protuning_mm.data.metrics'])

@@ -14,9 +14,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from protuning_mm.apis.study import main as run_study
-from protuning_mm.apis.study import read_study
-from protuning_mm.checkpoints.atomic import write_atomically
+from protuning_lab.study import main as run_study
+from protuning_lab.study import read_study
+from protuning_mm.weights.atomic import write_atomically
 from studies.data import make_data
 from studies.page import Kept, fill
 from studies.results import EvidenceError

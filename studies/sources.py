@@ -21,7 +21,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import Tensor
 
-from protuning_mm.checkpoints.write import write_checkpoint
+from protuning_mm.weights.write import write_checkpoint
 from studies.data import make_data
 from studies.pictures import SOURCES
 

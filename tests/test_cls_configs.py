@@ -12,10 +12,10 @@ from mmengine.registry import DATASETS, METRICS, init_default_scope
 from torch import nn
 
 from protuning_mm import TunedBackbone
-from protuning_mm.apis.build_model import build_model
-from protuning_mm.apis.parameter_grid import no_memory
-from protuning_mm.datasets import DataError, check_data_files
-from protuning_mm.datasets.published import SOURCES
+from protuning_mm.cli.parameter_grid import no_memory
+from protuning_mm.data import DataError, check_data_files
+from protuning_mm.data.published import SOURCES
+from protuning_mm.engine.build_model import build_model
 from tests.classification_data import write_image, write_pets
 from tests.mini import REPO
 from tests.test_docs import walk_through
@@ -78,7 +78,7 @@ DATA = ('r50_protune_pets', 'r50_protune_cifar100-c', 'r50_protune_imagenet-a')
 )
 def test_data_and_metrics(name: str) -> None:
     """Everything has its class; 224 px; what is trained on is never tested on; a data set moves by one option."""
-    from protuning_mm.apis.config import move_data_root
+    from protuning_mm.engine.config import move_data_root
 
     cfg = load(name)
     scoped = {kind: (kind if '.' in kind else f'mmpretrain.{kind}') for kind in _types(cfg)}
@@ -152,7 +152,7 @@ def test_the_page_s_configs_build(name: str, written: Path) -> None:
 def test_the_host_and_the_doctor_read_them_too(written: Path) -> None:
     from mmpretrain import get_model
 
-    from protuning_mm.apis.doctor.main import diagnose, parse_args
+    from protuning_mm.cli.doctor import diagnose, parse_args
 
     model = get_model('r50_side_pets.py')
     assert isinstance(model.backbone, TunedBackbone) and model.backbone.tunings[0].name == 'side'

@@ -9,8 +9,8 @@ import pytest
 from mmengine.config import Config
 
 from protuning_mm import TUNINGS, TunedBackbone, TuningError
-from protuning_mm.apis.count_params import main
-from protuning_mm.apis.parameter_grid import BACKBONES, count_grid
+from protuning_mm.cli.count_params import main
+from protuning_mm.cli.parameter_grid import BACKBONES, count_grid
 from tests.families import CELLS, FAMILIES, TUNING_CFGS
 from tests.mini import REPO
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from protuning_mm.apis.convert_delta import extract_delta
+from protuning_mm.cli.convert_delta import extract_delta
 from tests.mini import CLASSES, REPO, write_ade, write_backbone, write_classifier, write_config
 from tests.plain import disturb
 
@@ -170,7 +170,7 @@ def test_wrong_checkpoint_at_the_hosts_door(tmp_path: Path) -> None:
     torch.save(whole, checkpoint)
     from mmdet.apis import init_detector
 
-    from protuning_mm.checkpoints import FrozenWeightsError
+    from protuning_mm.weights import FrozenWeightsError
 
     with pytest.raises(FrozenWeightsError, match='conv1.weight'):
         init_detector(str(config), str(checkpoint), device='cpu')
@@ -190,7 +190,7 @@ except Exception as error:
 @pytest.mark.parametrize('door', ['DetInferencer', pytest.param('init_detector', marks=pytest.mark.slow)])
 def test_pickle_with_code_at_the_hosts_door(door: str, tmp_path: Path) -> None:
     """The inferencer reads the file before it builds the model: the config's custom_imports must have come first."""
-    from tests.test_checkpoints.test_safe_load import Evil
+    from tests.test_weights.test_safe_load import Evil
 
     config = write_config('cascade', tmp_path)
     trap = tmp_path / 'executed'

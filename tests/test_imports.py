@@ -1,4 +1,4 @@
-"""Imports run one way: blocks and frozen know torch alone, and no host is imported where it is not used."""
+"""Imports run one way, no room is too large, and no host is imported where it is not used."""
 
 import ast
 import subprocess
@@ -7,22 +7,25 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / 'protuning_mm'
+ROOT = Path(__file__).parents[1]
+PACKAGE, LAB = ROOT / 'protuning_mm', ROOT / 'protuning_lab'
 HOSTS = {'mmdet', 'mmseg', 'mmpretrain', 'timm'}
 # what each room may import from the package; its own is allowed
 ROOMS = {
     'frozen': set(),
     'blocks': {'frozen'},
-    'checkpoints': set(),
-    'tunings': {'blocks'},
-    'backbones': {'checkpoints', 'frozen', 'tunings'},
-    'engine': {'backbones', 'checkpoints', 'frozen'},
-    'datasets': set(),
-    'evaluation': set(),
-    'apis': {'backbones', 'checkpoints', 'datasets', 'engine', 'evaluation', 'frozen', 'tunings'},
+    'stages': set(),
+    'weights': set(),
+    'tunings': {'blocks', 'stages'},
+    'backbones': {'frozen', 'stages', 'tunings', 'weights'},
+    'data': set(),
+    'engine': {'backbones', 'data', 'frozen', 'weights'},
+    'multitask': {'backbones', 'data', 'engine', 'frozen', 'stages', 'weights'},
+    'doctor': {'backbones', 'data', 'engine', 'weights'},
+    'cli': {'backbones', 'data', 'doctor', 'engine', 'frozen', 'multitask', 'stages', 'tunings', 'weights'},
 }
 # subclasses of one host's data sets; only the registry imports them, when one of their scoped names is looked up
-FOR_ONE_HOST = {'datasets/classification': 'mmpretrain'}
+FOR_ONE_HOST = {'data/classification': 'mmpretrain'}
 
 
 def imported(path: Path, everywhere: bool = False) -> set[str]:
@@ -78,11 +81,66 @@ def test_rooms_import_one_way(room: str) -> None:
                 assert parts[1] in ROOMS[room] | {room}, f'{room}/{path.name} imports {name}'
 
 
+def test_every_room_is_listed() -> None:
+    assert {path.parent.name for path in PACKAGE.glob('*/__init__.py')} == set(ROOMS)
+
+
+def test_the_package_knows_nothing_of_the_lab() -> None:
+    for path in PACKAGE.rglob('*.py'):
+        if '.mim' not in path.parts:
+            assert not any(name.startswith('protuning_lab') for name in imported(path, everywhere=True)), path
+
+
+def test_no_room_holds_more_than_a_third() -> None:
+    lines = {room: sum(len(path.read_text().splitlines()) for path in sources(room)) for room in ROOMS}
+    assert max(lines.values()) <= sum(lines.values()) / 3, lines
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    """At import time, file by file."""
+    files = [path for root in (PACKAGE, LAB) for path in root.rglob('*.py') if '.mim' not in path.parts]
+    modules = {_name(path): path for path in files}
+    needs = {
+        name: {found for each in imported(path) if (found := _module_of(each, modules)) not in (None, name)}
+        for name, path in modules.items()
+    }
+    # a package's own __init__ is imported with each of its modules, and may name them
+    needs = {name: {other for other in found if not name.startswith(f'{other}.')} for name, found in needs.items()}
+    while ready := [name for name, found in needs.items() if not found & needs.keys()]:
+        for name in ready:
+            del needs[name]
+    assert not needs
+
+
+def _name(path: Path) -> str:
+    return '.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__')
+
+
+def _module_of(name: str, modules: dict[str, Path]) -> str | None:
+    while name and name not in modules:
+        name = name.rpartition('.')[0]
+    return name or None
+
+
+@pytest.mark.parametrize('room', ['frozen', 'blocks'])
+def test_imported_alone(room: str) -> None:
+    """In an interpreter that has torch and neither mmengine nor mmcv nor any host."""
+    blocked = ['mmengine', 'mmcv', *sorted(HOSTS)]
+    code = (
+        f'import sys\nfor name in {blocked!r}: sys.modules[name] = None\n'
+        f'import protuning_mm.{room}\n'
+        "print(sorted(name for name in sys.modules if name.startswith('protuning_mm.')))"
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"'protuning_mm.{room}'" in done.stdout and 'protuning_mm.engine' not in done.stdout
+
+
 def test_importing_the_package_imports_no_host() -> None:
     """In a fresh interpreter, engine and all."""
     code = (
-        'import sys, protuning_mm, protuning_mm.engine, protuning_mm.checkpoints\n'
-        'import protuning_mm.datasets, protuning_mm.datasets.corrupt, protuning_mm.evaluation\n'
+        'import sys, protuning_mm, protuning_mm.engine, protuning_mm.weights\n'
+        'import protuning_mm.data, protuning_mm.data.corrupt, protuning_mm.data.metrics\n'
         f'print(sorted(set(sys.modules) & {HOSTS!r}))'
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)

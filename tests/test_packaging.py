@@ -31,7 +31,7 @@ assert protuning_mm.__file__.startswith(sys.prefix), protuning_mm.__file__
 for fetched in (Config.fromfile('mine.py'), get_config('protuning_mm::det/htc_r50_protune.py')):
     assert fetched.model.backbone.type == 'protuning_mm.ProTunedResNet', fetched.model.backbone
 assert Config.fromfile('mine.py').model.roi_head.semantic_head.num_classes == 7
-from protuning_mm.apis.build_model import build_model
+from protuning_mm.engine.build_model import build_model
 pets = build_model(Config.fromfile('pets.py'))
 assert type(pets).__module__.startswith('mmpretrain.') and pets.head.num_classes == 37
 assert [tuning.name for tuning in pets.backbone.tunings] == ['side']

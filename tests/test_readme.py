@@ -8,7 +8,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 import protuning_mm
-from protuning_mm.datasets.classes import wrong_labels
+from protuning_mm.data.classes import wrong_labels
 from tests.mini import REPO
 
 BLOCKS = re.findall(r'```python\n(.*?)```', (REPO / 'README.md').read_text(), re.DOTALL)

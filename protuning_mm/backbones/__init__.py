@@ -2,7 +2,7 @@
 
 from protuning_mm.backbones.filled import tuned_backbones
 from protuning_mm.backbones.protuned_resnet import ProTunedResNet
-from protuning_mm.backbones.readers import read_stages, register_reader
 from protuning_mm.backbones.tuned_backbone import TunedBackbone
+from protuning_mm.stages import read_stages, register_reader
 
 __all__ = ['ProTunedResNet', 'TunedBackbone', 'read_stages', 'register_reader', 'tuned_backbones']

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from protuning_mm.backbones.hosts import read_timm
-from protuning_mm.checkpoints.deltas import complete
-from protuning_mm.checkpoints.pretrained import check_frozen_tensors, read_backbone_state
 from protuning_mm.stages import Stages
 from protuning_mm.tunings import Tuning
+from protuning_mm.weights.deltas import complete
+from protuning_mm.weights.pretrained import check_frozen_tensors, read_backbone_state
 
 if TYPE_CHECKING:
     from protuning_mm.backbones.tuned_backbone import TunedBackbone

@@ -11,8 +11,8 @@ from typing import Any
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from protuning_mm.checkpoints.errors import CheckpointError
 from protuning_mm.stages import SettingError
+from protuning_mm.weights.errors import CheckpointError
 
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
 _UNKNOWN = re.compile(r"got an unexpected keyword argument '(\w+)'")

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from protuning_mm.backbones.readers.base import WHERE, describe
 from protuning_mm.stages import Maps, ReadingError
+from protuning_mm.stages.readers import WHERE, describe
 from protuning_mm.tunings import Tuning, TuningError
 
 if TYPE_CHECKING:

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from protuning_mm.backbones.filled import FilledBackbone
 from protuning_mm.backbones.hosts import build_plain
-from protuning_mm.backbones.readers import read_stages
-from protuning_mm.backbones.readers.base import describe
 from protuning_mm.backbones.rehearsal import rehearse
 from protuning_mm.frozen import freeze_efficiently, refold, release, verify
 from protuning_mm.registry import MODELS
-from protuning_mm.stages import Maps, PrefixedTokens, SettingError
+from protuning_mm.stages import Maps, PrefixedTokens, SettingError, read_stages
+from protuning_mm.stages.readers import describe
 from protuning_mm.tunings import Tuning, TuningError
 from protuning_mm.tunings.build import TuningCfg, build_tunings
 

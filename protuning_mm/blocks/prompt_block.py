@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.blocks.layers import LayerCfg, build_act, build_norm
-from protuning_mm.blocks.lean_blend import LeanBlend, norm_act
+from protuning_mm.frozen.lean_blend import LeanBlend, norm_act
 from protuning_mm.frozen.conditions import is_watched, runs_plainly
 
 NORM: LayerCfg = {'type': 'GN', 'num_groups': 1}

@@ -1,4 +1,8 @@
-"""What stops a run before its first iteration because parts of its config do not fit each other."""
+"""What stops a run before its first iteration because its config is wrong."""
+
+
+class ConfigError(ValueError):
+    """A config is missing, cannot be read, or an option does not fit it."""
 
 
 class MismatchError(ValueError):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from protuning_mm.checkpoints import CheckpointError
+from protuning_mm.weights import CheckpointError
 
 State = dict[str, Any]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from protuning_mm.checkpoints.errors import CheckpointError
+from protuning_mm.weights.errors import CheckpointError
 
 _HUB = ('log_scalars', 'runtime_info', 'resumed_keys')
 

@@ -14,7 +14,7 @@ from demo.data import make_data
 from demo.pictures import draw_curves, draw_predictions
 from demo.run import FLOOR, check, run_demo, summary
 from demo.training import Run, ToolError, _progress, train
-from protuning_mm.apis.train import main as train_main
+from protuning_mm.cli.train import main as train_main
 
 REPO = Path(__file__).resolve().parents[2]
 

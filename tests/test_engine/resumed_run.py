@@ -16,8 +16,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from protuning_mm.apis.launch import prepare_cpu_ranks
-from protuning_mm.apis.train import build_config, parse_args
+from protuning_mm.cli.train import build_config, parse_args
+from protuning_mm.engine.launch import prepare_cpu_ranks
 
 
 @HOOKS.register_module()

@@ -14,8 +14,8 @@ import pytest
 import torch
 from mmengine.runner import find_latest_checkpoint
 
-from protuning_mm.checkpoints.atomic import write_atomically
-from protuning_mm.checkpoints.seal import check_seal
+from protuning_mm.weights.atomic import write_atomically
+from protuning_mm.weights.seal import check_seal
 from tests.plain import assert_identical, snapshot
 from tests.tiny import TinyClassifier, Weights, runner, tuned_resnet
 

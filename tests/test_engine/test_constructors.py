@@ -11,7 +11,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from protuning_mm.apis.doctor.main import diagnose, parse_args
+from protuning_mm.cli.doctor import diagnose, parse_args
 from protuning_mm.engine import TrainableOptimWrapperConstructor
 from tests.families import FAMILIES
 from tests.mini import write_config

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from protuning_mm.checkpoints import CheckpointError, FrozenWeightsError, load_checkpoint_file
-from protuning_mm.checkpoints.deltas import RECORD, DeltaRecord
-from protuning_mm.checkpoints.seal import check_seal
+from protuning_mm.weights import CheckpointError, FrozenWeightsError, load_checkpoint_file
+from protuning_mm.weights.deltas import RECORD, DeltaRecord
+from protuning_mm.weights.seal import check_seal
 from tests.plain import assert_identical, fill, plain_resnet, snapshot
 from tests.tiny import TinyClassifier, Weights, runner, tuned_resnet
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from protuning_mm.checkpoints import CheckpointError, load_checkpoint_file
 from protuning_mm.engine.random_state import random_state, set_random_state
+from protuning_mm.weights import CheckpointError, load_checkpoint_file
 from tests.plain import assert_identical
 from tests.tiny import Noise, TinyClassifier, Weights, runner, tuned_resnet
 

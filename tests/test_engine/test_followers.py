@@ -11,7 +11,7 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from protuning_mm.checkpoints import FrozenWeightsError
+from protuning_mm.weights import FrozenWeightsError
 from tests.plain import assert_identical, fill, plain_resnet, snapshot
 from tests.test_engine.test_frozen_audit_hook import HOOKS
 from tests.test_engine.test_tuning_hook import log_of

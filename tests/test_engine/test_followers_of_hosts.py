@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from protuning_mm.apis import train as train_tool
+from protuning_mm.cli import train as train_tool
 from tests.classification_data import write_image
 from tests.mini import write_backbone, write_coco
 from tests.plain import assert_identical

@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import nn
 
-from protuning_mm.checkpoints import FrozenWeightsError
+from protuning_mm.weights import FrozenWeightsError
 from tests.test_engine.test_delta_checkpoint_hook import model
 from tests.tiny import TinyClassifier, Weights, runner
 

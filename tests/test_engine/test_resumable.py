@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from protuning_mm.checkpoints import CheckpointError
+from protuning_mm.weights import CheckpointError
 from tests.test_engine.test_exact_resume_hook import BY_ITERATION, Augmented, loader, run
 from tests.tiny import TinyClassifier, Weights, runner, tuned_resnet
 

@@ -12,8 +12,8 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 
-from protuning_mm.checkpoints import load_checkpoint_file
 from protuning_mm.engine.hooks import exact_resume_hook
+from protuning_mm.weights import load_checkpoint_file
 from tests.test_engine.test_exact_resume_hook import BY_ITERATION, Augmented, loader, run, state, validating
 from tests.tiny import Rising, Weights
 

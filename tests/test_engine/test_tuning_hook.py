@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from protuning_mm.checkpoints import FrozenWeightsError
+from protuning_mm.weights import FrozenWeightsError
 from tests.plain import assert_identical, fill, plain_resnet, snapshot
 from tests.tiny import Noise, TinyClassifier, Weights, runner, tuned_resnet
 

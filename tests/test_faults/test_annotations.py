@@ -15,10 +15,10 @@ import pytest
 from mmengine.config import Config
 from pycocotools import mask as coco_mask
 
-from protuning_mm.apis import train as train_tool
-from protuning_mm.apis.doctor.case import Case
-from protuning_mm.apis.doctor.data import check_data
-from protuning_mm.datasets import DataError, check_data_files
+from protuning_mm.cli import train as train_tool
+from protuning_mm.data import DataError, check_data_files
+from protuning_mm.doctor.case import Case
+from protuning_mm.doctor.data import check_data
 from tests.mini import CLASSES, SIZE, write_coco, write_config
 
 HEIGHT, WIDTH = SIZE
@@ -184,7 +184,7 @@ def test_polygons_that_boxes_do_not_need(polygons: str, root: Path, monkeypatch:
     cfg = config(root)
     cfg.train_dataloader.dataset.pipeline = [dict(type='LoadAnnotations', with_bbox=True)]
     said = []
-    monkeypatch.setattr('protuning_mm.datasets.annotations.print_log', lambda text, *args: said.append((text, *args)))
+    monkeypatch.setattr('protuning_mm.data.annotations.print_log', lambda text, *args: said.append((text, *args)))
     check_data_files(cfg, ['train_dataloader'])
     ((text, logger, level),) = said
     assert 'annotation id 2 of image id 0' in text and (logger, level) == ('current', logging.WARNING)

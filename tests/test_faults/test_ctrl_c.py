@@ -14,9 +14,9 @@ import cv2
 import pytest
 import torch
 
-from protuning_mm.checkpoints.seal import check_seal
+from protuning_mm.weights.seal import check_seal
 from tests.mini import REPO
-from tests.test_apis.test_multitask.tasks import Workshop
+from tests.test_multitask.tasks import Workshop
 
 STOPPED = (130, -signal.SIGINT)  # in the command; while the libraries are imported
 TOOLS = {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protuning_mm.apis import train as train_tool
-from protuning_mm.datasets import DataError, name_images_of_failed_transforms
+from protuning_mm.cli import train as train_tool
+from protuning_mm.data import DataError, name_images_of_failed_transforms
 from tests.mini import write_ade, write_config
 
 

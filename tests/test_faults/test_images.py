@@ -14,8 +14,8 @@ import pytest
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
-from protuning_mm.datasets import DataError, name_undecodable_images
-from protuning_mm.datasets.whole_file import is_cut_short
+from protuning_mm.data import DataError, name_undecodable_images
+from protuning_mm.data.whole_file import is_cut_short
 
 HEIGHT, WIDTH = 120, 160
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protuning_mm.datasets import DataError, name_wrong_label_maps
+from protuning_mm.data import DataError, name_wrong_label_maps
 from tests.mini import SIZE, write_ade
 
 PALETTE = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]

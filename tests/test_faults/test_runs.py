@@ -12,15 +12,15 @@ import pytest
 import torch
 from mmengine.visualization import LocalVisBackend
 
-from protuning_mm.apis import train as train_tool
-from protuning_mm.apis.work_dir import WorkDirError, claimed
-from protuning_mm.checkpoints.seal import check_seal
+from protuning_mm.cli import train as train_tool
+from protuning_mm.engine.work_dir import WorkDirError, claimed
+from protuning_mm.weights.seal import check_seal
 from tests.mini import REPO, write_ade, write_config
 from tests.test_engine.test_resume_grid import HOOKS, LAST, SAVED, SEGMENTOR, differing, train
 
 CLAIM = """
 import sys, time
-from protuning_mm.apis.work_dir import claimed
+from protuning_mm.engine.work_dir import claimed
 with claimed(sys.argv[1]):
     print('claimed', flush=True)
     time.sleep(60)
@@ -148,7 +148,7 @@ def test_names_with_anything_in_them(name: str, tmp_path: Path) -> None:
 DUMP = """
 import os, signal, sys
 from mmengine.fileio import dump
-from protuning_mm.checkpoints.atomic import write_every_file_whole
+from protuning_mm.weights.atomic import write_every_file_whole
 write_every_file_whole()
 dump(['first'], sys.argv[1])
 os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)

@@ -12,7 +12,7 @@ from mmengine.runner import set_random_seed
 from torch import Tensor, nn
 
 from demo.data import make_data
-from protuning_mm.apis.train import main as train_main
+from protuning_mm.cli.train import main as train_main
 from tests.mini import REPO
 from tests.plain import fill
 from tests.tiny import QuickRunner

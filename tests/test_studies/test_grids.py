@@ -7,9 +7,9 @@ import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
-from protuning_mm.apis.study import read_study
-from protuning_mm.apis.study.configs import Configs, lay_over
-from protuning_mm.apis.study.grid import Cell, Group, all_groups
+from protuning_lab.study import read_study
+from protuning_lab.study.configs import Configs, lay_over
+from protuning_lab.study.grid import Cell, Group, all_groups
 from protuning_mm.tunings import TuningError
 from tests.mini import REPO
 
@@ -99,9 +99,9 @@ def test_a_bottleneck_of_the_same_size(name: str, most: float) -> None:
 @pytest.mark.slow  # a run of mmengine's, with the hosts' import
 def test_a_cell_runs_to_its_end(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a network whose file holds both worlds, as studies/sources.py writes it."""
-    from protuning_mm.apis.study import main
-    from protuning_mm.checkpoints.write import write_checkpoint
+    from protuning_lab.study import main
     from protuning_mm.registry import MODELS as OURS
+    from protuning_mm.weights.write import write_checkpoint
 
     study = read_study(REPO / 'studies/grids/headline.py')
     configs = Configs(study)

@@ -136,8 +136,8 @@ def test_the_template_s_conclusions_hold_no_number_of_their_own() -> None:
 
 def test_the_template_is_filled_from_whole_studies(tmp_path: Path) -> None:
     """Every placeholder means something, whichever study was run: here all are, with made-up scores."""
-    from protuning_mm.apis.study import read_study
-    from protuning_mm.apis.study.grid import all_groups
+    from protuning_lab.study import read_study
+    from protuning_lab.study.grid import all_groups
 
     (folder := tmp_path / 'evidence').mkdir()
     worlds = [f'{backbone},{world},50.0,60.0' for backbone in ('resnet', 'vit') for world in ('digits', 'textures')]

@@ -11,8 +11,8 @@ from torch import nn
 
 from demo.data import make_data
 from protuning_mm import TunedBackbone, TuningError
-from protuning_mm.apis.parameter_grid import no_memory
-from protuning_mm.apis.train import main as train_main
+from protuning_mm.cli.parameter_grid import no_memory
+from protuning_mm.cli.train import main as train_main
 from tests.mini import REPO
 from tests.plain import assert_identical
 

@@ -6,7 +6,7 @@ import signal
 if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from protuning_mm.apis.compare_runs import main
+from protuning_lab.compare_runs import main
 
 if __name__ == '__main__':
     main()

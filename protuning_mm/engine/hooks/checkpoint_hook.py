@@ -11,14 +11,14 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import MessageHub
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from protuning_mm.checkpoints.atomic import AtomicLocalBackend, write_atomically
-from protuning_mm.checkpoints.own_files import OUTDATED, OUTDATED_BEST
-from protuning_mm.checkpoints.seal import SEALED_BY
 from protuning_mm.engine.hooks.exact_resume_hook import ExactResumeHook
 from protuning_mm.engine.hooks.unfinished_validation import UnfinishedValidationHook
 from protuning_mm.engine.resume_limits import NOT_VALIDATED
 from protuning_mm.registry import HOOKS
 from protuning_mm.version import __version__
+from protuning_mm.weights.atomic import AtomicLocalBackend, write_atomically
+from protuning_mm.weights.own_files import OUTDATED, OUTDATED_BEST
+from protuning_mm.weights.seal import SEALED_BY
 
 _ATOMIC = dict(backend='atomic_local')
 

@@ -5,12 +5,12 @@ from typing import Any
 from mmengine.runner import Runner
 
 from protuning_mm.backbones import tuned_backbones
-from protuning_mm.checkpoints import CheckpointError
-from protuning_mm.checkpoints.deltas import make_delta
-from protuning_mm.checkpoints.fingerprint import Fingerprint, fingerprint
 from protuning_mm.engine.hooks.checkpoint_hook import CheckpointHook
 from protuning_mm.engine.models import unwrap
 from protuning_mm.registry import HOOKS
+from protuning_mm.weights import CheckpointError
+from protuning_mm.weights.deltas import make_delta
+from protuning_mm.weights.fingerprint import Fingerprint, fingerprint
 
 
 @HOOKS.register_module()

@@ -7,11 +7,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from protuning_mm.backbones import tuned_backbones
-from protuning_mm.checkpoints import FrozenWeightsError
-from protuning_mm.checkpoints.fingerprint import Fingerprint, fingerprint
-from protuning_mm.checkpoints.listing import listed
 from protuning_mm.engine.models import unwrap
 from protuning_mm.registry import HOOKS
+from protuning_mm.weights import FrozenWeightsError
+from protuning_mm.weights.fingerprint import Fingerprint, fingerprint
+from protuning_mm.weights.listing import listed
 
 
 @HOOKS.register_module()

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from protuning_mm.backbones import tuned_backbones
 from protuning_mm.backbones.filled import LOADED
-from protuning_mm.checkpoints import FrozenWeightsError
-from protuning_mm.checkpoints.addresses import SOURCES, said_sources
 from protuning_mm.engine.class_check import check_classes, num_classes_of
 from protuning_mm.engine.errors import MismatchError
 from protuning_mm.engine.evaluator_trial import Trial, try_evaluator
@@ -22,6 +20,8 @@ from protuning_mm.engine.parameter_table import count_parameters
 from protuning_mm.engine.resumable import check_resumable
 from protuning_mm.frozen import report
 from protuning_mm.registry import HOOKS
+from protuning_mm.weights import FrozenWeightsError
+from protuning_mm.weights.addresses import SOURCES, said_sources
 
 
 @HOOKS.register_module()

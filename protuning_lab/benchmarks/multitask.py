@@ -1,0 +1,196 @@
+"""``tools/analysis_tools/benchmark_multitask.py``: k tasks on one frozen backbone against k models."""
+
+import argparse
+import ctypes
+import gc
+import json
+import mmap
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+
+from protuning_mm.cli.command import command
+from protuning_mm.cli.convert_delta import extract_delta
+from protuning_mm.cli.flags import add_device, at_least
+from protuning_mm.engine.build_model import build_model
+from protuning_mm.engine.measure import MIB, interleaved_times, median_ratio
+from protuning_mm.multitask import MultiTask
+from protuning_mm.multitask.base import distinct_bytes
+from protuning_mm.multitask.hosts import TestPipeline, load_model
+from protuning_mm.multitask.task import Task
+from protuning_mm.weights.atomic import write_atomically
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Measure k classifiers on one frozen ResNet against k models')
+    parser.add_argument('--depth', type=at_least(1), default=50, help='of the ResNet')
+    parser.add_argument('--size', type=at_least(1), default=224, help='of the images')
+    parser.add_argument('--tasks', type=at_least(1), nargs='+', default=[1, 2, 4, 8])
+    parser.add_argument('--prompt-stages', type=at_least(0), nargs='+', default=[0, 1, 2, 3])
+    parser.add_argument('--rounds', type=at_least(1), default=5)
+    add_device(parser, 'cpu')
+    parser.add_argument('--keep-folded', action='store_true')
+    parser.add_argument('--json', type=Path, help='write all figures here')
+    return parser.parse_args(argv)
+
+
+def write_tasks(args: argparse.Namespace, folder: Path, number: int) -> tuple[Config, list[Path]]:
+    """A classifier's config, and deltas of it with prompts that differ; all on one random base, which is a file."""
+    base = folder / 'base.pth'
+    resnet = dict(type='protuning_mm.ProTunedResNet', depth=args.depth, out_indices=(3,), host='mmpretrain')
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    width = 512 if args.depth < 50 else 2048
+    cfg = Config(
+        dict(
+            default_scope='mmpretrain',
+            model=dict(
+                type='ImageClassifier',
+                backbone=dict(**resnet, prompt_stages=args.prompt_stages),
+                neck=dict(type='GlobalAveragePooling'),
+                head=dict(type='LinearClsHead', num_classes=100, in_channels=width),
+            ),
+            data_preprocessor=dict(num_classes=100, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+            test_dataloader=dict(dataset=dict(type='CustomDataset', data_root='', pipeline=pipeline)),
+        )
+    )
+    __import__('mmpretrain.models')
+    deltas: list[Path] = []
+    for i in range(number):
+        torch.manual_seed(i)
+        model: Any = build_model(cfg)
+        if base.is_file():
+            model.backbone.fill_from(str(base))
+        else:
+            torch.save(model.backbone.plain_tensors(), base)
+            cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(base))
+        for key, tensor in model.named_parameters():
+            if 'prompts' in key:
+                tensor.data.add_(0.01 * torch.randn_like(tensor))
+        whole = folder / 'whole.pth'
+        torch.save(dict(state_dict=model.state_dict(), meta={}), whole)
+        deltas.append(folder / f'delta_{i}.pth')
+        extract_delta(cfg, str(whole), deltas[-1])
+    return cfg, deltas
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def memory(models: Sequence[Any]) -> float:
+    """MiB of the distinct storages of some models' tensors."""
+    return distinct_bytes(chain.from_iterable(chain(m.parameters(), m.buffers()) for m in models)) / MIB
+
+
+def resident() -> float:
+    """MiB of this process; 0 where the system does not tell as Linux does."""
+    gc.collect()
+    if sys.platform == 'linux':  # what was freed is given back, or it would hide what is taken next
+        getattr(ctypes.CDLL(None), 'malloc_trim', int)(0)
+    told = Path('/proc/self/statm')
+    return int(told.read_text().split()[1]) * mmap.PAGESIZE / MIB if told.exists() else 0.0
+
+
+def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row for each number of tasks."""
+    most = max(args.tasks)
+    noise = np.random.default_rng(0)
+    images = [noise.integers(0, 255, (args.size, args.size, 3), dtype=np.uint8) for _ in range(most)]
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        cfg, deltas = write_tasks(args, Path(name), most)
+        multitask, singles = MultiTask(args.device, keep_folded=args.keep_folded), []
+        before, adding = resident(), []
+        for i, delta in enumerate(deltas):
+            adding.append(seconds(partial(multitask.add, f'task {i}', cfg, delta)))
+            if i + 1 in args.tasks:
+                models = list(multitask.models.values())
+                frozen = multitask.task('task 0').backbone.frozen_tensors().values()
+                base = distinct_bytes(iter(frozen)) / MIB
+                own = sum(memory([model]) - base for model in models)
+                rows.append(dict(k=i + 1, base=base, deltas=own, held=memory(models), rss=resident() - before))
+        swaps = [seconds(lambda: multitask.swap('task 0', cfg, deltas[0])) for _ in range(args.rounds)]
+        before = resident()
+        for i, delta in enumerate(deltas):
+            model, meta = load_model(cfg, str(delta), args.device, lambda model: None)
+            singles.append(Task(f'task {i}', model, meta, TestPipeline(cfg), str(delta)))
+            for row in rows:
+                if row['k'] == i + 1:
+                    row |= dict(separate=memory([single.model for single in singles]), separate_rss=resident() - before)
+        for row in rows:
+            row |= dict(add=statistics.median(adding[1 : row['k']] or adding), swap=statistics.median(swaps))
+            row['seconds'] = throughput(multitask, singles[: row['k']], images, args.rounds)
+    return rows
+
+
+def throughput(multitask: MultiTask, singles: Sequence[Task], images: Sequence[Any], rounds: int) -> dict[str, Any]:
+    """Seconds of a request, together and one model after the other, in turn."""
+
+    def alone(of: Callable[[int], Any]) -> None:
+        for i, single in enumerate(singles):
+            one = single.prepare(of(i))
+            single.run_head(one.inputs, [one.sample], 'predict')
+
+    def together(of: Callable[[int], Any]) -> None:
+        multitask.predict({single.name: of(i) for i, single in enumerate(singles)})
+
+    runs = {
+        'one image, together': lambda: dict(all=seconds(lambda: together(lambda i: images[0]))),
+        'one image, separate': lambda: dict(all=seconds(lambda: alone(lambda i: images[0]))),
+        'different images, together': lambda: dict(all=seconds(lambda: together(lambda i: images[i]))),
+        'different images, separate': lambda: dict(all=seconds(lambda: alone(lambda i: images[i]))),
+    }
+    return {name: parts['all'] for name, parts in interleaved_times(runs, rounds).items()}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: memory, then times with their ratios to separate models."""
+    lines = [
+        '| tasks | base + deltas, MiB | held | process grew by | separate models hold | process grew by |',
+        '|---:|---:|---:|---:|---:|---:|',
+    ]
+    for row in rows:
+        sizes = (row['base'] + row['deltas'], row['held'], row['rss'], row['separate'], row['separate_rss'])
+        lines.append(f'| {row["k"]} | ' + ' | '.join(f'{size:.0f}' for size in sizes) + ' |')
+    lines += [
+        '',
+        '| tasks | one image: ms | separate: ms | times faster | different images: ms | separate: ms | times faster |',
+    ]
+    lines.append('|---:|' + '---:|' * 6)
+    for row in rows:
+        cells = []
+        for kind in ('one image', 'different images'):
+            ours, other = row['seconds'][f'{kind}, together'], row['seconds'][f'{kind}, separate']
+            cells += [f'{1000 * statistics.median(ours):.0f}', f'{1000 * statistics.median(other):.0f}']
+            cells.append(f'{median_ratio(other, ours):.2f}')
+        lines.append(f'| {row["k"]} | ' + ' | '.join(cells) + ' |')
+    last = rows[-1]
+    return '\n'.join(
+        [*lines, '', f'To add a task takes {last["add"]:.2f} s, to swap one {last["swap"]:.2f} s (medians).']
+    )
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    rows = measure(args)
+    setting = f'{args.size}x{args.size}, ResNet-{args.depth}, prompts after stages {args.prompt_stages}'
+    print(f'{setting}; {args.device}, {torch.get_num_threads()} threads, torch {torch.__version__}\n\n{table(rows)}')
+    if args.json:
+        write_atomically(json.dumps(dict(setting=setting, rows=rows), indent=1).encode() + b'\n', args.json)
+
+
+if __name__ == '__main__':
+    main()

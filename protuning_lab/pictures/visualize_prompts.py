@@ -1,0 +1,135 @@
+"""``tools/visualize_prompts.py``: draw what the prompts of a trained model do to an image."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+from torch import nn
+
+from protuning_lab.pictures.canvas import check_format, save
+from protuning_lab.pictures.model_input import read_input, strides
+from protuning_lab.pictures.prompt_figure import SCALES, draw_prompts
+from protuning_lab.pictures.prompts import StageMaps, changes, measure, tuned_backbone
+from protuning_mm.cli.command import command
+from protuning_mm.cli.flags import add_cfg_options, add_device, at_least, best_device
+from protuning_mm.cli.output_names import distinct_names
+from protuning_mm.cli.predict import find_images
+from protuning_mm.engine.config import read_config
+from protuning_mm.multitask.hosts import TestPipeline, load_model
+from protuning_mm.weights import CheckpointError
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One image's picture.
+
+    Args:
+        image (str): The image's path.
+        picture (Path): The picture's.
+        stages (list[StageMaps]): The numbers in it.
+    """
+
+    image: str
+    picture: Path
+    stages: list[StageMaps]
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Draw what the prompts of a trained model do to an image')
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path of the checkpoint, whole or a delta')
+    parser.add_argument('images', nargs='+', help='images or folders of images')
+    parser.add_argument('--out', required=True, help='folder for the pictures, one an image')
+    parser.add_argument(
+        '--scale', choices=SCALES, default='stage', help="the prompts' colours: a scale for each stage, or one for all"
+    )
+    parser.add_argument('--format', choices=['png', 'svg'], default='png', help='of the pictures')
+    parser.add_argument('--dpi', type=at_least(1), default=130, help='pixels an inch; a map is 2.5 inches wide')
+    add_device(parser)
+    add_cfg_options(parser)
+    return parser.parse_args(argv)
+
+
+def visualize_prompts(
+    config: str | Config,
+    checkpoint: str,
+    inputs: Sequence[str],
+    out: str | Path,
+    scale: str = 'stage',
+    form: str = 'png',
+    dpi: int = 130,
+    device: str | None = None,
+) -> list[Drawn]:
+    """Draw one picture an image: what is added at the end of each stage, and the feature before and after it.
+
+    Args:
+        config (str | Config): The model's config, of mmdet, mmseg or mmpretrain.
+        checkpoint (str): Its checkpoint, whole or a delta.
+        inputs (Sequence[str]): Images and folders.
+        out (str | Path): Folder for the pictures.
+        scale (str): ``'stage'`` or ``'shared'``: the scale of the prompts. Defaults to ``'stage'``.
+        form (str): ``'png'`` or ``'svg'``. Defaults to ``'png'``.
+        dpi (int): Pixels an inch. Defaults to 130.
+        device (str, optional): Defaults to the GPU where there is one.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged, would run code, or does not fit.
+        DataError: an input does not exist or cannot be read.
+        PictureError: the model has no prompts.
+    """
+    names = distinct_names(find_images(inputs))
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
+        raise CheckpointError(f'checkpoint {checkpoint!r} does not exist')
+    cfg = config if isinstance(config, Config) else read_config(config)
+    pipeline = TestPipeline(cfg)
+    device = device or best_device()
+    model, _ = load_model(cfg, checkpoint, device, before_loading=_check_tuning)
+    backbone = tuned_backbone(model)
+    drawn = []
+    for image, name in names.items():
+        seen = read_input(model, pipeline, image)
+        stages = [measure(change) for change in changes(backbone, seen.tensor)]
+        height, width = seen.pixels.shape[:2]
+        cells = strides(backbone, (height, width), [stage.prompt.shape for stage in stages])
+        tuning = ', '.join(each.name for each in backbone.tunings)
+        title = f'{Path(image).name}: what {tuning} adds at the end of each stage of {type(backbone.plain).__name__}'
+        target = Path(out) / f'{Path(name).stem}.{form}'
+        check_format(target)
+        save(draw_prompts(seen, stages, cells, title, scale), target, dpi)
+        drawn.append(Drawn(image, target, stages))
+    return drawn
+
+
+def _check_tuning(built: nn.Module) -> None:
+    """Before weights are loaded, which could fail for the same reason in other words."""
+    tuned_backbone(built)
+
+
+def as_text(drawn: Drawn) -> str:
+    """The numbers of a picture, a row a stage."""
+    header = f'{"stage":<12}{"map":>14}{"mean |x|":>12}{"mean |P(x)|":>13}{"mean |x + P(x)|":>17}{"|P(x)| / |x|":>14}'
+    lines = [f'{drawn.image}: drawn into {drawn.picture}', header]
+    for stage in drawn.stages:
+        size = f'{stage.channels}×{stage.prompt.shape[0]}×{stage.prompt.shape[1]}'
+        means = stage.before.mean(), stage.prompt.mean(), stage.after.mean()
+        lines.append(
+            f'{f"{stage.stage + 1}  {stage.tuning}":<12}{size:>14}{means[0]:>12.4g}{means[1]:>13.4g}{means[2]:>17.4g}'
+            f'{stage.ratio:>14.4g}'
+        )
+    return '\n'.join(lines)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    cfg = read_config(args.config, args.cfg_options)
+    for drawn in visualize_prompts(
+        cfg, args.checkpoint, args.images, args.out, args.scale, args.format, args.dpi, args.device
+    ):
+        print(as_text(drawn))
+
+
+if __name__ == '__main__':
+    main()

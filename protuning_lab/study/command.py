@@ -1,0 +1,180 @@
+"""``tools/study.py``: a grid of runs from one file."""
+
+import argparse
+import dataclasses
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from protuning_lab.study.choice import search_cells
+from protuning_lab.study.configs import Configs
+from protuning_lab.study.definition import Study
+from protuning_lab.study.errors import StudyError
+from protuning_lab.study.estimate import clock, seconds_left
+from protuning_lab.study.grid import Cell, Group, Shard, all_groups, only, read_shard
+from protuning_lab.study.merging import merge
+from protuning_lab.study.progress import Progress
+from protuning_lab.study.reading import read_study
+from protuning_lab.study.report import overlook, write_report
+from protuning_lab.study.results import ERROR, any_result, find_results, folder_of
+from protuning_lab.study.running import run_cells
+from protuning_lab.study.schedule import Schedule
+from protuning_lab.study.summary import cells_of
+from protuning_lab.study.validation import check_validation
+from protuning_lab.study.workers import Here, Workers
+from protuning_mm.cli.command import command
+from protuning_mm.cli.flags import add_cfg_options, at_least
+from protuning_mm.engine.work_dir import claimed
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Run a grid of trainings, and make its tables, plots and page',
+        epilog='Exit code: 0 when every run is there, 1 when one failed or the study does not fit, 130 after Ctrl-C.',
+    )
+    parser.add_argument('study', help="path of the study's file; docs/study.md tells how one is written")
+    parser.add_argument('--work-dir', help='folder for the results')
+    parser.add_argument(
+        '--jobs', type=at_least(1), default=1, metavar='N', help='runs at once, each in its own process'
+    )
+    parser.add_argument('--threads', type=at_least(1), default=1, metavar='N', help="torch's threads in each on a CPU")
+    parser.add_argument('--resume', action='store_true', help='go on: results that fit the study are kept')
+    parser.add_argument('--dry-run', action='store_true', help='print what would run, and how long it may take')
+    parser.add_argument('--report', action='store_true', help='run nothing; make tables, plots and page again')
+    parser.add_argument('--merge', nargs='+', metavar='DIR', help='collect the results of other work dirs; run nothing')
+    parser.add_argument('--shard', metavar='I/N', help='run part I of N; slurm/N: the part of an array task')
+    parser.add_argument('--only', nargs='+', metavar='AXIS=VALUE[,VALUE]', default=[], help='run a part of the grid')
+    add_cfg_options(parser, "settings laid over every run's config")
+    args = parser.parse_args(argv)
+    if sum((args.dry_run, args.report, args.merge is not None)) > 1:
+        parser.error('--dry-run, --report and --merge go alone')
+    return args
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler chats on standard error
+    try:
+        code = carry_out(args)
+    except KeyboardInterrupt:
+        print('stopped. What is done is kept: the same command with --resume goes on')
+        raise SystemExit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if code:
+        raise SystemExit(code)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """Treat being ended like Ctrl-C, so that workers end too."""
+    raise KeyboardInterrupt
+
+
+def carry_out(args: argparse.Namespace) -> int:
+    """Do what the flags say; 1 where something is missing at the end.
+
+    Raises:
+        StudyError: the study does not fit.
+    """
+    shard = read_shard(args.shard) if args.shard else None
+    study = _placed(read_study(args.study), args.work_dir, shard)
+    configs = Configs(study, args.cfg_options)
+    whole = all_groups(study)
+    groups = only(study, whole, args.only)
+    if args.merge is not None:
+        for line in (told := merge(study, groups, configs, [Path(name) for name in args.merge])):
+            print(line)
+        return report(study, groups, configs, whole) or int(bool(told))
+    mine = shard.take(groups) if shard else groups
+    if args.report:
+        return report(study, mine, configs, mine if shard else whole)
+    check_configs(study, groups, configs)
+    if args.dry_run:
+        dry_run(study, mine, configs, args.jobs)
+        return 0
+    if any_result(study.work_dir) and not args.resume:
+        raise StudyError(
+            f'work dir {str(study.work_dir)!r} holds results: go on with --resume, make tables with --report, or name '
+            'another by --work-dir'
+        )
+    with claimed(study.work_dir):
+        run(study, mine, configs, args.jobs, args.threads)
+        return report(study, mine, configs, mine if shard else whole)
+
+
+def report(study: Study, groups: Sequence[Group], configs: Configs, whole: Sequence[Group]) -> int:
+    """Write tables, plots and page of the whole, and say what is not there of some groups; 1 where something is not."""
+    overview = overlook(study, groups, configs)
+    for cell, error in overview.failed.items():
+        print(f'failed: {cell.name}: {error}\n  traceback: {folder_of(study.work_dir, cell) / ERROR}')
+    for name in overview.stale:
+        print(f'not used: {name}: its result was made with another config; --resume makes it anew')
+    everything = overview if groups == whole else overlook(study, whole, configs)
+    if not everything.results:
+        print('no run succeeded: there is nothing to table')
+        return 1
+    written = write_report(everything)
+    print(f'{study.work_dir}: {", ".join(path.name for path in written)}')
+    if overview.missing:
+        print(f'{overview.missing} runs are still missing')
+    return int(bool(overview.failed or overview.missing))
+
+
+def _placed(study: Study, work_dir: str | None, shard: Shard | None) -> Study:
+    """A shard has a work dir of its own: two machines that share a disk write to two folders."""
+    path = Path(work_dir) if work_dir else study.work_dir
+    if shard is not None and work_dir is None:
+        path = path.with_name(f'{path.name}-shard-{shard}')
+    return dataclasses.replace(study, work_dir=path)
+
+
+def check_configs(study: Study, groups: Sequence[Group], configs: Configs) -> None:
+    """Build every group's config before anything runs.
+
+    Raises:
+        StudyError: an option does not fit its config, or validation and test are the same data.
+    """
+    for group in groups:
+        config = configs.of(Cell(group, group.learning_rates[0], study.seeds[0]))
+        if search_cells(study, group) and not study.allow_test_as_validation:
+            check_validation(group.name, config)
+
+
+def plan(study: Study, groups: Sequence[Group], configs: Configs) -> Schedule:
+    """What is to run, with what is there already."""
+    found = find_results(study.work_dir, [cell for group in groups for cell in cells_of(study, group)], configs)
+    for name in found.stale:
+        print(f'{name}: its result was made with another config, and is made anew')
+    return Schedule(study, groups, found.results)
+
+
+def run(study: Study, groups: Sequence[Group], configs: Configs, jobs: int, threads: int) -> None:
+    """Run what is not there yet."""
+    schedule = plan(study, groups, configs)
+    pool = Here() if jobs == 1 or not schedule.left else Workers(min(jobs, schedule.left), threads)
+    with Progress(schedule, jobs) as progress, pool:
+        run_cells(schedule, configs, study.work_dir, pool, progress, threads)
+
+
+def dry_run(study: Study, groups: Sequence[Group], configs: Configs, jobs: int) -> None:
+    """Print the cells, how many runs they are, and how long they may take."""
+    schedule = plan(study, groups, configs)
+    for group in groups:
+        for cell in search_cells(study, group) or [Cell(group, group.learning_rates[0], s) for s in study.seeds]:
+            print(f'{"there" if cell in schedule.results else "to run":<7} {cell.name}')
+        choice = schedule.choices.get(group)
+        rest = [seed for seed in study.seeds if seed not in {cell.seed for cell in search_cells(study, group)}]
+        if search_cells(study, group) and rest:
+            at = f'lr={choice.learning_rate:g}' if choice else 'the chosen learning rate'
+            print(f'{"then":<7} {group.name}/ at {at}: seeds {", ".join(map(str, rest))}')
+    left = seconds_left(schedule, jobs)
+    about = f'about {clock(left)} with --jobs {jobs}' if left is not None else 'no result yet to tell the time by'
+    print(f'{len(groups)} groups, {schedule.total} runs: {schedule.done} there, {schedule.left} to run, {about}')
+
+
+if __name__ == '__main__':
+    main()

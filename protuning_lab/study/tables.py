@@ -1,0 +1,194 @@
+"""The tables of a study, before they become Markdown or HTML."""
+
+import itertools
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from protuning_lab.study.definition import Study
+from protuning_lab.study.summary import Overview, Summary
+
+EDGE, FAILED = '†', '‡'
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stands in a table's cell.
+
+    Args:
+        text (str): What is read.
+        value (float, optional): What it is sorted by, where that is a number.
+        best (bool): Whether it is the best of its column.
+    """
+
+    text: str
+    value: float | None = None
+    best: bool = False
+
+
+@dataclass
+class Table:
+    """A title, a header, and rows of entries."""
+
+    title: str
+    header: list[str]
+    rows: list[list[Entry]] = field(default_factory=list)
+
+    def is_number(self, column: int) -> bool:
+        """Whether a column holds numbers."""
+        return any(row[column].value is not None for row in self.rows)
+
+
+def all_tables(overview: Overview) -> list[Table]:
+    """The tables of the metric, and the one of choices and costs."""
+    return [*metric_tables(overview), cost_table(overview)]
+
+
+def panels(study: Study) -> Iterator[tuple[dict[str, str], list[dict[str, str]]]]:
+    """One a table: the values of the axes that are neither rows nor columns, and the columns' values."""
+    layout = study.table
+    others = [axis for axis in study.axes if axis not in (layout.rows, *layout.columns)]
+    columns = [dict(zip(layout.columns, names)) for names in _product(study, layout.columns)]
+    for names in _product(study, others):
+        yield dict(zip(others, names)), columns
+
+
+def _product(study: Study, axes: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    return itertools.product(*(study.axes[axis] for axis in axes))
+
+
+def at(summaries: Sequence[Summary], values: dict[str, str]) -> Summary | None:
+    """The group of some values; None where it is skipped or not there."""
+    return next((each for each in summaries if dict(each.group.values) == values), None)
+
+
+def metric_tables(overview: Overview) -> Iterator[Table]:
+    """Rows are one axis, columns others; one table for each test set and each combination of what remains."""
+    study, layout = overview.study, overview.study.table
+    for test in overview.tests:
+        for fixed, columns in panels(study):
+            told = [f'test set {test}'] if len(overview.tests) > 1 or test != 'test' else []
+            told += [f'{axis} {name}' for axis, name in fixed.items()]
+            table = Table(
+                ', '.join([overview.metric, *told]),
+                [layout.rows, *(', '.join(c.values()) or overview.metric for c in columns)],
+            )
+            for name in study.axes[layout.rows]:
+                found = [at(overview.summaries, fixed | column | {layout.rows: name}) for column in columns]
+                if any(found):
+                    table.rows.append([Entry(name), *(_score(overview, each, test) for each in found)])
+            _mark_best(table, layout.rule)
+            if table.rows:
+                yield table
+
+
+def _score(overview: Overview, summary: Summary | None, test: str) -> Entry:
+    if summary is None:
+        return Entry('–')
+    study, layout = overview.study, overview.study.table
+    scores = [score * layout.scale for score in summary.scores(test, overview.metric)]
+    if not scores:
+        return Entry('…')
+    text = spread(scores, layout.digits)
+    if len(scores) < len(study.seeds):
+        text += f' (n={len(scores)})'
+    return Entry(text + _marks(summary), statistics.fmean(scores))
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean ± sample standard deviation; the mean alone of one value."""
+    mean = f'{statistics.fmean(values):.{digits}f}'
+    return f'{mean} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else mean
+
+
+def _marks(summary: Summary) -> str:
+    choice = summary.choice
+    marks = [EDGE] * bool(choice and choice.at_edge) + [FAILED] * bool(choice and choice.failed)
+    return f' {"".join(marks)}' if marks else ''
+
+
+def _mark_best(table: Table, rule: str) -> None:
+    for column in range(1, len(table.header)):
+        values = [row[column].value for row in table.rows]
+        there = [value for value in values if value is not None]
+        if len(there) < 2:
+            continue
+        best = max(there) if rule == 'greater' else min(there)
+        for row in table.rows:
+            entry = row[column]
+            if entry.value == best:
+                row[column] = Entry(entry.text, entry.value, best=True)
+
+
+def cost_table(overview: Overview) -> Table:
+    """What was chosen for each group, and what its training costs."""
+    study = overview.study
+    wanted = study.learning_rate
+    header = [*study.axes, 'learning rate', 'seeds']
+    header += [f'validation {wanted.metric}'] if wanted else []
+    table = Table('Learning rates and costs', [*header, 'trained', 'share', 'peak memory, MiB', 'step, ms', 'run, s'])
+    for summary in overview.summaries:
+        row = [Entry(value) for _, value in summary.group.values]
+        row += [_rate(summary), Entry(str(len(summary.results)), len(summary.results))]
+        if wanted is not None:
+            scores = [score * study.table.scale for score in summary.validation(wanted.metric)]
+            row.append(Entry(spread(scores, study.table.digits), statistics.fmean(scores)) if scores else Entry('…'))
+        row += [
+            _number(summary.median('trained_parameters'), '{:,.0f}'),
+            _number(summary.median('share'), '{:.2%}'),
+            _number(summary.median('peak_memory_mib'), '{:.1f}'),
+            _number(summary.median('step_seconds'), '{:.1f}', 1e3),
+            _number(summary.median('seconds'), '{:.1f}'),
+        ]
+        table.rows.append(row)
+    return table
+
+
+def _rate(summary: Summary) -> Entry:
+    if summary.choice is None:
+        return Entry('…')
+    rate = summary.choice.learning_rate
+    return Entry("config's" if rate is None else f'{rate:g}{_marks(summary)}', rate)
+
+
+def _number(value: float | None, form: str, scale: float = 1.0) -> Entry:
+    return Entry('…') if value is None else Entry(form.format(value * scale), value * scale)
+
+
+def notes(overview: Overview) -> list[str]:
+    """What the marks mean, and what a reader has to know of how the numbers came about."""
+    study = overview.study
+    said = [
+        f'Mean ± sample standard deviation over {len(study.seeds)} seeds ({", ".join(map(str, study.seeds))}); n: how '
+        'many of them are there, where some are not. The best of a column is set off.'
+    ]
+    wanted = study.learning_rate
+    if wanted is not None:
+        seeds = f'seed{"s" if len(wanted.seeds) > 1 else ""} {", ".join(map(str, wanted.seeds))}'
+        said.append(f'The learning rate of each row was chosen by its mean validation {wanted.metric} ({seeds}) alone')
+        said[-1] += (
+            ', BUT VALIDATION AND TEST MAY BE THE SAME DATA: the study says allow_test_as_validation, and test numbers '
+            'are too good.'
+            if study.allow_test_as_validation
+            else '; the test data were not looked at for it.'
+        )
+    choices = [each.choice for each in overview.summaries if each.choice is not None]
+    if any(choice.at_edge for choice in choices):
+        said.append(f'{EDGE} The best learning rate is at the edge of those tried: a better one may lie beyond.')
+    if any(choice.failed for choice in choices):
+        said.append(f'{FAILED} A learning rate could not be compared: a run of it failed.')
+    return [*said, *_measured(overview)]
+
+
+def _measured(overview: Overview) -> list[str]:
+    ways = {result['memory_measured_by'] for result in overview.results.values()}
+    said = []
+    if 'profiled step' in ways:
+        said.append(
+            'Peak memory on a CPU: what weights, buffers and the state of the optimizer hold, and the most that one '
+            'training step allocates at once beyond it (torch profiler).'
+        )
+    if 'CUDA allocator' in ways:
+        said.append('Peak memory on CUDA: the most that the allocator gave out while the run trained.')
+    said.append('Step: median time of forward, backward and update, without loading; run: all of it, with evaluation.')
+    return said

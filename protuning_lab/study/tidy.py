@@ -1,0 +1,62 @@
+"""The tidy table: one row for each run, data set and metric."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from protuning_lab.study.choice import Choice
+from protuning_lab.study.definition import COSTS, Study
+from protuning_lab.study.grid import Cell, Group
+from protuning_lab.study.results import Result
+from protuning_mm.weights.atomic import write_atomically
+
+
+def tidy_rows(
+    study: Study, results: Mapping[Cell, Result], choices: Mapping[Group, Choice]
+) -> Iterator[dict[str, Any]]:
+    """One row for each run, data set and metric.
+
+    Runs at a learning rate that was not chosen have their validation metrics alone: nobody can pick a learning rate by
+    its test metrics out of this table.
+
+    Args:
+        study (Study): The study.
+        results (Mapping[Cell, Result]): Its results.
+        choices (Mapping[Group, Choice]): The learning rates that were chosen.
+    """
+    for cell, result in results.items():
+        choice = choices.get(cell.group)
+        chosen = choice is not None and choice.learning_rate == cell.learning_rate and cell.seed in study.seeds
+        about: dict[str, Any] = dict(cell.group.values)
+        about |= dict(learning_rate=cell.learning_rate, seed=cell.seed, chosen=chosen)
+        costs = {name: result[name] for name in COSTS} | dict(device=result['machine']['device'])
+        sets = [('val', '', result['val'])]
+        sets += [('test', name, metrics) for name, metrics in result['test'].items()] if chosen else []
+        for split, name, metrics in sets:
+            for metric, value in _scalars(metrics):
+                yield about | dict(split=split, set=name, metric=metric, value=value) | costs
+
+
+def _scalars(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Numbers; those of a list each by its index."""
+    for name, value in metrics.items():
+        if isinstance(value, int | float):
+            yield name, value
+        elif isinstance(value, list):
+            yield from ((f'{name}[{i}]', each) for i, each in enumerate(value) if isinstance(each, int | float))
+
+
+def write_tidy(work_dir: Path, rows: list[dict[str, Any]]) -> list[Path]:
+    """Write ``results.csv``, and ``results.parquet`` where pyarrow is installed."""
+    import pandas
+
+    table = pandas.DataFrame(rows)
+    written = [work_dir / 'results.csv']
+    write_atomically(table.to_csv(index=False).encode(), written[0])
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        return written
+    written.append(work_dir / 'results.parquet')
+    write_atomically(table.to_parquet(index=False), written[1])
+    return written

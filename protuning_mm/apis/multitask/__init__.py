@@ -1,5 +1,0 @@
-"""One resident frozen backbone, any number of tasks."""
-
-from protuning_mm.apis.multitask.front import MultiTask
-
-__all__ = ['MultiTask']

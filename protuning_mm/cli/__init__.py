@@ -1,0 +1,1 @@
+"""The commands: one module each, with ``parse_args`` and ``main``."""

@@ -1,0 +1,192 @@
+"""``tools/model_converters/extract_delta.py`` and ``merge_delta.py``: whole checkpoints to deltas and back."""
+
+import argparse
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from protuning_mm.backbones import TunedBackbone, tuned_backbones
+from protuning_mm.cli.command import command
+from protuning_mm.cli.flags import add_cfg_options
+from protuning_mm.engine.build_model import build_model
+from protuning_mm.engine.config import read_config
+from protuning_mm.weights import CheckpointError, FrozenWeightsError, load_checkpoint_file
+from protuning_mm.weights.addresses import refused, said_sources
+from protuning_mm.weights.deltas import RECORD, inference_form, make_delta
+from protuning_mm.weights.fingerprint import fingerprint
+from protuning_mm.weights.write import write_checkpoint
+
+_EMA = 'module.'
+
+
+def extract_delta(
+    cfg: Config, checkpoint: str, out: str | Path, base: str | None = None, training_state: bool = False
+) -> None:
+    """Take the frozen base out of a whole checkpoint.
+
+    Args:
+        cfg (Config): The config that it was trained with.
+        checkpoint (str): The whole checkpoint; a delta with its training state is fine too.
+        out (str | Path): The delta, ``.pth`` or ``.safetensors``.
+        base (str, optional): The file or scheme of the base. Defaults to the config's ``init_cfg``, then to what the
+            checkpoint says.
+        training_state (bool): Keep optimizer, schedulers, EMA and all else that training resumes from.
+
+    Raises:
+        CheckpointError: a file cannot be read, or does not fit the config's model.
+        FrozenWeightsError: frozen tensors of the checkpoint are not the base's, so no delta of it can be made.
+    """
+    content = load_checkpoint_file(checkpoint)
+    state = _state_dict(content, checkpoint)
+    if RECORD not in state:
+        model, backbones = _model(cfg)
+        _fill(backbones, base, content)
+        bases = {name: fingerprint(each.frozen_tensors()) for name, each in backbones.items()}
+        sources = {name: (each.frozen_source, each.frozen_prefix) for name, each in backbones.items()}
+        _load(model, state, checkpoint)
+        for name, each in backbones.items():
+            moved = bases[name].moved(fingerprint(each.frozen_tensors()))
+            if moved:
+                raise FrozenWeightsError(
+                    f'{checkpoint} was not trained on {sources[name][0]}: {len(moved)} of {len(each.frozen_keys)} '
+                    f'frozen tensors of {name} differ, {moved[0]} among them. Name its base by --base; if they were '
+                    'trained, the config freezes what the run did not.'
+                )
+            each.frozen_source, each.frozen_prefix = sources[name]
+        make_delta(content, backbones, bases)
+    write_checkpoint(content if training_state else inference_form(content), out)
+
+
+def merge_delta(cfg: Config, delta: str, out: str | Path, base: str | None = None, fold: bool = False) -> None:
+    """Put a delta and its base together into a whole checkpoint.
+
+    Args:
+        cfg (Config): The config that the delta was trained with.
+        delta (str): The delta.
+        out (str | Path): The whole checkpoint, ``.pth`` or ``.safetensors``.
+        base (str, optional): The file or scheme of the base; it is verified. Defaults to the config's ``init_cfg``,
+            then to what the delta says.
+        fold (bool): Fold the tuning into the backbone's own weights: a plain model of the host computes the same.
+
+    Raises:
+        CheckpointError: a file cannot be read, the delta does not fit the config's model, or its base is not found.
+        TuningError: ``fold`` is asked of a tuning that is no change of the frozen weights.
+    """
+    content = load_checkpoint_file(delta)
+    state = _state_dict(content, delta)
+    if RECORD not in state:
+        raise CheckpointError(f'{delta} is no delta: it holds no record of its base')
+    model, backbones = _model(cfg)
+    if base is not None:
+        for each in backbones.values():
+            each.init_cfg = dict(type='Pretrained', checkpoint=base)
+    _load(model, state, delta)
+    whole = model.state_dict()
+    averages = content.get('ema_state_dict')
+    if averages is not None:
+        content['ema_state_dict'] = _whole_averages(averages, whole)
+    content['state_dict'] = _folded(whole, backbones) if fold else whole
+    write_checkpoint(inference_form(content) if fold or str(out).endswith('.safetensors') else content, out)
+
+
+def _model(cfg: Config) -> tuple[nn.Module, dict[str, TunedBackbone]]:
+    model = build_model(cfg)
+    backbones = tuned_backbones(model)
+    if not backbones:
+        raise CheckpointError(
+            f"the config's {type(model).__name__} has no ProTunedResNet or TunedBackbone: there is no base to leave out"
+        )
+    return model, backbones
+
+
+def _fill(backbones: Mapping[str, TunedBackbone], base: str | None, content: Mapping[str, Any]) -> None:
+    said = said_sources(content)
+    for name, each in backbones.items():
+        cfg = each.init_cfg if isinstance(each.init_cfg, Mapping) and each.init_cfg.get('type') == 'Pretrained' else {}
+        source, prefix = (base, None) if base else (cfg.get('checkpoint'), cfg.get('prefix'))
+        if source is None:
+            source, prefix = said.get(name, (None, None))
+            reason = None if source is None else refused(source)
+            if reason is not None:
+                raise CheckpointError(f'the checkpoint names {source!r} as the base of {name}: {reason}. Use --base')
+        if source is not None:
+            each.fill_from(source, prefix)
+        elif each.frozen_source is None:
+            raise CheckpointError(f'the base of {name} is not known: name its file or scheme by --base')
+
+
+def _state_dict(content: Mapping[str, Any], path: str) -> Any:
+    state = content.get('state_dict', content)
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f'{path} holds no state_dict of named tensors')
+    return state
+
+
+def _load(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
+    try:
+        model.load_state_dict(state, strict=True)
+    except (CheckpointError, FrozenWeightsError):
+        raise
+    except RuntimeError as error:  # torch's list of missing and unexpected keys
+        raise CheckpointError(f"{path} does not fit the config's model: {error}") from None
+
+
+def _whole_averages(averages: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> 'OrderedDict[str, Tensor]':
+    own = {name: tensor for name, tensor in averages.items() if not name.startswith(_EMA)}
+    completed = {_EMA + name: averages.get(_EMA + name, tensor) for name, tensor in whole.items()}
+    return OrderedDict(own | completed)
+
+
+def _folded(whole: Mapping[str, Tensor], backbones: Mapping[str, TunedBackbone]) -> 'OrderedDict[str, Tensor]':
+    state = OrderedDict(whole)
+    for name, each in backbones.items():
+        lead = f'{name}.' if name else ''
+        for key in [key for key in state if key.startswith(lead)]:
+            del state[key]
+        state.update({lead + key: tensor for key, tensor in each.merge().state_dict().items()})
+    return state
+
+
+def _parser(what: str, source: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument('config', help='path of the config that it was trained with')
+    parser.add_argument('checkpoint', help=f'path of the {source}')
+    parser.add_argument('out', help='file to write, .pth or .safetensors')
+    parser.add_argument('--base', help="file or scheme of the base; the config's init_cfg where it is not given")
+    add_cfg_options(parser)
+    return parser
+
+
+@command
+def main_extract(argv: Sequence[str] | None = None) -> None:
+    parser = _parser('Take the frozen base out of a checkpoint', 'whole checkpoint')
+    parser.add_argument('--training-state', action='store_true', help='keep what training resumes from')
+    args = parser.parse_args(argv)
+    cfg = read_config(args.config, args.cfg_options)
+    extract_delta(cfg, args.checkpoint, args.out, args.base, args.training_state)
+    _tell(args)
+
+
+@command
+def main_merge(argv: Sequence[str] | None = None) -> None:
+    parser = _parser('Put a delta and its base together', 'delta')
+    parser.add_argument('--fold', action='store_true', help="fold the tuning into the backbone's own weights")
+    args = parser.parse_args(argv)
+    merge_delta(read_config(args.config, args.cfg_options), args.checkpoint, args.out, args.base, args.fold)
+    _tell(args)
+
+
+def _tell(args: argparse.Namespace) -> None:
+    before, after = (Path(path).stat().st_size / 1e6 for path in (args.checkpoint, args.out))
+    print(f'{args.out}: {after:.2f} MB (of {before:.2f} MB)')
+
+
+if __name__ == '__main__':
+    raise SystemExit(
+        'error: this module holds two commands: tools/model_converters/extract_delta.py takes the base out of a whole '
+        'checkpoint, tools/model_converters/merge_delta.py puts a delta and its base together'
+    )

@@ -1,0 +1,138 @@
+"""``tools/model_converters/inspect_delta.py``: what is in a delta, for which base, and how big."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from protuning_mm.cli.command import command
+from protuning_mm.weights import CheckpointError, safe_torch_load
+from protuning_mm.weights.deltas import RECORD, DeltaRecord
+from protuning_mm.weights.seal import check_seal
+
+
+@dataclass(frozen=True)
+class Content:
+    """One part of a delta: how many tensors, and their bytes."""
+
+    part: str
+    tensors: int
+    bytes: int
+
+
+def inspect_delta(path: str) -> dict[str, Any]:
+    """Read a delta, verify it, and tell what it is.
+
+    Args:
+        path (str): A ``.pth`` or ``.safetensors`` file.
+
+    Returns:
+        dict: ``file``, ``bytes``, ``sealed``, ``version``, ``bases`` (source, prefix, fingerprint, number of frozen
+        tensors and tuning of each backbone), ``dataset_meta``, ``epoch``, ``iter``, and ``contents``: part, tensors and
+        bytes of each.
+
+    Raises:
+        CheckpointError: it cannot be read, is damaged, or is no delta.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f'delta {path!r} does not exist')
+    content = safe_torch_load(path, 'cpu')  # mmengine's loader would print to standard output
+    state = content.get('state_dict', content) if isinstance(content, dict) else {}
+    if RECORD not in state:
+        raise CheckpointError(f'{path} is no delta: it holds no record of its base. A whole checkpoint?')
+    record = DeltaRecord.from_tensor(state[RECORD])
+    meta = content.get('meta', {})
+    return dict(
+        file=str(path),
+        bytes=Path(path).stat().st_size,
+        sealed=check_seal(path),
+        version=record.version,
+        bases={
+            name: dict(
+                source=base.source,
+                prefix=base.prefix,
+                fingerprint=base.fingerprint.total,
+                tensors=len(base.frozen),
+                tuning=base.tuning,
+            )
+            for name, base in record.bases.items()
+        },
+        dataset_meta=dict(record.dataset_meta),
+        epoch=meta.get('epoch'),
+        iter=meta.get('iter'),
+        contents=[vars(part) for part in _contents(content, state)],
+    )
+
+
+def _contents(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[Content]:
+    parts: dict[str, list[Tensor]] = {}
+    for name, tensor in state.items():
+        keys = name.split('.')
+        part = 'record' if name == RECORD else '.'.join(keys[: 2 if keys[0] in ('backbone', 'roi_head') else 1])
+        parts.setdefault(part, []).append(tensor)
+    for key, value in content.items():
+        if key not in ('state_dict', 'meta') and content is not state:
+            found = list(_tensors(value))
+            if found:
+                parts[f'({key})'] = found
+    return [Content(part, len(found), sum(t.nbytes for t in found)) for part, found in parts.items()]
+
+
+def _tensors(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
+def as_text(told: Mapping[str, Any]) -> str:
+    """Format what :func:`inspect_delta` returns for a terminal."""
+    sealed = 'sealed' if told['sealed'] else 'not sealed (written again by another program)'
+    lines = [f'{told["file"]}: {_mega(told["bytes"])}, {sealed}, written by protuning_mm {told["version"]}']
+    for name, base in told['bases'].items():
+        tuning = ' + '.join(
+            f'{t["type"]}({", ".join(f"{k}={v!r}" for k, v in t.items() if k != "type")})' for t in base['tuning']
+        )
+        lines += [
+            f'base of {name or "the backbone"}: {base["source"]}'
+            + (f' (prefix {base["prefix"]})' if base['prefix'] else ''),
+            f'  {base["tensors"]} frozen tensors, fingerprint {base["fingerprint"]}',
+            f'  tuning: {tuning}',
+        ]
+    classes = [str(c) for c in told['dataset_meta'].get('classes') or ()]
+    if classes:
+        lines.append(f'{len(classes)} classes: {", ".join(classes[:10])}{", …" if len(classes) > 10 else ""}')
+    if told['iter'] is not None:
+        lines.append(f'epoch {told["epoch"]}, iteration {told["iter"]}')
+    contents = [Content(**part) for part in told['contents']]
+    total = Content('total', sum(c.tensors for c in contents), sum(c.bytes for c in contents))
+    width = max(len(c.part) for c in [*contents, total])
+    lines += ['', f'{"part":<{width}}  tensors       size']
+    lines += [f'{c.part:<{width}}  {c.tensors:>7}  {_mega(c.bytes):>9}' for c in [*contents, total]]
+    return '\n'.join(lines)
+
+
+def _mega(size: int) -> str:
+    return f'{size / 1e6:.2f} MB'
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description='Tell what is in a delta, for which base, and how big')
+    parser.add_argument('delta', help='path of the delta')
+    parser.add_argument('--json', action='store_true', help='print JSON')
+    args = parser.parse_args(argv)
+    told = inspect_delta(args.delta)
+    print(json.dumps(told, indent=2) if args.json else as_text(told))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,149 @@
+"""``tools/predict.py``: draw and write predictions for images or folders, through the hosts' own inferencers."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+from mmengine.config import Config
+
+from protuning_mm.cli.command import command
+from protuning_mm.cli.flags import add_cfg_options, add_device, best_device, from_0_to_1
+from protuning_mm.cli.output_names import distinct_names, under_distinct_names
+from protuning_mm.data import DataError, name_images_of_failed_transforms
+from protuning_mm.data.whole_file import is_cut_short
+from protuning_mm.engine.config import read_config
+from protuning_mm.weights import CheckpointError
+from protuning_mm.weights.atomic import write_atomically, write_every_file_whole
+
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Draw and write predictions')
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path of the checkpoint')
+    parser.add_argument('inputs', nargs='+', help='images or folders of images')
+    parser.add_argument('--out', required=True, help='folder for pictures and predictions')
+    add_device(parser)
+    parser.add_argument('--score-thr', type=from_0_to_1, default=0.3, help='boxes drawn (detectors)')
+    add_cfg_options(parser)
+    return parser.parse_args(argv)
+
+
+def find_images(inputs: Sequence[str]) -> list[str]:
+    """List the images among some paths, each once; a folder gives the images directly in it, in order.
+
+    Args:
+        inputs (Sequence[str]): Paths of images and folders.
+
+    Raises:
+        DataError: a path does not exist, or a folder holds no image.
+    """
+    images: list[str] = []
+    for name in inputs:
+        path = Path(name)
+        if not path.exists():
+            raise DataError(f'{name!r} does not exist')
+        if path.is_file():
+            images.append(str(path))
+            continue
+        found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in IMAGES)
+        if not found:
+            raise DataError(f'the folder {name!r} holds no image ({", ".join(IMAGES)})')
+        images += found
+    once: dict[Path, str] = {}
+    for image in images:
+        once.setdefault(Path(image).parent.resolve() / Path(image).name, image)
+    return list(once.values())
+
+
+def predict(
+    config: str | Config,
+    checkpoint: str,
+    inputs: Sequence[str],
+    out: str,
+    device: str | None = None,
+    score_thr: float = 0.3,
+) -> dict[str, list[str]]:
+    """Predict on images; write ``out/vis`` (pictures) and ``out/preds`` or ``out/pred`` as the host's inferencer does.
+
+    Images of one stem are written under the names of :func:`distinct_names`.
+
+    Args:
+        config (str | Config): The model's config.
+        checkpoint (str): Path of its checkpoint.
+        inputs (Sequence[str]): Images and folders.
+        out (str): Folder for what is written.
+        device (str, optional): Defaults to the GPU where there is one.
+        score_thr (float): Lowest score of a box that is drawn. Defaults to 0.3.
+
+    Returns:
+        dict[str, list[str]]: ``predicted`` and ``undecodable``: paths of the images. One unreadable image does not stop
+        the others.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged or would run code.
+        DataError: an input does not exist.
+    """
+    images = find_images(inputs)
+    if not Path(checkpoint).is_file():
+        raise CheckpointError(f'checkpoint {checkpoint!r} does not exist')
+    cfg = config if isinstance(config, Config) else read_config(config)
+    undecodable = [image for image in images if cv2.imread(image) is None or is_cut_short(image)]
+    readable = [image for image in images if image not in undecodable]
+    device = device or best_device()
+    if readable:
+        with under_distinct_names(readable) as paths:
+            _PREDICTORS[cfg.get('default_scope', 'mmdet')](cfg, checkpoint, paths, out, device, score_thr)
+    return dict(predicted=readable, undecodable=undecodable)
+
+
+def _detect(cfg: Config, checkpoint: str, images: list[str], out: str, *args: Any) -> None:
+    from mmdet.apis import DetInferencer
+
+    device, score_thr = args
+    inferencer = DetInferencer(cfg, checkpoint, device=device, show_progress=False)
+    inferencer(images, out_dir=out, pred_score_thr=score_thr, no_save_pred=False)
+
+
+def _segment(cfg: Config, checkpoint: str, images: list[str], out: str, *args: Any) -> None:
+    from mmseg.apis import MMSegInferencer
+
+    inferencer = MMSegInferencer(cfg, checkpoint, device=args[0], show_progress=False)
+    inferencer(images, out_dir=out)
+
+
+def _classify(cfg: Config, checkpoint: str, images: list[str], out: str, *args: Any) -> None:
+    from mmpretrain.apis import ImageClassificationInferencer
+
+    inferencer = ImageClassificationInferencer(cfg, pretrained=checkpoint, device=args[0])
+    results = inferencer(images, show_dir=str(Path(out) / 'vis'))
+    for image, result in zip(images, results):
+        result = {k: v.tolist() if hasattr(v, 'tolist') else v for k, v in result.items()}
+        write_atomically(json.dumps(result).encode(), Path(out) / 'preds' / f'{Path(image).stem}.json')
+
+
+_PREDICTORS = {'mmdet': _detect, 'mmseg': _segment, 'mmpretrain': _classify}
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    name_images_of_failed_transforms()
+    write_every_file_whole()
+    cfg = read_config(args.config, args.cfg_options)
+    done = predict(cfg, args.checkpoint, args.inputs, args.out, args.device, args.score_thr)
+    for image, name in distinct_names(done['predicted']).items():
+        if name != Path(image).name:
+            print(f'{image}: another image has this name too; written as {Path(name).stem}')
+    print(f'{len(done["predicted"])} images predicted, written to {args.out}')
+    if done['undecodable']:
+        listed = '\n  '.join(done['undecodable'])
+        raise SystemExit(f'error: these files cannot be decoded as images:\n  {listed}')
+
+
+if __name__ == '__main__':
+    main()

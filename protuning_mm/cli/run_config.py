@@ -1,0 +1,51 @@
+"""The flags that name a run's config, and the config with them laid over it."""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+
+from protuning_mm.cli.flags import add_cfg_options
+from protuning_mm.engine.config import lay_options, move_data_root, read_config
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that ``train.py`` and ``test.py`` of the hosts share."""
+    parser.add_argument('--work-dir', help='folder for logs, checkpoints and results')
+    add_cfg_options(
+        parser,
+        'override settings of the config; KEY="[a,b]" or KEY=a,b for a list. data_root=FOLDER moves every path of the '
+        'config that lies in its data_root.',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    # torch.distributed.launch passes --local-rank, torchrun the environment variable.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and lay the command line's common flags over it.
+
+    Raises:
+        ConfigError: the config cannot be read, or an option does not fit it.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    options = dict(args.cfg_options or {})
+    cfg = read_config(args.config)
+    cfg.launcher = args.launcher
+    if 'data_root' in options and isinstance(cfg.get('data_root'), str):
+        move_data_root(cfg, cfg.data_root, options['data_root'])
+    lay_options(cfg, options)
+    # priority: command line > config > the config's name
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+

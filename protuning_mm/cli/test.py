@@ -1,0 +1,117 @@
+"""``tools/test.py``: evaluate a checkpoint, with the hosts' flags."""
+
+import argparse
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.evaluator import DumpResults
+
+from protuning_mm.cli.command import command
+from protuning_mm.cli.run_config import add_common_arguments, load_config
+from protuning_mm.data import check_data_files
+from protuning_mm.engine.build_runner import build_runner
+from protuning_mm.engine.launch import prepare_cpu_ranks
+from protuning_mm.engine.mended_hosts import mend_hosts
+from protuning_mm.weights import CheckpointError
+from protuning_mm.weights.atomic import write_every_file_whole
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test a detector, segmentor or classifier')
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path of the checkpoint')
+    add_common_arguments(parser)
+    parser.add_argument(
+        '--out',
+        help='write the predictions: to this .pkl file (detectors, classifiers) or into this folder, as PNG label maps '
+        '(segmentors)',
+    )
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--show-dir', help='draw the predictions into this folder')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show shows one image')
+    parser.add_argument('--tta', action='store_true', help='augment at test time')
+    return parser.parse_args(argv)
+
+
+def build_config(args: argparse.Namespace) -> Config:
+    """Lay the flags of ``test.py`` over its config.
+
+    Raises:
+        SystemExit: a flag does not fit the config.
+    """
+    cfg = load_config(args)
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.show or args.show_dir:
+        _draw(cfg, args)
+    if args.tta:
+        _augment(cfg)
+    if args.out is not None and cfg.get('default_scope') == 'mmseg':
+        cfg.test_evaluator.output_dir = args.out
+        cfg.test_evaluator.keep_results = True
+    return cfg
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    cfg = build_config(args)
+    dumps = args.out is not None and cfg.get('default_scope') != 'mmseg'
+    if dumps and not args.out.endswith(('.pkl', '.pickle')):
+        raise SystemExit(f'error: --out {args.out}: must end in .pkl or .pickle')
+    if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
+        raise CheckpointError(f'checkpoint {args.checkpoint!r} does not exist')
+    check_data_files(cfg, ('test_dataloader',))
+    mend_hosts(cfg.get('default_scope', ''))
+    write_every_file_whole()
+    prepare_cpu_ranks(cfg)
+    runner = build_runner(cfg)
+    if dumps:
+        runner.test_evaluator.metrics.append(_dump_metric(cfg, args.out))
+    runner.test()
+
+
+def _dump_metric(cfg: Config, path: str) -> DumpResults:
+    if cfg.get('default_scope') == 'mmdet':  # encodes masks, which would fill the disk as bitmaps
+        from mmdet.evaluation import DumpDetResults
+
+        return DumpDetResults(out_file_path=path)
+    return DumpResults(out_file_path=path)
+
+
+def _draw(cfg: Config, args: argparse.Namespace) -> None:
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise SystemExit('error: --show and --show-dir need default_hooks.visualization in the config')
+    if cfg.get('default_scope') == 'mmpretrain':
+        hook.enable = True
+        hook.out_dir = args.show_dir
+    else:
+        hook.draw = True
+    hook.show = args.show
+    hook.wait_time = args.wait_time
+    if args.show_dir and cfg.get('default_scope') == 'mmdet':
+        hook.test_out_dir = args.show_dir
+    elif args.show_dir and cfg.get('default_scope') == 'mmseg':
+        cfg.visualizer.save_dir = args.show_dir
+
+
+def _augment(cfg: Config) -> None:
+    if cfg.get('default_scope') == 'mmdet' and 'tta_model' not in cfg:
+        nms = dict(type='nms', iou_threshold=0.5)
+        cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
+        meta = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip')
+        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        pack = [dict(type='PackDetInputs', meta_keys=(*meta, 'flip_direction'))]
+        cfg.tta_pipeline = deepcopy(cfg.test_dataloader.dataset.pipeline)
+        cfg.tta_pipeline[-1] = dict(type='TestTimeAug', transforms=[flips, pack])
+    if 'tta_model' not in cfg:
+        raise SystemExit('error: --tta: the config has no tta_model and tta_pipeline')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+if __name__ == '__main__':
+    main()

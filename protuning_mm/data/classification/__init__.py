@@ -1,0 +1,30 @@
+"""Classification data sets that mmpretrain lacks, and parts of any. Imports mmpretrain: import it by the scoped names.
+
+``protuning_mm.data`` does not import this package; the registry does, when a name such as
+``protuning_mm.LongTailed`` is looked up.
+"""
+
+from protuning_mm.data.classification.cifar_c import CIFAR10C, CIFAR100C
+from protuning_mm.data.classification.clothing1m import Clothing1M
+from protuning_mm.data.classification.corrupted import Corrupted
+from protuning_mm.data.classification.few_shot import FewShot
+from protuning_mm.data.classification.held_out import HeldOut
+from protuning_mm.data.classification.imagenet_subset import ImageNetA, ImageNetR, ImageNetSubset
+from protuning_mm.data.classification.long_tailed import LongTailed
+from protuning_mm.data.classification.part import Part
+from protuning_mm.data.classification.stanford_dogs import StanfordDogs
+
+__all__ = [
+    'CIFAR10C',
+    'CIFAR100C',
+    'Clothing1M',
+    'Corrupted',
+    'FewShot',
+    'HeldOut',
+    'ImageNetA',
+    'ImageNetR',
+    'ImageNetSubset',
+    'LongTailed',
+    'Part',
+    'StanfordDogs',
+]

@@ -1,0 +1,64 @@
+"""Accuracy on corrupted images."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+
+from protuning_mm.data.metrics.class_accuracy import predicted_label
+from protuning_mm.registry import METRICS
+
+
+@METRICS.register_module()
+class CorruptionAccuracy(BaseMetric):
+    """Accuracy and error of every corruption, over its severities, and their means, in percent.
+
+    The means of `Benchmarking Neural Network Robustness to Common Corruptions and Perturbations
+    <https://arxiv.org/abs/1903.12261>`_ (Hendrycks and Dietterich, ICLR 2019) without its division by AlexNet's error,
+    which CIFAR-C is reported without: first over severities, then over corruptions. The error is 100 − accuracy.
+
+    ``generated`` is 1 where the images were made here by a library, 0 where they are the published files, and the
+    share of the former in a mixture.
+
+    Args:
+        by_severity (bool): Whether to report every severity of every corruption too. Defaults to False.
+        collect_device (str): Where results of several ranks are collected. Defaults to ``'cpu'``.
+        prefix (str, optional): Of the metric's name. Defaults to ``'corruption'``.
+
+    Raises:
+        ValueError: the test pipeline does not pack what the corruption was.
+    """
+
+    default_prefix = 'corruption'
+
+    def __init__(self, by_severity: bool = False, collect_device: str = 'cpu', prefix: str | None = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.by_severity = by_severity
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        for sample in data_samples:
+            if not {'corruption', 'severity', 'generated'} <= set(sample):
+                raise ValueError(
+                    'CorruptionAccuracy: a test image does not say which corruption it has. The test pipeline makes '
+                    "it, by dict(type='protuning_mm.Corrupt', …), where the files do not have it, and packs it: "
+                    "dict(type='PackInputs', meta_keys=('corruption', 'severity', 'generated'))"
+                )
+            right = predicted_label(sample) == int(sample['gt_label'])
+            self.results.append((sample['corruption'], sample['severity'], sample['generated'], right))
+
+    def compute_metrics(self, results: list[tuple[str, int, bool, bool]]) -> dict[str, float]:
+        right: dict[str, dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
+        for corruption, severity, _, is_right in results:
+            right[corruption][severity].append(is_right)
+        metrics, means = {}, []
+        for corruption, severities in right.items():
+            accuracies = {severity: 100 * float(np.mean(each)) for severity, each in sorted(severities.items())}
+            metrics[corruption] = float(np.mean(list(accuracies.values())))
+            means.append(metrics[corruption])
+            metrics[f'{corruption}_error'] = 100 - metrics[corruption]
+            if self.by_severity:
+                metrics |= {f'{corruption}_{severity}': value for severity, value in accuracies.items()}
+        mean, generated = float(np.mean(means)), float(np.mean([made for _, _, made, _ in results]))
+        return metrics | dict(mean=mean, mean_error=100 - mean, generated=generated)

@@ -1,0 +1,156 @@
+"""Where classification data sets are to be had, and how their folders look."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from protuning_mm.data.corrupt import CORRUPTIONS
+
+
+@dataclass(frozen=True)
+class Source:
+    """A published data set.
+
+    Args:
+        name (str): Its own name.
+        where (str): Where it is to be had.
+        layout (str): What ``data_root`` must hold.
+        needs (Callable): From a data set's config to the paths below ``data_root`` that it reads.
+    """
+
+    name: str
+    where: str
+    layout: str
+    needs: Callable[[dict[str, Any]], list[str]]
+
+    def __str__(self) -> str:
+        lines = '\n'.join(f'    {line}' for line in self.layout.strip().splitlines())
+        return f'{self.name}: {self.where}\nIts data_root must hold\n{lines}'
+
+
+def source_of(dataset: dict[str, Any]) -> Source | None:
+    """Return the published data set that a config reads; None where it is another."""
+    return SOURCES.get(str(dataset.get('type')).rpartition('.')[2])
+
+
+def lacking(source: Source, dataset: dict[str, Any]) -> list[str]:
+    """Return what a published data set's folder lacks of what a config reads and mmpretrain is not told to fetch."""
+    if dataset.get('download') is True:
+        return []
+    prefix = dataset.get('data_prefix') or ''
+    root = Path(dataset.get('data_root') or '') / (prefix if isinstance(prefix, str) else '')
+    return [path for path in source.needs(dataset) if not (root / path).exists()]
+
+
+def clean_in_its_place(dataset: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the config of the clean test set that CIFAR-C is made of where none of its own files is there."""
+    clean = dataset.get('clean')
+    if not isinstance(clean, dict) or not str(dataset.get('type')).endswith(('CIFAR10C', 'CIFAR100C')):
+        return None
+    root = Path(dataset.get('data_root') or '')
+    return None if any((root / f'{corruption}.npy').exists() for corruption in CORRUPTIONS) else clean
+
+
+def _split(dataset: dict[str, Any], default: str) -> str:
+    return str(dataset.get('split', default))
+
+
+def _clothing1m(dataset: dict[str, Any]) -> list[str]:
+    split = _split(dataset, 'noisy_train')
+    folder = Path(dataset.get('ann_folder', 'annotations'))
+    return ['images', str(folder / f'{split}_key_list.txt'), str(folder / f'{split.split("_")[0]}_label_kv.txt')]
+
+
+def _subset(dataset: dict[str, Any]) -> list[str]:
+    other = dataset.get('classes_of')
+    return ['', *([str(Path(other).absolute())] if other else [])]
+
+
+def _cifar_c(dataset: dict[str, Any]) -> list[str]:
+    return ['labels.npy', *(f'{name}.npy' for name in dataset.get('corruptions', CORRUPTIONS))]
+
+
+def _cifar_c_source(name: str, record: str) -> Source:
+    layout = 'labels.npy\ngaussian_noise.npy\nshot_noise.npy\n…            a file for each of the 15 corruptions'
+    where = f'{name}.tar at https://zenodo.org/records/{record}, unpacked; or made of the clean test set by '
+    return Source(name, f'{where}tools/dataset_converters/make_cifar_c.py, which is not the same', layout, _cifar_c)
+
+
+def _imagenet_source(name: str, where: str) -> Source:
+    layout = 'n01498041/*.jpg\n…            200 folders named by WordNet ids'
+    return Source(name, where, layout, lambda _: [''])
+
+
+SOURCES = {
+    'CIFAR10': Source(
+        'CIFAR-10',
+        'the Python version, cifar-10-python.tar.gz, at https://www.cs.toronto.edu/~kriz/cifar.html, unpacked. With '
+        'download=True in the data set mmpretrain fetches it',
+        'cifar-10-batches-py/data_batch_1 … data_batch_5\ncifar-10-batches-py/test_batch',
+        lambda _: [f'cifar-10-batches-py/{name}' for name in (*(f'data_batch_{i}' for i in range(1, 6)), 'test_batch')],
+    ),
+    'CIFAR100': Source(
+        'CIFAR-100',
+        'the Python version, cifar-100-python.tar.gz, at https://www.cs.toronto.edu/~kriz/cifar.html, unpacked. With '
+        'download=True in the data set mmpretrain fetches it',
+        'cifar-100-python/train\ncifar-100-python/test',
+        lambda _: ['cifar-100-python/train', 'cifar-100-python/test'],
+    ),
+    'Clothing1M': Source(
+        'Clothing1M',
+        'its authors send a link on request, https://github.com/Cysu/noisy_label; unpack the archives in images/',
+        'annotations/noisy_train_key_list.txt, noisy_label_kv.txt\n'
+        'annotations/clean_{train,val,test}_key_list.txt, clean_label_kv.txt\n'
+        'images/0/…  images/9/…\n'
+        "(ann_folder='' in the data set, where the lists lie beside images/)",
+        _clothing1m,
+    ),
+    'Caltech101': Source(
+        'Caltech101',
+        'https://data.caltech.edu/records/mzrjq-6wc02, unpacked. It has no split of its own: '
+        "mmpretrain's lists are at https://mmassets.onedl.ai/mmpretrain/datasets/caltech_meta.zip",
+        '101_ObjectCategories/accordion/*.jpg, …\nmeta/train.txt\nmeta/test.txt',
+        lambda dataset: ['101_ObjectCategories', f'meta/{_split(dataset, "train")}.txt'],
+    ),
+    'StanfordDogs': Source(
+        'Stanford Dogs',
+        'images.tar and lists.tar at http://vision.stanford.edu/aditya86/ImageNetDogs/, unpacked',
+        'Images/n02085620-Chihuahua/*.jpg, …\ntrain_list.mat\ntest_list.mat',
+        lambda dataset: ['Images', f'{_split(dataset, "train")}_list.mat'],
+    ),
+    'OxfordIIITPet': Source(
+        'Oxford-IIIT Pets',
+        'images.tar.gz and annotations.tar.gz at https://www.robots.ox.ac.uk/~vgg/data/pets/, unpacked',
+        'images/Abyssinian_1.jpg, …\nannotations/trainval.txt\nannotations/test.txt',
+        lambda dataset: ['images', f'annotations/{_split(dataset, "trainval")}.txt'],
+    ),
+    'Flowers102': Source(
+        'Oxford 102 Flowers',
+        '102flowers.tgz, imagelabels.mat and setid.mat at https://www.robots.ox.ac.uk/~vgg/data/flowers/102/, the '
+        'first unpacked',
+        'jpg/image_00001.jpg, …\nimagelabels.mat\nsetid.mat',
+        lambda _: ['jpg', 'imagelabels.mat', 'setid.mat'],
+    ),
+    'CIFAR10C': _cifar_c_source('CIFAR-10-C', '2535967'),
+    'CIFAR100C': _cifar_c_source('CIFAR-100-C', '3555552'),
+    'ImageNetA': _imagenet_source(
+        'ImageNet-A', 'imagenet-a.tar, linked at https://github.com/hendrycks/natural-adv-examples, unpacked'
+    ),
+    'ImageNetR': _imagenet_source(
+        'ImageNet-R', 'imagenet-r.tar, linked at https://github.com/hendrycks/imagenet-r, unpacked'
+    ),
+    'ImageNet': Source(
+        'ImageNet',
+        'ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar at https://image-net.org after a registration, unpacked '
+        'into a folder a class',
+        'train/n01440764/*.JPEG, …\nval/n01440764/*.JPEG, …',
+        lambda dataset: ['' if dataset.get('data_prefix') else _split(dataset, '')],
+    ),
+    'ImageNetSubset': Source(
+        'ImageNet',
+        'ILSVRC2012_img_train.tar at https://image-net.org after a registration, unpacked into a folder a class',
+        'n01440764/*.JPEG, …',
+        _subset,
+    ),
+}

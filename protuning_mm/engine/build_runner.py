@@ -1,0 +1,21 @@
+"""The runner of a config, with the checks that every run gets."""
+
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from protuning_mm.engine import TuningHook
+from protuning_mm.engine.hooks.label_check_hook import LabelCheckHook
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build a config's runner; one without ``TuningHook``, such as a host's own config has, is given it.
+
+    Args:
+        cfg (Config): The whole config.
+    """
+    runner: Runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if not any(isinstance(hook, TuningHook) for hook in runner.hooks):
+        runner.register_hook(TuningHook())
+    runner.register_hook(LabelCheckHook())
+    return runner

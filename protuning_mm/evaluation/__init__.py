@@ -1,8 +1,0 @@
-"""Metrics that the hosts lack. Top-1 is mmpretrain's own ``Accuracy``."""
-
-from protuning_mm.evaluation.class_accuracy import MeanClassAccuracy
-from protuning_mm.evaluation.corruption_accuracy import CorruptionAccuracy
-from protuning_mm.evaluation.shot_groups import ShotGroups
-from protuning_mm.evaluation.subset_accuracy import SubsetAccuracy
-
-__all__ = ['CorruptionAccuracy', 'MeanClassAccuracy', 'ShotGroups', 'SubsetAccuracy']

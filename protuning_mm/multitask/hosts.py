@@ -1,0 +1,149 @@
+"""A task's model and test pipeline, made as its host's own functions make them."""
+
+import copy
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import default_collate, pseudo_collate
+from mmengine.registry import TRANSFORMS
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+from protuning_mm.multitask.errors import MultiTaskError
+
+HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
+# The default scope, which building depends on, is one for the whole process.
+_BUILDING = threading.Lock()
+
+
+def load_model(
+    config: Config, checkpoint: str, device: str, before_loading: Callable[[nn.Module], None]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Build and load a model like ``init_detector``, ``init_model`` or ``get_model``.
+
+    Args:
+        config (Config): The model's config; not changed.
+        checkpoint (str): A whole checkpoint or a delta.
+        device (str): Such as ``'cpu'``.
+        before_loading (Callable): Is given the model with its initial values.
+
+    Returns:
+        tuple: The model in eval mode, and the data set's meta.
+
+    Raises:
+        MultiTaskError: the config is of none of the three hosts.
+        CheckpointError: the checkpoint cannot be loaded.
+    """
+    cfg = copy.deepcopy(config)
+    host = host_of(cfg)
+    with _BUILDING, warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # that no checkpoint is given: it is, below
+        model: Any = _BUILDERS[host](cfg, device)
+        before_loading(model)
+        loaded = load_checkpoint(model, checkpoint, map_location='cpu')
+    saved = loaded.get('meta', {}).get('dataset_meta') or {}
+    meta = {**_meta(model), **{key.lower(): value for key, value in saved.items()}}
+    if host == 'mmdet' and (set_by_config := _meta(model).get('palette', 'random')) != 'random':
+        meta['palette'] = set_by_config
+    if host == 'mmpretrain':
+        model._dataset_meta = meta
+    else:
+        model.dataset_meta = meta
+    model.eval()
+    return model, meta
+
+
+def host_of(cfg: Config) -> str:
+    """The host that a config is for.
+
+    Raises:
+        MultiTaskError: none of the three.
+    """
+    host = cfg.get('default_scope')
+    if host not in HOSTS:
+        raise MultiTaskError(f'default_scope={host!r} in {cfg.filename}: must be one of {", ".join(HOSTS)}')
+    return str(host)
+
+
+def _meta(model: Any) -> dict[str, Any]:
+    return dict(getattr(model, 'dataset_meta', None) or getattr(model, '_dataset_meta', None) or {})
+
+
+def _detector(cfg: Config, device: str) -> nn.Module:
+    from mmdet.apis import init_detector
+
+    return init_detector(cfg, None, device=device)
+
+
+def _segmentor(cfg: Config, device: str) -> nn.Module:
+    from mmseg.apis import init_model
+
+    return init_model(cfg, None, device=device)
+
+
+def _classifier(cfg: Config, device: str) -> nn.Module:
+    from mmpretrain import get_model
+
+    return get_model(cfg, pretrained=False, device=device)
+
+
+_BUILDERS = {'mmdet': _detector, 'mmseg': _segmentor, 'mmpretrain': _classifier}
+
+
+class TestPipeline:
+    """A config's own test pipeline, for paths and for arrays.
+
+    Args:
+        cfg (Config): The task's config.
+
+    Raises:
+        MultiTaskError: the config has no test pipeline, or one that makes several images of one.
+    """
+
+    __test__ = False  # pytest takes the name for a test's
+
+    def __init__(self, cfg: Config) -> None:
+        self.host = host_of(cfg)
+        steps = _steps(cfg)
+        if self.host != 'mmdet':  # as their own functions do
+            steps = [step for step in steps if step.get('type') != 'LoadAnnotations']
+        with _BUILDING, TRANSFORMS.switch_scope_and_registry(self.host) as registry:
+            __import__(f'{self.host}.datasets')
+            self.of_files = [registry.build(step) for step in steps]
+            self.of_arrays = self.of_files[1:]
+            if self.host != 'mmpretrain':
+                self.of_arrays = [registry.build(dict(type='LoadImageFromNDArray')), *self.of_arrays]
+
+    def __call__(self, image: str | np.ndarray[Any, Any]) -> dict[str, Any]:
+        """Read and transform one image, collated to a batch of one.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        if isinstance(image, np.ndarray):
+            data: Any = dict(img=image, img_id=0, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+            transforms = self.of_arrays
+        else:
+            data, transforms = dict(img_path=str(image), img_id=0), self.of_files
+        for transform in transforms:
+            data = transform(data)
+        if isinstance(data['inputs'], list):
+            raise MultiTaskError('a test pipeline that makes several images of one (TestTimeAug) is not served')
+        # get_model's inferencer stacks images before they are pre-processed, the others hand them over one by one
+        return dict(default_collate([data]) if self.host == 'mmpretrain' else pseudo_collate([data]))
+
+
+def _steps(cfg: Config) -> Sequence[Any]:
+    written = cfg.get('test_pipeline') if host_of(cfg) == 'mmseg' else None
+    loader: Any = cfg.get('test_dataloader') or {}
+    dataset = loader.get('dataset', {})
+    while written is None and 'pipeline' not in dataset and 'dataset' in dataset:
+        dataset = dataset['dataset']
+    steps = written or dataset.get('pipeline')
+    if not steps:
+        raise MultiTaskError(f'{cfg.filename} has no test_dataloader.dataset.pipeline, which says how images are read')
+    return list(steps)

@@ -1,0 +1,41 @@
+"""How each family of backbones is read: a stem, and stages of blocks."""
+
+from protuning_mm.stages.structure import (
+    Block,
+    Maps,
+    MapsLast,
+    PrefixedTokens,
+    ReadingError,
+    SettingError,
+    SizedTokens,
+    Stage,
+    Stages,
+    out_stages,
+    split,
+    stage_indices,
+)
+
+from protuning_mm.stages import convnext, resnet, swin, timm, vit  # isort: skip
+from protuning_mm.stages.readers import read_stages, register_reader
+
+__all__ = [
+    'Block',
+    'Maps',
+    'MapsLast',
+    'PrefixedTokens',
+    'ReadingError',
+    'SettingError',
+    'SizedTokens',
+    'Stage',
+    'Stages',
+    'convnext',
+    'out_stages',
+    'read_stages',
+    'register_reader',
+    'resnet',
+    'split',
+    'stage_indices',
+    'swin',
+    'timm',
+    'vit',
+]

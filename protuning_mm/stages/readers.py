@@ -1,0 +1,73 @@
+"""Which function reads which class."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from protuning_mm.stages.structure import ReadingError, Stages
+
+Reader = Callable[[Any, int], Stages]
+
+_READERS: dict[str, Reader] = {}
+WHERE = 'docs/backbones.md tells which networks are read as stages, and how another is taught'
+
+
+def register_reader(*names: str) -> Callable[[Reader], Reader]:
+    """Register a function that reads a class of backbones and its subclasses.
+
+    Args:
+        *names (str): ``'<top package>.<class>'``, such as ``'mmdet.ResNet'``. Names, so that no library has to be
+            imported for it.
+
+    The function takes the backbone, and the number of stages that a plain transformer is to be cut into; it returns a
+    :class:`~protuning_mm.stages.Stages`.
+    """
+
+    def register(reader: Reader) -> Reader:
+        for name in names:
+            _READERS[name] = reader
+        return reader
+
+    return register
+
+
+def read_stages(backbone: nn.Module, num_stages: int = 4) -> Stages:
+    """Read a backbone as stages.
+
+    Args:
+        backbone (nn.Module): A backbone of the host libraries, of timm, or of a class with a reader.
+        num_stages (int): How many stages a plain transformer is cut into; networks that have stages keep theirs.
+            Defaults to 4.
+
+    Raises:
+        ReadingError: a TypeError; no reader is registered for its class, or it cannot be read by it.
+    """
+    for cls in type(backbone).__mro__:
+        package = cls.__module__.split('.')[0]
+        reader = _READERS.get(f'{package}.{cls.__name__}') or _READERS.get(f'{package}.*')
+        if reader is not None:
+            return reader(backbone, num_stages)
+    cls = type(backbone)
+    name = f'{cls.__module__.split(".")[0]}.{cls.__name__}'
+    raise ReadingError(
+        f'{cls.__module__}.{cls.__name__} cannot be read as stages: no reader is registered for {name!r} or a class '
+        f"that it inherits from. Write one of a few lines and register it with protuning_mm.register_reader('{name}'); "
+        f'docs/backbones.md shows how. Readers there are: {", ".join(sorted(_READERS))}'
+    )
+
+
+def describe(plain: nn.Module) -> str:
+    """What to call a network: its name and class in timm, or its host's class."""
+    cls, fetch = type(plain), getattr(plain, 'fetch_pretrained', None)
+    if fetch is not None:
+        return f'timm model {fetch.args[0]} ({cls.__name__})'
+    return f'{cls.__module__.split(".")[0]}.{cls.__name__}'
+
+
+def renamed(key: str, names: Mapping[str, str]) -> str:
+    """Replace each regular expression of ``names`` in a key, in order."""
+    for pattern, name in names.items():
+        key = re.sub(pattern, name, key)
+    return key

@@ -1,0 +1,46 @@
+"""Swin Transformers of mmdet, mmseg and mmpretrain."""
+
+from typing import Any
+
+from torch import Tensor
+
+from protuning_mm.stages.readers import register_reader, renamed
+from protuning_mm.stages.structure import Block, SizedTokens, Stage, Stages
+
+# the authors' names to the hosts', which agree
+_NAMES = {
+    r'^layers\.': 'stages.',
+    r'^patch_embed\.proj\.': 'patch_embed.projection.',
+    r'\.attn\.': '.attn.w_msa.',
+    r'\.mlp\.fc1\.': '.ffn.layers.0.0.',
+    r'\.mlp\.fc2\.': '.ffn.layers.1.',
+}
+
+
+@register_reader('mmdet.SwinTransformer', 'mmseg.SwinTransformer', 'mmpretrain.SwinTransformer')
+def read_swin(plain: Any, num_stages: int) -> Stages:
+    """A stage ends with its last block, before its tokens are merged for the next."""
+    stages = []
+    for i, sequence in enumerate(plain.stages):
+        paths = [f'stages.{i}.blocks.{j}' for j in range(len(sequence.blocks))]
+        blocks = tuple(Block(path, attention=f'{path}.attn', mlp=f'{path}.ffn.layers') for path in paths)
+        stages.append(Stage((f'stages.{i}',), blocks, paths[-1], int(plain.num_features[i])))
+    outs = tuple(plain.out_indices)
+    norms = tuple(f'norm{i}.' for i in outs)
+    return Stages(tuple(stages), outs, SizedTokens(), convert=_convert, unfilled=norms)
+
+
+def _convert(plain: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' layout to the hosts'; a classifier's final norm becomes that of the last output."""
+    if any(key.startswith('layers.') for key in state):
+        state = {renamed(key, _NAMES): _as_unfolded(key, value) for key, value in state.items()}
+    last = f'norm{plain.out_indices[-1]}.'
+    return {last + key[5:] if key.startswith('norm.') else key: value for key, value in state.items()}
+
+
+def _as_unfolded(key: str, value: Tensor) -> Tensor:
+    """The authors merge patches as (corner, channel), corners by columns; the hosts unfold them: (channel, corner)."""
+    if 'downsample' not in key:
+        return value
+    corners = value.reshape(*value.shape[:-1], 4, -1)[..., [0, 2, 1, 3], :]
+    return corners.transpose(-1, -2).flatten(-2)

@@ -1,0 +1,151 @@
+"""Models of timm, by the stage information that they carry."""
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from protuning_mm.stages.readers import WHERE, describe, register_reader
+from protuning_mm.stages.structure import Block, Maps, MapsLast, PrefixedTokens, ReadingError, Stage, Stages, out_stages
+from protuning_mm.stages.vit import cut
+
+
+@register_reader('timm.*')
+def read_timm(plain: Any, num_stages: int) -> Stages:
+    """Stages are what the model's ``feature_info`` names, without the stem.
+
+    Raises:
+        ReadingError: the model has no such information, or names no modules that follow each other.
+        SettingError: ``out_indices`` numbers stages that there are not.
+    """
+    info = [dict(entry) for entry in getattr(plain, 'feature_info', None) or ()]
+    chosen = getattr(plain, 'out_indices', None)
+    if not info or not all('module' in entry for entry in info):
+        raise _unread(plain, 'it has no feature_info that names modules')
+    if chosen is not None and not hasattr(plain, 'forward_intermediates'):
+        raise _unread(plain, 'it has no forward_intermediates, which makes a pyramid: leave out_indices out')
+    if hasattr(plain, 'num_prefix_tokens') and hasattr(plain, 'blocks'):
+        return _read_vit(plain, num_stages, chosen)
+    ends = [entry['module'] for entry in info]
+    known = {name for name, _ in plain.named_modules()} - {''}
+    for path in ends:
+        if path not in known:
+            raise _unread(plain, f'its feature_info names {path!r}, which is none of its modules')
+        if ends.count(path) > 1:
+            raise _unread(plain, f'its feature_info names {path!r} for {ends.count(path)} features')
+    # a stem is one layer, a stage is made of blocks
+    first = next((i for i, path in enumerate(ends) if _paths_of_blocks(plain, path)), None)
+    if first is None:
+        raise _unread(plain, f'none of {ends}, which its feature_info names, is made of blocks')
+    stages = []
+    for entry, modules in zip(info[first:], _modules_of_stages(plain, ends, first)):
+        blocks = tuple(_block(plain, path) for module in modules for path in _paths_of_blocks(plain, module))
+        stages.append(Stage(modules, blocks, entry['module'], entry['num_chs']))
+    layout = MapsLast() if getattr(plain, 'output_fmt', 'NCHW') == 'NHWC' else Maps()
+    if chosen is None:
+        return Stages(tuple(stages), (len(stages) - 1,), layout, run=_pooled, convert=_convert)
+    outs = out_stages(chosen, len(stages))
+    run = partial(_pyramid, tuple(i + first for i in outs))
+    return Stages(tuple(stages), outs, layout, run=run, convert=_convert, unused=_after(plain, stages[-1]))
+
+
+def _modules_of_stages(plain: nn.Module, ends: list[str], first: int) -> list[tuple[str, ...]]:
+    """For each end of a stage, from the first on, it and the modules with weights between the end before and it."""
+    parent, stem = ends[first].rpartition('.')[0], ends[first - 1] if first else None
+    if stem and parent and stem.startswith(f'{parent}.') and stem.rpartition('.')[0] != parent:
+        stem = None  # a layer inside a block of the first stage
+    found, modules = list[tuple[str, ...]](), list[str]()
+    for path in _units(plain, '', [*([stem] if stem else []), *ends[first:]]):
+        if path == stem:
+            modules = []
+        elif path in ends[first:]:
+            if not found:  # the stem stands before it: what is not in one list with the end belongs there
+                modules = [module for module in modules if (module.startswith(f'{parent}.') if parent else stem)]
+            found.append((*modules, path))
+            modules = []
+        elif any(True for _ in plain.get_submodule(path).parameters()):
+            modules.append(path)
+    return found
+
+
+def _units(plain: nn.Module, path: str, ends: list[str]) -> Iterator[str]:
+    """Paths of modules in order: the ends of stages, and beside them whatever holds none."""
+    for name, _ in plain.get_submodule(path).named_children():
+        child = f'{path}.{name}' if path else name
+        inside = child not in ends and any(end.startswith(f'{child}.') for end in ends)
+        yield from _units(plain, child, ends) if inside else (child,)
+
+
+def _unread(plain: Any, why: str) -> ReadingError:
+    return ReadingError(f'{describe(plain)} cannot be read as stages: {why}. {WHERE}')
+
+
+def _read_vit(plain: Any, num_stages: int, chosen: Any) -> Stages:
+    if not hasattr(getattr(plain, 'patch_embed', None), 'dynamic_feat_size'):
+        raise _unread(plain, 'its patch_embed does not tell the size of its grid')
+    paths = [f'blocks.{i}' for i in range(len(plain.blocks))]
+    groups = cut([Block(path, attention=f'{path}.attn', mlp=f'{path}.mlp') for path in paths], num_stages)
+    stages = tuple(
+        Stage(tuple(b.path for b in group), tuple(group), group[-1].path, plain.embed_dim) for group in groups
+    )
+    cls_only = chosen is None and plain.global_pool == 'token'
+    layout = PrefixedTokens(plain.num_prefix_tokens, 'patch_embed', _grid, prefix_only=cls_only)
+    if chosen is None:
+        return Stages(stages, (len(stages) - 1,), layout, run=_pooled, convert=_convert)
+    outs = out_stages(chosen, len(stages))
+    ends = tuple(int(stages[i].end.split('.')[1]) for i in outs)
+    run = partial(_pyramid, ends)
+    return Stages(stages, outs, layout, run=run, convert=_convert, unused=_after(plain, stages[-1]))
+
+
+def _convert(plain: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """timm keeps what it knows of others' layouts and sizes beside each family."""
+    convert = getattr(sys.modules[type(plain).__module__], 'checkpoint_filter_fn', None)
+    return state if convert is None else convert(state, plain)
+
+
+def _pooled(plain: nn.Module, image: Tensor) -> tuple[Tensor]:
+    """The feature (N, C) that timm's own classifier would see."""
+    return (plain(image),)
+
+
+def _pyramid(indices: tuple[int, ...], plain: Any, image: Tensor) -> tuple[Tensor, ...]:
+    return tuple(plain.forward_intermediates(image, indices=list(indices), intermediates_only=True))
+
+
+def _after(plain: nn.Module, last: Stage) -> tuple[str, ...]:
+    """What stands behind the last stage, such as a final norm: a pyramid does without."""
+    names = [name for name, _ in plain.named_children()]
+    return tuple(f'{name}.' for name in names[names.index(last.end.split('.')[0]) + 1 :])
+
+
+def _grid(module: Any, args: Any, output: Any) -> tuple[int, int]:
+    height, width = module.dynamic_feat_size(args[0].shape[-2:])
+    return height, width
+
+
+def _paths_of_blocks(plain: nn.Module, path: str) -> list[str]:
+    """Blocks are the children of a stage, or of its ``blocks``, that have layers with weights in them."""
+    stage = plain.get_submodule(path)
+    inner = getattr(stage, 'blocks', None)
+    holder, prefix = (inner, f'{path}.blocks') if isinstance(inner, nn.Module) else (stage, path)
+    names = [
+        name
+        for name, child in holder.named_children()
+        if name != 'downsample' and any(isinstance(part, nn.Conv2d | nn.Linear) for part in list(child.modules())[1:])
+    ]
+    return [f'{prefix}.{name}' for name in names]
+
+
+def _block(plain: nn.Module, path: str) -> Block:
+    block = plain.get_submodule(path)
+    if hasattr(block, 'attn') and hasattr(block, 'mlp'):
+        return Block(path, attention=f'{path}.attn', mlp=f'{path}.mlp')
+    spatial = [
+        name
+        for name, module in block.named_modules()
+        if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and 'downsample' not in name
+    ]
+    return Block(path, conv=f'{path}.{spatial[-1]}' if spatial else None)

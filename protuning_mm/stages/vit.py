@@ -1,0 +1,93 @@
+"""Plain vision transformers (ViT, DeiT) of mmseg and mmpretrain."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from protuning_mm.stages.readers import register_reader, renamed
+from protuning_mm.stages.structure import Block, PrefixedTokens, Stage, Stages, split
+
+# timm's names, which MAE, MoCo v3 and DeiT publish, to the hosts'
+_TIMM_TO = {
+    'mmpretrain': {
+        r'^blocks\.': 'layers.',
+        r'^patch_embed\.proj\.': 'patch_embed.projection.',
+        r'^norm\.': 'ln1.',
+        r'\.norm1\.': '.ln1.',
+        r'\.norm2\.': '.ln2.',
+        r'\.mlp\.fc1\.': '.ffn.layers.0.0.',
+        r'\.mlp\.fc2\.': '.ffn.layers.1.',
+    },
+    'mmseg': {
+        r'^blocks\.': 'layers.',
+        r'^patch_embed\.proj\.': 'patch_embed.projection.',
+        r'^norm\.': 'ln1.',
+        r'\.norm1\.': '.ln1.',
+        r'\.norm2\.': '.ln2.',
+        r'\.attn\.qkv\.': '.attn.attn.in_proj_',
+        r'\.attn\.proj\.': '.attn.attn.out_proj.',
+        r'\.mlp\.fc1\.': '.ffn.layers.0.0.',
+        r'\.mlp\.fc2\.': '.ffn.layers.1.',
+    },
+}
+
+
+@register_reader('mmseg.VisionTransformer', 'mmpretrain.VisionTransformer')
+def read_vit(plain: Any, num_stages: int) -> Stages:
+    """A stage is a group of layers, the same number in each as far as that goes."""
+    host = _host(plain)
+    attention = 'attn.attn' if host == 'mmseg' else 'attn'
+    prefix = int(plain.with_cls_token) if host == 'mmseg' else plain.num_extra_tokens
+    blocks = [
+        Block(f'layers.{i}', attention=f'layers.{i}.{attention}', mlp=f'layers.{i}.ffn.layers')
+        for i in range(len(plain.layers))
+    ]
+    groups = cut(blocks, num_stages)
+    channels = int(plain.pos_embed.shape[-1])
+    stages = [Stage(tuple(b.path for b in group), tuple(group), group[-1].path, channels) for group in groups]
+    last = [len(plain.layers) - 1 if i == -1 else i for i in plain.out_indices]
+    outs = tuple(stage_of(i, groups) for i in last)
+    cls_only = getattr(plain, 'out_type', None) == 'cls_token'
+    layout = PrefixedTokens(prefix, 'patch_embed', _grid, prefix_only=cls_only)
+    return Stages(tuple(stages), outs, layout, convert=_convert)
+
+
+def cut(blocks: list[Block], num_stages: int) -> list[Any]:
+    """Cut layers into stages.
+
+    Raises:
+        ValueError: there are fewer layers than stages.
+    """
+    if not 1 <= num_stages <= len(blocks):
+        raise ValueError(f'num_stages={num_stages}: must be from 1 to {len(blocks)}, the number of layers')
+    return split(blocks, num_stages)
+
+
+def stage_of(layer: int, groups: list[Any]) -> int:
+    """The stage that a layer belongs to."""
+    return next(i for i in range(len(groups)) if layer < sum(len(group) for group in groups[: i + 1]))
+
+
+def _grid(module: nn.Module, args: Any, output: Any) -> tuple[int, int]:
+    height, width = output[1]
+    return height, width
+
+
+def _host(plain: Any) -> str:
+    classes = (cls for cls in type(plain).__mro__ if cls.__name__ == 'VisionTransformer')
+    return next(classes).__module__.split('.')[0]
+
+
+def _convert(plain: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    host = _host(plain)
+    if any(key.startswith('blocks.') for key in state):
+        state = {renamed(key, _TIMM_TO[host]): value for key, value in state.items()}
+        if not hasattr(plain, 'ln1'):  # built without a final norm
+            state = {key: value for key, value in state.items() if not key.startswith('ln1.')}
+    positions = state.get('pos_embed')
+    if host == 'mmseg' and positions is not None and positions.shape != plain.pos_embed.shape:
+        # mmseg does this in init_weights, mmpretrain whenever a state dict is loaded
+        side = int((positions.shape[1] - 1) ** 0.5)
+        grid = tuple(size // plain.patch_size for size in plain.img_size)
+        state['pos_embed'] = plain.resize_pos_embed(positions, grid, (side, side), plain.interpolate_mode)
+    return state

@@ -1,0 +1,171 @@
+"""What a delta says of itself, inside its own ``state_dict``.
+
+The hosts' doors hand a model nothing but ``checkpoint['state_dict']``, so the record travels there, as one tensor of
+bytes under the name :data:`RECORD`: four bytes that name the format, a SHA-256 of the rest, and compressed JSON.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from protuning_mm.version import __version__
+from protuning_mm.weights.errors import CheckpointError
+from protuning_mm.weights.fingerprint import Fingerprint, fingerprint
+from protuning_mm.weights.listing import listed
+
+RECORD = 'protuning_delta'
+_FORMAT = b'PTD1'
+_HASH = 32
+_LARGEST = 2**26  # bytes of text; a network of 100,000 tensors has a tenth of that
+
+
+@dataclass(frozen=True)
+class Base:
+    """The frozen tensors that a delta was trained on.
+
+    Args:
+        source (str, optional): Where they came from: a path, a scheme such as ``torchvision://resnet50``, a model of
+            timm.
+        prefix (str, optional): The prefix of their names in that file.
+        frozen (dict[str, str]): The digest of each, by its key in the backbone.
+        tuning (list[dict]): The tunings, with all their settings.
+    """
+
+    source: str | None
+    prefix: str | None
+    frozen: Mapping[str, str]
+    tuning: list[dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        _expect(isinstance(self.source, str | None) and isinstance(self.prefix, str | None))
+        _expect(_is_text(self.frozen) and isinstance(self.tuning, list))
+        _expect(all(isinstance(each, dict) and isinstance(each.get('type'), str) for each in self.tuning))
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint(self.frozen)
+
+    def __str__(self) -> str:
+        return f'{self.source} (fingerprint {self.fingerprint.total[:12]}, {len(self.frozen)} tensors)'
+
+
+@dataclass(frozen=True)
+class DeltaRecord:
+    """A delta's bases, the digests of what is stored, and what it was trained for.
+
+    Args:
+        bases (dict[str, Base]): The base of each backbone, by the backbone's name in the model.
+        stored (dict[str, str]): The digest of each tensor that the delta holds, by its name in the model.
+        dataset_meta (dict): The data set's ``metainfo``: classes, palette, ….
+        version (str): The package's version that wrote it.
+    """
+
+    bases: Mapping[str, Base]
+    stored: Mapping[str, str]
+    dataset_meta: Mapping[str, Any]
+    version: str = __version__
+
+    def __post_init__(self) -> None:
+        _expect(_is_text(self.stored) and isinstance(self.version, str) and isinstance(self.dataset_meta, Mapping))
+
+    def to_tensor(self) -> Tensor:
+        text = as_json(asdict(self))
+        packed = zlib.compress(text.encode())
+        content = _FORMAT + hashlib.sha256(packed).digest() + packed
+        return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+    @classmethod
+    def from_tensor(cls, tensor: Tensor) -> 'DeltaRecord':
+        """Read a record.
+
+        Raises:
+            CheckpointError: it is damaged, or of a format that this version does not know.
+        """
+        if not isinstance(tensor, Tensor) or tensor.dtype != torch.uint8:
+            raise CheckpointError('the record of this delta is damaged; copy or download the file again')
+        content = bytes(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        head, hashed, packed = content[: len(_FORMAT)], content[len(_FORMAT) :][:_HASH], content[len(_FORMAT) + _HASH :]
+        if head != _FORMAT and head[:3] == _FORMAT[:3]:
+            raise CheckpointError(
+                f'this delta is of format {head[3:].decode(errors="replace")}, and version {__version__} of '
+                f'protuning_mm reads format {_FORMAT[3:].decode()}: install the version that wrote it, or a newer one'
+            )
+        if head != _FORMAT or hashlib.sha256(packed).digest() != hashed:
+            raise CheckpointError('the record of this delta is damaged; copy or download the file again')
+        try:
+            fields = json.loads(zlib.decompressobj().decompress(packed, _LARGEST))
+            record = cls(**{**fields, 'bases': {name: Base(**base) for name, base in fields['bases'].items()}})
+            _expect(isinstance(record.dataset_meta.get('classes'), list | None))
+            return record
+        except (zlib.error, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise CheckpointError('the record of this delta is none that protuning_mm wrote') from None
+
+    def check(self, state: Mapping[str, Tensor], whole: bool = False) -> None:
+        """Check that tensors are those that were stored.
+
+        Args:
+            state (Mapping[str, Tensor]): The delta's tensors by name, without the record.
+            whole (bool): Whether all of them must be there. A model may be given fewer: a head that starts anew.
+
+        Raises:
+            CheckpointError: lists the tensors that differ, that the record does not know, or that are missing.
+        """
+        here = fingerprint({name: value for name, value in state.items() if isinstance(value, Tensor)})
+        changed = [name for name in state if self.stored.get(name) not in (here.digests.get(name, ''), None)]
+        unknown = [name for name in state if name not in self.stored]
+        missing = [name for name in self.stored if name not in state] if whole else []
+        if changed or unknown or missing:
+            raise CheckpointError(
+                'this delta does not match its own record:'
+                + listed('changed', changed)
+                + listed('not in the record', unknown)
+                + listed('missing', missing)
+                + '\nIt is damaged or was edited; copy or download the file again.'
+            )
+
+
+def _expect(holds: bool) -> None:
+    if not holds:  # a record is a file's words
+        raise TypeError('a part of a record is of another type')
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(text, str) for pair in value.items() for text in pair)
+
+
+def as_json(value: Any) -> str:
+    """Compact JSON, numpy's arrays as lists."""
+    return json.dumps(value, default=_plain, separators=(',', ':'))
+
+
+def check_deltas(checkpoint: Mapping[str, Any]) -> None:
+    """Check every state dict with a record in a checkpoint that was just read.
+
+    Raises:
+        CheckpointError: tensors are not those that were stored.
+    """
+    for state in (checkpoint, *checkpoint.values()):
+        names = [name for name in state if _is_record(name)] if isinstance(state, Mapping) else []
+        for name in names:
+            lead = name[: -len(RECORD)]
+            tensors = {k[len(lead) :]: v for k, v in state.items() if str(k).startswith(lead) and k != name}
+            DeltaRecord.from_tensor(state[name]).check(tensors, whole=True)
+
+
+def _is_record(name: Any) -> bool:
+    return isinstance(name, str) and (name == RECORD or name.endswith(f'.{RECORD}'))
+
+
+def _plain(value: Any) -> Any:
+    """JSON for what data sets and configs hold besides text and numbers."""
+    if hasattr(value, 'tolist'):  # numpy's and torch's
+        return value.tolist()
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return str(value)

@@ -1,0 +1,116 @@
+"""mmengine's loaders, under which every host's API and the Runner lie: they read files as :mod:`safe_load` does.
+
+Whatever is wrong with a file or its address is told in one way at each of them, by a ``CheckpointError`` that names
+what the person wrote.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from mmengine.runner import checkpoint as mmengine_checkpoint
+
+from protuning_mm.weights import own_files
+from protuning_mm.weights.config_text import inferencers_need_a_config
+from protuning_mm.weights.deltas.record import RECORD
+from protuning_mm.weights.errors import CheckpointError
+from protuning_mm.weights.safe_load import safe_torch_load
+
+
+def load_checkpoint_file(path: str, map_location: Any = 'cpu') -> dict[str, Any]:
+    """Load a checkpoint by path, URL or scheme (``torchvision://``, ``open-mmlab://``, …), without running code.
+
+    Args:
+        path (str): Where the checkpoint is, in mmengine's words, or the path of a ``.safetensors`` file.
+        map_location: As in :func:`torch.load`. Defaults to ``'cpu'``.
+
+    Raises:
+        CheckpointError: it is not there, cannot be fetched, is damaged, is no dict, or would run code.
+    """
+    install()
+    checkpoint: dict[str, Any] = mmengine_checkpoint.CheckpointLoader.load_checkpoint(path, map_location)
+    return checkpoint
+
+
+def install() -> None:
+    """Put our reading under every loader of mmengine, and so under the hosts' APIs."""
+    if mmengine_checkpoint._safe_torch_load is safe_torch_load:
+        return
+    mmengine_checkpoint._safe_torch_load = safe_torch_load
+    mmengine_checkpoint.load_url = load_url
+    mmengine_checkpoint.load_state_dict = _no_delta_into_plain(mmengine_checkpoint.load_state_dict)
+    inferencers_need_a_config()
+    own_files.install()
+    loader = mmengine_checkpoint.CheckpointLoader
+    loader.load_checkpoint = classmethod(_told_plainly(loader.load_checkpoint.__func__))
+
+
+def load_url(
+    url: str,
+    model_dir: str | None = None,
+    map_location: Any = None,
+    progress: bool = True,
+    check_hash: bool = False,
+    file_name: str | None = None,
+) -> Any:
+    """Download once and read, as ``torch.hub.load_state_dict_from_url`` with the same arguments does.
+
+    Raises:
+        CheckpointError: what was downloaded is damaged, no checkpoint, or would run code.
+        OSError: it cannot be fetched.
+    """
+    folder = Path(model_dir or f'{torch.hub.get_dir()}/checkpoints')
+    path = folder / (file_name or Path(urlsplit(url).path).name)
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        hashed = torch.hub.HASH_REGEX.search(path.name) if check_hash else None
+        torch.hub.download_url_to_file(url, str(path), hashed and hashed.group(1), progress=progress)
+    try:
+        return safe_torch_load(path, map_location)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f'{str(error).replace(str(path), url)} It was downloaded to {path}: delete that file to download it again.'
+        ) from None
+
+
+def _told_plainly(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(load_checkpoint)
+    def load(cls: Any, filename: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            checkpoint = load_checkpoint(cls, filename, *args, **kwargs)
+        except FileNotFoundError as error:
+            raise CheckpointError(f'checkpoint {filename!r} does not exist ({error})') from None
+        except KeyError as error:
+            raise CheckpointError(f'checkpoint {filename!r}: {error} is not a name that this scheme knows') from None
+        except OSError as error:  # URLError is one
+            raise CheckpointError(
+                f'checkpoint {filename!r} cannot be fetched: {error}. Without a network, download it '
+                'elsewhere and give its path.'
+            ) from None
+        if not isinstance(checkpoint, dict):
+            raise CheckpointError(
+                f'checkpoint {filename!r} holds a {type(checkpoint).__name__}; a dict of tensors, or one '
+                "with a 'state_dict', is expected"
+            )
+        return checkpoint
+
+    return load
+
+
+def _no_delta_into_plain(load_state_dict: Callable[..., Any]) -> Callable[..., Any]:
+    """mmengine loads what fits and warns of the rest: a delta would leave a model without our backbone random."""
+
+    @wraps(load_state_dict)
+    def load(module: Any, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+        if RECORD in state_dict and not any(getattr(part, 'accepts_deltas', False) for part in module.modules()):
+            raise CheckpointError(
+                f'this checkpoint is a delta: it holds no frozen backbone, and {type(module).__name__} has none that '
+                'could complete it (ProTunedResNet, TunedBackbone). Use the config that it was trained with, or make '
+                'it whole with tools/model_converters/merge_delta.py.'
+            )
+        return load_state_dict(module, state_dict, *args, **kwargs)
+
+    return load

@@ -1,0 +1,95 @@
+"""Reading and writing ``.safetensors``: tensors, and settings as text; nothing in it can run."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from protuning_mm.weights.atomic import write_atomically
+from protuning_mm.weights.deltas.record import as_json
+from protuning_mm.weights.errors import CheckpointError
+from protuning_mm.weights.seal import SEAL, check_seal, seal_safetensors
+
+_META = 'protuning_mm.meta'
+_SHARED = 'protuning_mm.shared'  # names of tensors that are stored under another name
+
+
+def save_safetensors(state: Mapping[str, Tensor], meta: Mapping[str, Any], path: str | Path) -> None:
+    """Write a state dict, sealed and atomically.
+
+    The format knows no views. A tensor that stands under several names (layers that a head shares) is stored once, and
+    the metadata say under which names it is to be restored; parts of one storage that only overlap are stored each.
+
+    Args:
+        state (Mapping[str, Tensor]): Named tensors.
+        meta (Mapping): What mmengine keeps under ``meta``; JSON keeps it.
+        path (str | Path): The file.
+
+    Raises:
+        CheckpointError: something in the state dict is no dense tensor.
+        OSError: the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    stored: dict[str, Tensor] = {}
+    owners: dict[Any, str] = {}
+    shared: dict[str, str] = {}
+    storages: set[int] = set()
+    for name, tensor in state.items():
+        _check_dense(name, tensor, path)
+        owner = owners.setdefault(_place(tensor) if tensor.numel() else name, name)
+        if owner != name:
+            shared[name] = owner
+            continue
+        whole = tensor.detach().cpu().contiguous()
+        storage = whole.untyped_storage().data_ptr()
+        stored[name] = whole.clone() if storage in storages else whole
+        storages.add(storage)
+    metadata = {'format': 'pt', SEAL: '0' * 64, _META: as_json(meta)}
+    if shared:
+        metadata[_SHARED] = as_json(shared)
+    write_atomically(seal_safetensors(save(stored, metadata)), path)
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """Two tensors of one place are one tensor."""
+    storage = tensor.untyped_storage()
+    return storage.device, storage.data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _check_dense(name: str, value: Any, path: str | Path) -> None:
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+        kind = f'{value.dtype} tensor of layout {value.layout}' if isinstance(value, Tensor) else type(value).__name__
+        raise CheckpointError(f'{path}: .safetensors holds dense tensors, and {name} is a {kind}; write a .pth')
+
+
+def load_safetensors(path: str, device: Any = None) -> dict[str, Any]:
+    """Read tensors; what :func:`save_safetensors` wrote comes back as ``dict(state_dict=…, meta=…)``.
+
+    Raises:
+        CheckpointError: the package safetensors is missing, or the file is, or it is damaged.
+    """
+    try:
+        from safetensors import safe_open
+    except ImportError:
+        raise CheckpointError(f'{path} needs the package safetensors to be read: pip install safetensors') from None
+    if not Path(path).is_file():
+        raise CheckpointError(f'checkpoint {path!r} does not exist')
+    check_seal(path)
+    try:
+        with safe_open(path, 'pt', device='cpu' if device is None or callable(device) else str(device)) as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if _META not in metadata:
+            return tensors
+        shared = json.loads(metadata.get(_SHARED, '{}'))
+        tensors.update({name: tensors[owner] for name, owner in shared.items()})
+        return dict(state_dict=tensors, meta=json.loads(metadata[_META]))
+    except Exception as error:  # a header is arbitrary text, and can fail in any way
+        raise CheckpointError(
+            f'{path} cannot be read as a safetensors file ({Path(path).stat().st_size} bytes): {error}. It is damaged, '
+            'truncated or no such file; copy or download it again.'
+        ) from None

@@ -1,0 +1,178 @@
+"""Generated bad calls of every command: one message and an exit status, no traceback, nothing half-written."""
+
+import argparse
+import importlib
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from protuning_lab.study.alone import alone
+from tests.test_multitask.tasks import Workshop
+
+STATUS = (None, 0, 1, 2)  # as documented; a message stands for 1
+WORDS = ('', 'x', '-1', '0', '1.5', 'nan', '9' * 30, 'None', '[]', '\u00e9 \u00df', "'", '--', '=', '../..')
+OPTIONS = (
+    'x', 'model', 'model=1', 'model.backbone=[1]', 'model.backbone.type=Nope', 'model.backbone.depth=x',
+    'model.backbone.tuning=nope', 'model.nope.0.x=1', 'model.decode_head.7=1', 'test_dataloader=1', 'k=[1,(2]',
+    'default_scope=nope', 'data_root=nope', 'model.type=os.system', '=1', 'model.backbone.out_indices=9',
+)  # fmt: skip
+
+
+class World:
+    """Good files for good calls, and bad ones of each kind."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shop = shop = Workshop(folder)
+        self.config, self.whole = str(shop.configs['seg']), shop.task('seg')[1]
+        self.classifier, self.classifier_whole = str(shop.configs['cls']), shop.task('cls')[1]
+        self.delta = shop.task('seg', form='delta')[1]
+        self.image = shop.images[0]
+        bad = folder / 'bad'
+        (bad / 'empty_folder').mkdir(parents=True)
+        for name in ('empty', 'empty.py', 'empty.pth', 'empty.json', 'empty.jpg'):
+            (bad / name).write_bytes(b'')
+        (bad / 'name_error.py').write_text('model = dict(type=undefined)\n')
+        (bad / 'syntax.py').write_text('model = dict(\n')
+        (bad / 'raises.py').write_text('x = 1 / 0\n')
+        (bad / 'no_base.py').write_text("_base_ = './nope.py'\n")
+        (bad / 'no_model.py').write_text("default_scope = 'mmseg'\n")
+        (bad / 'unknown.py').write_text("default_scope = 'mmseg'\nmodel = dict(type='Nope')\n")
+        (bad / 'text.pth').write_text('this is no checkpoint\n')
+        (bad / 'bytes.pth').write_bytes(random.Random(0).randbytes(1000))
+        (bad / 'text.jpg').write_text('this is no image\n')
+        (bad / 'broken.json').write_text('{"images": [')
+        torch.save(dict(state_dict={'a': torch.zeros(2)}), bad / 'other.pth')
+        torch.save([1, 2], bad / 'list.pth')
+        self.paths = [*map(str, sorted(bad.iterdir())), str(folder / 'nope'), '/proc/nope', self.config, self.whole]
+        self.paths += [self.image, self.classifier_whole, self.delta, 'https://127.0.0.1:9/x.pth', 'nope://x']
+
+    def good(self, command: str, out: Path) -> list[str]:
+        """A call that would work, where there is one that ends soon."""
+        seg, cls = [self.config, self.whole], [self.classifier, self.classifier_whole]
+        return {
+            'train': [self.config, '--work-dir', str(out)],
+            'test': [*seg, '--work-dir', str(out)],
+            'predict': [*seg, self.image, '--out', str(out)],
+            'doctor.main': [self.config, '--no-step'],
+            'export': [*cls, str(out / 'x.ts'), '--size', '32', '32'],
+            'convert_delta:main_extract': [*seg, str(out / 'd.pth')],
+            'convert_delta:main_merge': [self.config, self.delta, str(out / 'w.pth')],
+            'inspect_delta': [self.delta],
+            'multitask.command': ['--task', f'a={self.config},{self.whole}', '--image', self.image, '--out', str(out)],
+            'pictures.visualize_prompts': [*seg, self.image, '--out', str(out)],
+            'pictures.plot_runs': [str(self.folder), '--metric', 'loss', '--out', str(out / 'x.png')],
+            'pictures.plot_long_tail': [f'a={self.whole}', '--config', self.classifier, '--out', str(out / 'x.png')],
+            'count_params': [self.config],
+            'compare_runs': [self.config, '--metric', 'mIoU', '--variant', 'a', '--work-dir', str(out)],
+            'make_cifar_c': [str(self.folder), str(out)],
+            'study.command': [self.config, '--work-dir', str(out)],
+            'benchmarks.frozen': ['--depth', '18', '--size', '32', '32', '--rounds', '0', '--methods', 'linear'],
+            'benchmarks.deltas': [self.config, '--rounds', '1'],
+            'benchmarks.multitask': ['--depth', '18', '--size', '32', '--tasks', '1', '--rounds', '1'],
+        }[command]
+
+
+COMMANDS = (
+    'train', 'test', 'predict', 'doctor.main', 'export', 'convert_delta:main_extract', 'convert_delta:main_merge',
+    'inspect_delta', 'multitask.command', 'pictures.visualize_prompts', 'pictures.plot_runs',
+    'pictures.plot_long_tail', 'count_params', 'compare_runs', 'make_cifar_c', 'study.command', 'benchmarks.frozen',
+    'benchmarks.deltas', 'benchmarks.multitask',
+)  # fmt: skip
+
+SLOW = ('compare_runs', 'benchmarks.deltas')  # a good call of these takes many seconds
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp('world'))
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))  # where tracebacks are kept
+    monkeypatch.delenv('PROTUNING_MM_TRACEBACK', raising=False)
+    with alone():  # no logger writes to what another test captured
+        yield
+
+
+def entry(command: str) -> Callable[[list[str]], None]:
+    module, _, name = command.partition(':')
+    return getattr(importlib.import_module(f'protuning_mm.cli.{module}'), name or 'main')
+
+
+def flags(command: str, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> list[argparse.Action]:
+    """The flags that a command's own parser knows."""
+    seen: list[argparse.ArgumentParser] = []
+
+    def stop(self: argparse.ArgumentParser, *_: object) -> None:
+        seen.append(self)
+        raise SystemExit(0)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(argparse.ArgumentParser, 'parse_args', stop)
+        entry(command)(argv)
+    return [action for action in seen[0]._actions if action.option_strings and action.dest != 'help']
+
+
+def spoilt(good: list[str], known: list[argparse.Action], world: World, rng: random.Random) -> list[str]:
+    """A good call with one or two things wrong."""
+    argv = list(good)
+    for _ in range(rng.choice((1, 1, 2))):
+        kind = rng.choice(('replace', 'replace', 'replace', 'drop', 'option', 'flag'))
+        i = rng.randrange(len(argv))
+        if kind == 'replace':
+            argv[i] = rng.choice((*WORDS, *world.paths, *world.paths))
+        elif kind == 'drop' and len(argv) > 1:
+            del argv[i]
+        elif kind == 'option' and any(action.dest == 'cfg_options' for action in known):
+            argv += ['--cfg-options', *rng.sample(OPTIONS, rng.choice((1, 1, 2)))]
+        else:
+            action = rng.choice(known)
+            value = [] if action.nargs == 0 and rng.random() < 0.7 else [rng.choice((*WORDS, *world.paths))]
+            argv += [rng.choice(action.option_strings), *value]
+    return argv
+
+
+def run(command: str, argv: list[str]) -> str | int | None:
+    try:
+        entry(command)(argv)
+    except SystemExit as stop:
+        return stop.code
+    return None
+
+
+def check(command: str, argv: list[str], capfd: pytest.CaptureFixture, folder: Path) -> None:
+    code = run(command, argv)
+    said = ''.join(capfd.readouterr())
+    if isinstance(code, str):
+        assert code.startswith('error: ') and len(code) > 15, (argv, code)
+    else:
+        assert code in STATUS, (argv, code)
+    assert 'Traceback (most recent call last)' not in f'{code}{said}', (argv, code, said[-2000:])
+    left = [path for path in folder.rglob('*') if path.name.endswith(('.part', '.tmp'))]
+    assert not left, (argv, left)
+
+
+@pytest.mark.parametrize(
+    ('command', 'number'),
+    [(command, 1) for command in COMMANDS if command not in SLOW]
+    + [pytest.param(command, 12, marks=pytest.mark.slow) for command in COMMANDS],
+)
+def test_generated_bad_calls(
+    command: str,
+    number: int,
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+) -> None:
+    good = world.good(command, tmp_path / 'out')
+    known, rng = flags(command, good, monkeypatch), random.Random(f'{command} {number}')
+    for _ in range(number):
+        check(command, spoilt(good, known, world, rng), capfd, tmp_path)

@@ -1,0 +1,220 @@
+"""extract_delta.py, merge_delta.py and inspect_delta.py: there and back bit for bit, and what they say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from protuning_mm.cli.convert_delta import main_extract, main_merge
+from protuning_mm.cli.inspect_delta import main as main_inspect
+from protuning_mm.version import __version__
+from protuning_mm.weights import load_checkpoint_file
+from protuning_mm.weights.deltas import RECORD
+from protuning_mm.weights.fingerprint import fingerprint
+from protuning_mm.weights.seal import SEALED_BY
+from tests.mini import CLASSES, REPO, write_config
+from tests.mini import MODELS as CONFIGS
+from tests.plain import assert_identical, fill, snapshot
+
+
+def built(config: Path) -> nn.Module:
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.default_scope)
+    with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
+        return registry.build(cfg.model)
+
+
+def write_whole(config: Path, ema: bool = True) -> Path:
+    """A run's checkpoint: trained values, an optimizer, an average of the model, logs."""
+    model = built(config)
+    model.init_weights()
+    frozen = {k: v.clone() for k, v in model.backbone.frozen_tensors().items()}
+    fill(model)
+    for key, tensor in model.backbone.frozen_tensors().items():
+        tensor.copy_(frozen[key])
+    state = snapshot(model)
+    meta = dict(epoch=4, iter=80, dataset_meta=dict(classes=CLASSES), seed=3)
+    content = dict(
+        state_dict=state, meta=meta, optimizer=dict(state={0: dict(step=torch.tensor(5.0))}, param_groups=[])
+    )
+    if ema:
+        averages = {f'module.{k}': v if k[9:] in frozen else v + 1 for k, v in state.items()}
+        content['ema_state_dict'] = {'steps': torch.tensor(9), **averages}
+    torch.save(content, config.parent / 'whole.pth')
+    return config.parent / 'whole.pth'
+
+
+def same(got: Any, expected: Any) -> bool:
+    if isinstance(expected, Tensor):
+        return torch.equal(got, expected) and got.dtype == expected.dtype
+    if isinstance(expected, dict):
+        return list(got) == list(expected) and all(same(got[k], expected[k]) for k in expected)
+    return got == expected
+
+
+@pytest.mark.parametrize(
+    'model', ['upernet', *(pytest.param(m, marks=pytest.mark.slow) for m in CONFIGS if m != 'upernet')]
+)
+def test_there_and_back(model: str, tmp_path: Path) -> None:
+    """Whole -> delta -> whole: every tensor, setting and name in its place, in the same order."""
+    config = write_config(model, tmp_path)
+    whole = write_whole(config)
+    main_extract([str(config), str(whole), str(tmp_path / 'delta.pth'), '--training-state'])
+    delta = load_checkpoint_file(str(tmp_path / 'delta.pth'))
+    stages = [k for k in delta['state_dict'] if k.startswith(('backbone.layer', 'backbone.stem', 'backbone.conv1'))]
+    assert not stages and RECORD in delta['state_dict'] and f'module.{RECORD}' in delta['ema_state_dict']
+    main_merge([str(config), str(tmp_path / 'delta.pth'), str(tmp_path / 'again.pth')])
+    again = torch.load(tmp_path / 'again.pth')
+    assert again['meta'].pop(SEALED_BY) == __version__  # who wrote the file is not its content
+    assert same(again, torch.load(whole))
+
+
+@pytest.mark.parametrize('ending', ['.pth', '.safetensors'])
+def test_for_inference(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the flag the delta holds what inference needs, and merges to it; a delta of training makes the same."""
+    config = write_config('fcn', tmp_path)
+    whole = write_whole(config)
+    main_extract([str(config), str(whole), str(tmp_path / f'delta{ending}')])
+    delta = load_checkpoint_file(str(tmp_path / f'delta{ending}'))
+    assert set(delta) == {'state_dict', 'meta'} and delta['meta']['epoch'] == 4
+    main_merge([str(config), str(tmp_path / f'delta{ending}'), str(tmp_path / f'again{ending}')])
+    again = load_checkpoint_file(str(tmp_path / f'again{ending}'))
+    assert_identical(again['state_dict'], torch.load(whole)['state_dict'])
+    main_extract([str(config), str(whole), str(tmp_path / 'training.pth'), '--training-state'])
+    main_extract([str(config), str(tmp_path / 'training.pth'), str(tmp_path / f'second{ending}')])
+    second = load_checkpoint_file(str(tmp_path / f'second{ending}'))
+    assert same(second['state_dict'], delta['state_dict'])
+    assert 'MB (of' in capsys.readouterr().out
+
+
+def test_folded_into_a_plain_model(tmp_path: Path) -> None:
+    """``--fold``: mmseg's own segmentor, without a class of ours, computes what the tuned one does."""
+    config = write_config('fcn', tmp_path, extra="\nmodel['backbone']['tuning'] = dict(type='lora', rank=2)\n")
+    whole = write_whole(config, ema=False)
+    main_extract([str(config), str(whole), str(tmp_path / 'delta.pth')])
+    main_merge([str(config), str(tmp_path / 'delta.pth'), str(tmp_path / 'plain.pth'), '--fold'])
+    tuned = built(config).eval()
+    tuned.load_state_dict(torch.load(whole)['state_dict'])
+    cfg = Config.fromfile(config)
+    for key in ('tuning', 'prompt', 'prompt_stages', 'allow_random_backbone'):
+        cfg.model.backbone.pop(key, None)
+    cfg.model.backbone.type = 'ResNet'
+    with MODELS.switch_scope_and_registry('mmseg') as registry:
+        plain = registry.build(cfg.model).eval()
+    plain.load_state_dict(torch.load(tmp_path / 'plain.pth')['state_dict'], strict=True)
+    x = torch.randn(1, 3, 64, 64)
+    expected, got = tuned(x), plain(x)
+    assert float((got - expected).abs().max() / expected.abs().max()) <= 1e-5
+
+
+def test_prompts_are_not_foldable(tmp_path: Path) -> None:
+    config = write_config('fcn', tmp_path)
+    main_extract([str(config), str(write_whole(config)), str(tmp_path / 'delta.pth')])
+    with pytest.raises(SystemExit, match='pro cannot be merged'):
+        main_merge([str(config), str(tmp_path / 'delta.pth'), str(tmp_path / 'plain.pth'), '--fold'])
+    assert not (tmp_path / 'plain.pth').exists()
+
+
+def test_refusals(tmp_path: Path) -> None:
+    config = write_config('fcn', tmp_path)
+    whole = write_whole(config)
+    out = tmp_path / 'out.pth'
+
+    def refused(main: Any, *args: object) -> str:
+        with pytest.raises(SystemExit) as caught:
+            main([str(arg) for arg in args])
+        assert not out.exists()
+        return str(caught.value)
+
+    assert 'does not exist' in refused(main_extract, config, tmp_path / 'none.pth', out)
+    assert 'there is no config' in refused(main_extract, tmp_path / 'none.py', whole, out)
+    assert 'must end in .pth or .safetensors' in refused(main_extract, config, whole, out.with_suffix('.bin'))
+    assert 'is no delta' in refused(main_merge, config, whole, out)
+    content = torch.load(whole)
+    content['state_dict']['backbone.layer2.0.conv1.weight'][0] += 1
+    torch.save(content, tmp_path / 'trained.pth')
+    said = refused(main_extract, config, tmp_path / 'trained.pth', out)
+    assert 'was not trained on' in said and 'layer2.0.conv1.weight' in said and 'resnet18v1c.pth' in said
+    del content['state_dict']['decode_head.conv_seg.bias']
+    torch.save(content, tmp_path / 'less.pth')
+    assert 'decode_head.conv_seg.bias' in refused(main_extract, config, tmp_path / 'less.pth', out)
+    other = write_config('upernet', tmp_path)
+    assert "does not fit the config's model" in refused(main_extract, other, whole, out)
+
+
+def test_base_by_name(tmp_path: Path) -> None:
+    """``--base`` takes the place of the config's file, and has to be the one."""
+    config = write_config('fcn', tmp_path)
+    whole = write_whole(config)
+    moved = (tmp_path / 'resnet18v1c.pth').rename(tmp_path / 'elsewhere.pth')
+    main_extract([str(config), str(whole), str(tmp_path / 'delta.pth'), '--base', str(moved)])
+    torch.save({k: v + 1 for k, v in torch.load(moved).items()}, tmp_path / 'other.pth')
+    merge = [str(config), str(tmp_path / 'delta.pth'), str(tmp_path / 'again.pth'), '--base']
+    main_merge([*merge, str(tmp_path / 'elsewhere.pth')])
+    assert_identical(torch.load(tmp_path / 'again.pth')['state_dict'], torch.load(whole)['state_dict'])
+    moved.unlink()
+    with pytest.raises(SystemExit, match='other.pth.*another network'):
+        main_merge([*merge, str(tmp_path / 'other.pth')])
+
+
+def test_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config('upernet', tmp_path)
+    whole = write_whole(config)
+    main_extract([str(config), str(whole), str(tmp_path / 'delta.pth'), '--training-state'])
+    capsys.readouterr()
+    tool = [sys.executable, REPO / 'tools/model_converters/inspect_delta.py', tmp_path / 'delta.pth', '--json']
+    told = json.loads(subprocess.run([*map(str, tool)], check=True, capture_output=True, text=True).stdout)
+    frozen = torch.load(tmp_path / 'resnet18v1c.pth')
+    assert told['bases']['backbone']['fingerprint'] == fingerprint(frozen).total
+    assert told['bases']['backbone']['source'] == str(tmp_path / 'resnet18v1c.pth')
+    assert told['bases']['backbone']['tuning'][0]['type'] == 'pro'
+    assert told['dataset_meta'] == dict(classes=list(CLASSES)) and told['epoch'] == 4 and told['sealed']
+    assert told['bytes'] == (tmp_path / 'delta.pth').stat().st_size
+    state = torch.load(whole)['state_dict']
+    sizes = {part['part']: (part['tensors'], part['bytes']) for part in told['contents']}
+    for part in ('backbone.prompts', 'decode_head', 'auxiliary_head'):
+        own = [t for name, t in state.items() if name.startswith(f'{part}.')]
+        assert sizes[part] == (len(own), sum(t.nbytes for t in own))
+    assert sizes['(optimizer)'] == (1, 4) and '(ema_state_dict)' in sizes
+    main_inspect([str(tmp_path / 'delta.pth')])
+    printed = capsys.readouterr().out
+    assert 'base of backbone: ' in printed and 'pro(prompt_stages=[0, 1, 2, 3]' in printed and 'decode_head' in printed
+    with pytest.raises(SystemExit, match='is no delta'):
+        main_inspect([str(whole)])
+    with pytest.raises(SystemExit, match='does not exist'):
+        main_inspect([str(tmp_path / 'none.pth')])
+
+
+def test_a_checkpoint_does_not_send_extract_delta_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The config names no base, and the checkpoint's meta an address of its own."""
+    config = write_config('fcn', tmp_path)
+    content = torch.load(write_whole(config, ema=False))
+    path, bare = tmp_path / 'sent.pth', tmp_path / 'bare.py'
+    bare.write_text(f"_base_ = '{config}'\nmodel = dict(pretrained=None, backbone=dict(init_cfg=None))\n")
+    load, fetched = CheckpointLoader.load_checkpoint, []
+
+    def spy(name: str, *args: Any, **kwargs: Any) -> Any:
+        fetched.append(name)
+        return load(name, *args, **kwargs)
+
+    def extract(source: str) -> None:
+        content['meta']['frozen_sources'] = dict(backbone=(source, None))
+        torch.save(content, path)
+        fetched.clear()
+        main_extract([str(bare), str(path), str(tmp_path / 'delta.pth')])
+
+    monkeypatch.setattr(CheckpointLoader, 'load_checkpoint', spy)
+    for source in ('https://evil.org/x.pth', 'https://download.pytorch.org/../evil/x.pth', 's3://evil/x.pth'):
+        with pytest.raises(SystemExit, match='not fetched.*--base') as caught:
+            extract(source)
+        assert source in str(caught.value) and fetched == [str(path)]
+    extract(str(tmp_path / 'resnet18v1c.pth'))
+    assert RECORD in load_checkpoint_file(str(tmp_path / 'delta.pth'))['state_dict']

@@ -1,0 +1,50 @@
+"""tools/predict.py: pictures and predictions for images and folders; a bad image does not stop the others."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from protuning_mm.cli import predict as tool
+from tests.mini import write_config
+
+
+def checkpoint_of(config: Path) -> Path:
+    from mmengine.registry import MODELS
+
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.default_scope)
+    with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
+        model = registry.build(cfg.model)
+    path = config.parent / 'model.pth'
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(
+        classes=('a', 'b', 'c'), palette=[(255, 0, 0), (0, 255, 0), (0, 0, 255)]))), path)  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize('model', ['htc', 'upernet'])
+def test_folder_and_undecodable_image(model: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = write_config(model, tmp_path)
+    checkpoint = checkpoint_of(config)
+    folder = tmp_path / ('coco/val2017' if model == 'htc' else 'ade/images/validation')
+    (folder / 'broken.jpg').write_bytes(b'nothing')
+    whole = next(folder.glob('0.jpg')).read_bytes()
+    (folder / 'cut short.jpg').write_bytes(whole[: len(whole) * 2 // 3])
+    out = tmp_path / 'out'
+    with pytest.raises(SystemExit, match='(?s)broken.jpg.*cut short.jpg'):
+        tool.main([str(config), str(checkpoint), str(folder), '--out', str(out), '--device', 'cpu'])
+    assert '4 images predicted' in capsys.readouterr().out
+    assert len(list((out / 'vis').iterdir())) == 4
+    preds = out / ('preds' if model == 'htc' else 'pred')
+    assert len(list(preds.iterdir())) == 4
+
+
+def test_inputs_that_are_not_there(tmp_path: Path) -> None:
+    from protuning_mm.data import DataError
+
+    with pytest.raises(DataError, match='no-such.jpg'):
+        tool.find_images([str(tmp_path / 'no-such.jpg')])
+    with pytest.raises(DataError, match='holds no image'):
+        tool.find_images([str(tmp_path)])

@@ -1,0 +1,127 @@
+"""The benchmark of frozen execution measures what it says, for backbones and for whole models."""
+
+import gc
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from protuning_lab.benchmarks.frozen import EFFICIENT, HOST, PLAIN, main
+from protuning_mm.engine.measure import kept_by_operation, kept_memory, median_ratio, peak_memory
+
+CPU = torch.device('cpu')
+
+
+def test_memory_is_what_is_allocated() -> None:
+    """Two mebibytes live at the most, one of them kept by the multiplication."""
+    weight = nn.Linear(1, 1)
+    factor = torch.ones(2**18, requires_grad=True)
+
+    def step() -> torch.Tensor:
+        first = torch.ones(2**18)
+        return first * factor
+
+    assert peak_memory(step, CPU) == pytest.approx(2, abs=0.01)
+    assert kept_memory(step, weight) == pytest.approx(1, abs=0.01)
+    assert kept_by_operation([step()], weight) == {'MulBackward0': pytest.approx(1, abs=0.01)}
+
+
+def test_peak_memory_does_not_depend_on_when_garbage_is_collected() -> None:
+    """A tensor in a cycle is there until the step ends, however near Python is to its next collection."""
+    assert gc.isenabled()
+
+    def step() -> None:
+        cycle: list[object] = [torch.ones(2**18)]
+        cycle.append(cycle)
+        del cycle
+        many: list[list[int]] = [[] for _ in range(50_000)]  # the collector would come by
+        torch.ones(2**18)
+        del many
+
+    assert peak_memory(step, CPU) == pytest.approx(2, abs=0.01)
+    assert gc.isenabled()
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    assert median_ratio([1, 20, 3], [2, 40, 3]) == 0.5
+
+
+@pytest.mark.slow
+def test_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, picture = tmp_path / 'x.json', tmp_path / 'x.png'
+    main(
+        [
+            *(
+                '--depth',
+                '18',
+                '--size',
+                '64',
+                '96',
+                '--rounds',
+                '1',
+                '--device',
+                'cpu',
+                '--by-operation',
+                '--fit',
+                '0.1',
+            ),
+            *('--json', str(out), '--plot', str(picture)),
+        ]
+    )
+    found = json.loads(out.read_text())
+    rows = found['results']['ResNet-18']
+    assert found['setting'] == '2×3×64×96, float32' and found['machine']['torch'] == torch.__version__
+    names = ['full fine-tuning', HOST, PLAIN, EFFICIENT, 'Partial-1', 'bias', 'linear', 'no tuning, host']
+    assert list(rows) == names
+    assert rows[EFFICIENT]['kept'] < 0.3 * rows[PLAIN]['kept'] < rows['full fine-tuning']['kept']
+    assert rows['linear']['kept'] == 0 and rows[EFFICIENT]['peak'] < rows[PLAIN]['peak']
+    assert rows[EFFICIENT]['largest batch'] >= rows['full fine-tuning']['largest batch'] >= 1
+    assert sum(rows[PLAIN]['kept by operation'].values()) == pytest.approx(rows[PLAIN]['kept'], rel=0.02)
+    assert all(len(rows[name]['seconds']['step']) == 1 for name in names[:-1])
+    assert len(rows['no tuning, host']['seconds']['evaluation']) == 2
+    assert picture.read_bytes().startswith(b'\x89PNG')
+    printed = capsys.readouterr().out
+    assert f'| {PLAIN} | {rows[PLAIN]["peak"]:.0f} (1.000) |' in printed
+
+
+@pytest.mark.parametrize('options', [['--dtype', 'bfloat16'], ['--channels-last'], ['--backbone', 'deit_s']], ids=str)
+def test_other_settings(options: list[str], tmp_path: Path) -> None:
+    out = tmp_path / 'x.json'
+    size = ['224', '224'] if 'deit_s' in options else ['64', '64']
+    main(
+        [
+            '--size',
+            *size,
+            '--depth',
+            '18',
+            '--batch',
+            '1',
+            '--rounds',
+            '0',
+            '--methods',
+            'Pro',
+            '--json',
+            str(out),
+            *options,
+        ]
+    )
+    (rows,) = json.loads(out.read_text())['results'].values()
+    assert list(rows) == [PLAIN, EFFICIENT]
+    assert rows[EFFICIENT]['kept'] < rows[PLAIN]['kept']
+
+
+@pytest.mark.parametrize('model', ['fcn', pytest.param('htc', marks=pytest.mark.slow)])
+def test_whole_models(model: str, tmp_path: Path) -> None:
+    out = tmp_path / 'x.json'
+    main(['--models', model, '--size', '64', '64', '--rounds', '0', '--methods', 'Pro', '--json', str(out)])
+    rows = json.loads(out.read_text())['results'][model]
+    assert rows[EFFICIENT]['kept'] < rows[PLAIN]['kept'] and rows[EFFICIENT]['peak'] < rows[PLAIN]['peak']
+
+
+def test_method_that_is_not_there() -> None:
+    with pytest.raises(
+        SystemExit, match=r"--methods Protuning: none of full fine-tuning, host's default, .* begins so"
+    ):
+        main(['--depth', '18', '--methods', 'Protuning', '--rounds', '0'])

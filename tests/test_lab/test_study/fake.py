@@ -1,0 +1,47 @@
+"""Results that no run made, for what reads them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from protuning_lab.study.configs import Configs
+from protuning_lab.study.definition import Study
+from protuning_lab.study.grid import Cell, all_groups
+from protuning_lab.study.results import folder_of, write_result
+from protuning_lab.study.summary import cells_of
+
+METRIC = 'accuracy/top1'
+
+
+def fake_result(val: float, test: float = 0.0, **others: Any) -> dict[str, Any]:
+    """A result with a validation and a test metric, and costs."""
+    result = dict(
+        cell={},
+        config_hash='none',
+        val={METRIC: val},
+        test=dict(test={METRIC: test}),
+        validations=[],
+        trained_parameters=1000,
+        full_parameters=50000,
+        share=0.02,
+        trained_weights='none',
+        peak_memory_mib=10.0,
+        memory_measured_by='profiled step',
+        step_seconds=0.01,
+        steps=4,
+        seconds=1.0,
+        machine=dict(name='here', cpu='a CPU', cores=2, device='CPU'),
+        threads=1,
+        jobs=1,
+        versions=dict(python='3'),
+    )
+    return result | others
+
+
+def fill(study: Study, make: Callable[[Cell], dict[str, Any] | None]) -> None:
+    """Write what ``make`` returns as the result of every cell that a study may need."""
+    configs = Configs(study)
+    for group in all_groups(study):
+        for cell in cells_of(study, group):
+            result = make(cell)
+            if result is not None:
+                write_result(folder_of(study.work_dir, cell), result | dict(config_hash=configs.of(cell).digest))

@@ -1,0 +1,259 @@
+"""The tables say what the results say; nothing is drawn over anything; the page needs nobody else."""
+
+import csv
+import re
+import statistics
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from protuning_lab.study import main
+from protuning_lab.study.configs import Configs
+from protuning_lab.study.definition import COLUMNS, Study
+from protuning_lab.study.grid import Cell, all_groups
+from protuning_lab.study.labels import Box, place_labels
+from protuning_lab.study.markdown import as_markdown
+from protuning_lab.study.merging import merge
+from protuning_lab.study.reading import read_study
+from protuning_lab.study.report import overlook
+from protuning_lab.study.tidy import write_tidy
+from tests.test_lab.test_study.fake import METRIC, fake_result, fill
+
+STUDY = """
+title = 'A <study> & more'
+work_dir = {work_dir!r}
+config = 'base.py'
+axes = dict(
+    target=dict(easy={{}}, hard={{}}),
+    tuning=dict(pro={{'a': 1}}, linear={{}}, vpt={{}}),
+)
+skip = [dict(target='hard', tuning='vpt', why='no tokens')]
+learning_rate = dict(values=(0.001, 0.01, 0.1), seeds=(0,), metric='accuracy/top1')
+seeds = (0, 1, 2)
+table = dict(rows='tuning', columns='target', metric='accuracy/top1', digits=3)
+"""
+BASE = """
+a = 0
+model = dict(type='A')
+optim_wrapper = dict(optimizer=dict(lr=1.0))
+val_dataloader = dict(dataset=dict(type='D', ann_file='val'))
+test_dataloader = dict(dataset=dict(type='D', ann_file='test'))
+"""
+BEST = {'pro': 0.01, 'linear': 0.1, 'vpt': 0.01}
+
+
+def score_of(cell: Cell) -> float:
+    return len(cell.group['tuning']) * 7 + cell.seed**2 / 3 + (cell.group['target'] == 'easy') * 11
+
+
+def result(cell: Cell) -> dict[str, Any] | None:
+    """The best learning rate has all seeds, the others the search's alone; their test metrics are far better."""
+    best = BEST[cell.group['tuning']] == cell.learning_rate
+    if not best:
+        return fake_result(50.0, 1000.0) if cell.seed == 0 else None
+    return fake_result(60.0, score_of(cell), trained_parameters=100 * len(cell.group['tuning']))
+
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp('report')
+    (folder / 'base.py').write_text(BASE)
+    (folder / 'study.py').write_text(STUDY.format(work_dir=str(folder / 'work')))
+    found = read_study(folder / 'study.py')
+    fill(found, result)
+    main([str(folder / 'study.py'), '--report'])
+    return found
+
+
+def expected(target: str, tuning: str) -> tuple[float, float]:
+    scores = [len(tuning) * 7 + seed**2 / 3 + (target == 'easy') * 11 for seed in range(3)]
+    return statistics.mean(scores), statistics.stdev(scores)
+
+
+def test_markdown_against_the_statistics_module(study: Study) -> None:
+    text = (study.work_dir / 'tables.md').read_text()
+    rows = {
+        cells[0]: cells[1:]
+        for cells in ([c.strip() for c in line.split('|')[1:-1]] for line in text.split('\n') if line.startswith('|'))
+        if len(cells) == 3
+    }
+    assert set(rows) >= set(BEST)
+    for i, target in enumerate(('easy', 'hard')):
+        for tuning in BEST:
+            if (target, tuning) == ('hard', 'vpt'):
+                assert rows[tuning][i] == '–'
+                continue
+            mean, deviation = expected(target, tuning)
+            edge = ' †' if tuning == 'linear' else ''
+            told = f'{mean:.3f} ± {deviation:.3f}{edge}'
+            assert rows[tuning][i] == (f'**{told}**' if tuning == 'linear' else told)
+    assert '1000' not in text  # what was not chosen is not told
+    assert '- target hard, tuning vpt: no tokens' in text
+    assert '† The best learning rate is at the edge' in text and 'at the edge of those tried' in text
+
+
+def test_the_tidy_table_holds_every_metric_but_no_test_of_what_was_not_chosen(study: Study) -> None:
+    with (study.work_dir / 'results.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    runs = {(r['target'], r['tuning'], r['learning_rate'], r['seed']) for r in rows}
+    assert len(runs) == 5 * (3 + 2)
+    for row in rows:
+        chosen = BEST[row['tuning']] == float(row['learning_rate'])
+        assert row['chosen'] == str(chosen) and row['metric'] == METRIC
+        assert chosen or row['split'] == 'val'
+    easy = [float(r['value']) for r in rows if (r['split'], r['target'], r['tuning']) == ('test', 'easy', 'pro')]
+    assert (statistics.mean(easy), statistics.stdev(easy)) == pytest.approx(expected('easy', 'pro'))
+
+
+def test_the_tidy_table_s_columns_are_the_axes_and_those_whose_names_no_axis_can_have(study: Study) -> None:
+    with (study.work_dir / 'results.csv').open() as file:
+        header = next(csv.reader(file))
+    assert header == ['target', 'tuning', *COLUMNS]
+
+
+def test_parquet_holds_what_the_csv_does(study: Study) -> None:
+    """Read by pyarrow itself, against the csv module."""
+    table = pyarrow.parquet.read_table(study.work_dir / 'results.parquet')
+    with (study.work_dir / 'results.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert table.column_names == list(rows[0])
+    assert [{name: str(value) for name, value in row.items()} for row in table.to_pylist()] == rows
+
+
+def test_without_pyarrow_there_is_the_csv_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    assert write_tidy(tmp_path, [dict(seed=0, value=1.5)]) == [tmp_path / 'results.csv']
+    assert [file.name for file in tmp_path.iterdir()] == ['results.csv']
+    assert (tmp_path / 'results.csv').read_text() == 'seed,value\n0,1.5\n'
+
+
+class Page(HTMLParser):
+    """Tables as lists of (text, data-value), and everything that a browser would fetch."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tables: list[list[list[tuple[str, str | None]]]] = []
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+        self._value: str | None = None
+        self._inside = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append(tag)
+        self.fetched += [v for k in ('src', 'href', 'xlink:href') if (v := given.get(k)) and not v.startswith('#')]
+        if tag == 'table':
+            self.tables.append([])
+        elif tag == 'tr':
+            self.tables[-1].append([])
+        elif tag in ('td', 'th'):
+            self._inside, self._value = True, given.get('data-value')
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ('td', 'th'):
+            self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.tables[-1][-1].append((data, self._value))
+
+
+def test_the_page_is_whole_and_its_tables_are_the_same(study: Study) -> None:
+    text = (study.work_dir / 'index.html').read_text()
+    page = Page(text)
+    assert page.fetched == [] and 'import' not in re.sub(r'.*<script>', '', text, flags=re.DOTALL).split('</script>')[0]
+    assert not re.search(r'url\(\s*["\']?(?!#)', text)
+    assert '<h1>A &lt;study&gt; &amp; more</h1>' in text
+    assert page.tags.count('svg') == 1
+    first = page.tables[0]
+    assert [name for name, _ in first[0]] == ['tuning', 'easy', 'hard']
+    for row in first[1:]:
+        tuning = row[0][0]
+        assert float(row[1][1] or 'nan') == pytest.approx(expected('easy', tuning)[0])
+
+
+def test_plots_are_there_in_both_forms_and_are_the_same_every_time(study: Study) -> None:
+    before = {name: (study.work_dir / name).read_bytes() for name in ('parameters.png', 'parameters.svg')}
+    assert before['parameters.png'].startswith(b'\x89PNG') and b'</svg>' in before['parameters.svg']
+    for name in (*BEST, 'easy', 'hard', METRIC):
+        assert f'>{name}<'.encode() in before['parameters.svg']
+    main([str(study.path), '--report'])
+    assert {name: (study.work_dir / name).read_bytes() for name in before} == before
+
+
+def test_labels_cover_nothing() -> None:
+    """Thirteen points, eight of them within two labels of each other."""
+    points = [(200 + 9.0 * (i % 4), 150 + 12.0 * (i // 4)) for i in range(8)] + [
+        (60.0 + 70 * i, 60.0) for i in range(5)
+    ]
+    sizes = [(30.0 + 8 * (i % 5), 13.0) for i in range(13)]
+    frame = Box(0, 0, 420, 300)
+    boxes = place_labels(points, sizes, [], frame, radius=4)
+    markers = [Box(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    for i, box in enumerate(boxes):
+        assert (box.right - box.left, box.top - box.bottom) == pytest.approx(sizes[i])
+        assert box.left >= 0 and box.right <= 420 and box.bottom >= 0 and box.top <= 300
+        for other in (*boxes[:i], *markers):
+            apart = box.right <= other.left or other.right <= box.left
+            assert apart or box.top <= other.bottom or other.top <= box.bottom
+
+
+def test_merge_tells_what_contradicts_and_what_is_of_another_config(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = study.path.read_text().replace(repr(str(study.work_dir)), repr(str(tmp_path / 'whole')))
+    path = study.path.with_name('merged.py')
+    path.write_text(text)
+
+    def differing(cell: Cell) -> dict[str, Any] | None:
+        found = result(cell)
+        if found and cell.name == 'target=easy,tuning=pro/lr=0.01,seed=1':
+            found['test'] = dict(test={METRIC: 12345.0})
+        return found
+
+    other = path.with_name('other.py')
+    other.write_text(text.replace(str(tmp_path / 'whole'), str(tmp_path / 'second')))
+    fill(read_study(other), differing)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(path), '--merge', str(study.work_dir), str(tmp_path / 'second')])
+    assert stopped.value.code == 1
+    printed = capsys.readouterr().out
+    assert printed.count('disagree') == 1
+    name, first, second = 'target=easy,tuning=pro/lr=0.01,seed=1', study.work_dir, tmp_path / 'second'
+    assert f'{name}: {second} and {first} disagree on test; that of {first} is taken' in printed
+    for name in ('results.csv', 'parameters.svg'):
+        assert (tmp_path / 'whole' / name).read_bytes() == (study.work_dir / name).read_bytes()
+
+    path.write_text(text.replace("'a': 1", "'a': 2"))
+    changed = read_study(path)
+    told = merge(changed, all_groups(changed), Configs(changed), [tmp_path / 'second'])
+    assert len(told) == 2 * 5 and all('made it with another config: not taken' in line for line in told)
+    third = path.with_name('third.py')
+    third.write_text(path.read_text().replace(str(tmp_path / 'whole'), str(tmp_path / 'third')))
+    fill(read_study(third), result)
+    # what is there is of before the change: it gives way
+    assert merge(changed, all_groups(changed), Configs(changed), [tmp_path / 'third']) == []
+    assert not overlook(changed, all_groups(changed), Configs(changed)).stale
+    with pytest.raises(SystemExit, match='no work dir of a study'):
+        main([str(path), '--merge', str(tmp_path / 'nowhere')])
+
+
+def test_tables_tell_where_validation_may_be_the_test_split(study: Study) -> None:
+    path = study.path.with_name('allowed.py')
+    path.write_text(study.path.read_text() + 'allow_test_as_validation = True\n')
+    allowed = read_study(path)
+    said = as_markdown(overlook(allowed, all_groups(allowed), Configs(allowed)))
+    assert 'VALIDATION AND TEST MAY BE THE SAME DATA' in said
+
+
+def test_tables_name_the_study_from_where_one_stands(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of this machine says nothing to those who read the tables elsewhere."""
+    folder = study.path.resolve().parent
+    for here, told in ((folder.parent, f'{folder.name}/study.py'), (folder, 'study.py'), (folder / 'work', 'study.py')):
+        monkeypatch.chdir(here)
+        assert f'`tools/study.py {told}`' in as_markdown(overlook(study, all_groups(study), Configs(study)))

@@ -1,0 +1,212 @@
+"""A grid of real runs in one process: the toy's classifier, through mmengine's runner and mmpretrain's data sets."""
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+from protuning_lab.study import main
+from protuning_lab.study.cell import execute
+from protuning_lab.study.configs import Configs
+from protuning_lab.study.grid import Cell, all_groups
+from protuning_lab.study.reading import read_study
+from protuning_lab.study.running import make_job
+from tests.test_lab.test_study.toy import write_study
+
+STUDY = """
+work_dir = {work_dir!r}
+config = 'base.py'
+axes = dict(tuning=dict(linear={{}}, bias={{'model.backbone.tuning.type': 'bias'}}))
+learning_rate = dict(values=(0.01, 0.1), seeds=(0,), metric='accuracy/top1')
+seeds = (0, 1)
+test = dict(clean={{}}, half={{'test_dataloader.dataset.data_prefix': 'train'}})
+"""
+SAME = ('val', 'test', 'trained_weights', 'config_hash', 'trained_parameters', 'share', 'peak_memory_mib')
+
+
+def results(folder: Path) -> dict[str, dict[str, Any]]:
+    cells = folder / 'cells'
+    return {str(p.parent.relative_to(cells)): json.loads(p.read_text()) for p in sorted(cells.rglob('result.json'))}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that has run."""
+    found = tmp_path_factory.mktemp('study')
+    main([str(write_study(found, STUDY))])
+    return found
+
+
+def test_everything_is_written_and_measured(folder: Path) -> None:
+    work_dir = folder / 'work'
+    for name in ('results.csv', 'tables.md', 'index.html', 'parameters-clean.png', 'parameters-half.svg'):
+        assert (work_dir / name).stat().st_size > 500, name
+    found = results(work_dir)
+    assert len(found) == 2 * (2 + 1)
+    linear = found['tuning=linear/lr=0.1,seed=0']
+    assert linear['trained_parameters'] == 3 * 32 + 3  # the head
+    assert set(linear['test']) == {'clean', 'half'}
+    assert linear['steps'] == 4 and linear['step_seconds'] > 0
+    bias = found['tuning=bias/lr=0.1,seed=0']
+    assert bias['trained_parameters'] > 99 and bias['peak_memory_mib'] > linear['peak_memory_mib'] > 0.1
+    assert not [p for p in (work_dir / 'cells').rglob('*') if p.suffix in ('.pth', '.py')]
+
+
+def test_a_run_is_the_plain_runners(folder: Path, tmp_path: Path) -> None:
+    """mmengine's own Runner, called as train.py calls it, reaches the same metrics to the last bit."""
+    cfg = Config.fromfile(folder / 'base.py')
+    cfg.merge_from_dict({'optim_wrapper.optimizer.lr': 0.1, 'randomness': dict(seed=0)})
+    cfg.train_cfg.val_interval = 2
+    cfg.work_dir = str(tmp_path)
+    torch.set_num_threads(1)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    found = results(folder / 'work')['tuning=linear/lr=0.1,seed=0']
+    assert runner.message_hub.get_scalar('val/accuracy/top1').current() == found['val']['accuracy/top1']
+    assert runner.test()['accuracy/top1'] == found['test']['clean']['accuracy/top1']
+
+
+def test_a_cell_is_the_same_alone_and_after_others(folder: Path, tmp_path: Path) -> None:
+    """It ran sixth in its process; here it runs first, and after a run with other settings of the process."""
+    study = read_study(folder / 'toy.py')
+    group = all_groups(study)[1]
+    whole = results(folder / 'work')
+    last = next(name for name in whole if name.startswith(f'{group.name}/') and 'seed=1' in name)
+    rate = float(re.findall('lr=([^,]+)', last)[0])
+    torch.manual_seed(123)
+    for name in ('first', 'second'):
+        job = make_job(Cell(group, rate, 1), Configs(study), tmp_path / name)
+        outcome = execute(job)
+        assert outcome.result is not None, outcome.error
+        assert {k: outcome.result[k] for k in SAME} == {k: whole[last][k] for k in SAME}
+        other = Configs(study, {'randomness.deterministic': True, 'train_cfg.max_epochs': 1})
+        assert execute(make_job(Cell(group, 0.5, 0), other, tmp_path / 'other')).error is None
+
+
+def test_a_cell_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, 'benchmark', False)  # an earlier test's runner may have set it
+    study = read_study(folder / 'toy.py')
+    DefaultScope.get_instance('mine', scope_name='mmengine')
+    hub = MessageHub.get_instance('mine')
+    before = [dict(each._instance_dict) for each in (MMLogger, MessageHub, Visualizer, DefaultScope)]
+    options = {'randomness': dict(deterministic=True), 'env_cfg': dict(cudnn_benchmark=True)}
+    handlers = len(logging._handlerList)
+    for _ in range(2):
+        job = make_job(Cell(all_groups(study)[0], 0.1, 0), Configs(study, options), tmp_path)
+        assert execute(job).error is None
+    assert [dict(each._instance_dict) for each in (MMLogger, MessageHub, Visualizer, DefaultScope)] == before
+    assert MessageHub.get_current_instance() is hub
+    assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+    assert len(logging._handlerList) <= handlers + 2
+
+
+def test_results_are_refused_resumed_and_known_by_their_config(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(folder / 'toy.py')
+    with pytest.raises(SystemExit, match='holds results: go on with --resume'):
+        main([path])
+    times = {p: p.stat().st_mtime_ns for p in (folder / 'work' / 'cells').rglob('result.json')}
+    main([path, '--resume'])
+    assert {p: p.stat().st_mtime_ns for p in times} == times
+    capsys.readouterr()
+    main([path, '--resume', '--dry-run', '--only', 'tuning=bias', '--cfg-options', 'train_cfg.max_epochs=1'])
+    printed = capsys.readouterr().out
+    assert printed.count('its result was made with another config, and is made anew') == 3
+    assert '1 groups, 3 runs: 0 there, 3 to run' in printed
+
+
+def test_a_dry_run_tells_what_is_left_and_how_long(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(folder / 'toy.py')
+    main([path, '--dry-run', '--work-dir', str(folder / 'new')])
+    printed = capsys.readouterr().out
+    assert not (folder / 'new').exists()
+    assert len(re.findall('^to run ', printed, re.MULTILINE)) == 4
+    assert printed.count('/ at the chosen learning rate: seeds 1') == 2
+    assert '2 groups, 6 runs: 0 there, 6 to run, no result yet to tell the time by' in printed
+    main([path, '--dry-run', '--jobs', '2'])
+    assert '2 groups, 6 runs: 6 there, 0 to run, about 0 s with --jobs 2' in capsys.readouterr().out
+
+
+def test_one_failure_does_not_stop_the_rest(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No head for one value of the axis: its run breaks, with a traceback in its folder; resuming tries it again."""
+    broken = STUDY.replace("'model.backbone.tuning.type': 'bias'", "'model.head.in_channels': 31")
+    broken = '\n'.join(line for line in broken.split('\n') if 'learning_rate' not in line)
+    path = str(write_study(folder, broken).rename(folder / 'broken.py'))
+    write_study(folder, STUDY)
+    work_dir = ['--work-dir', str(tmp_path / 'work')]
+    with pytest.raises(SystemExit) as stopped:
+        main([path, *work_dir])
+    assert stopped.value.code == 1
+    printed = capsys.readouterr().out
+    errors = sorted((tmp_path / 'work').rglob('error.txt'))
+    assert len(errors) == 2 and all('tuning=bias' in str(error) for error in errors)
+    assert 'Traceback' in errors[0].read_text()
+    assert f'traceback: {errors[0]}' in printed and '2 of 4 runs done, 2 failed' in printed
+    assert set(results(tmp_path / 'work')) == {'tuning=linear/seed=0', 'tuning=linear/seed=1'}
+    assert '## Failed runs' in (tmp_path / 'work' / 'tables.md').read_text()
+    with pytest.raises(SystemExit):
+        main([path, *work_dir, '--resume', '--only', 'tuning=bias'])
+    assert '0 of 2 runs done, 2 failed' in capsys.readouterr().out
+
+
+def test_a_part_that_is_run_again_leaves_the_tables_whole(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / 'work/results.csv').read_text()
+    assert ',bias,' not in before.splitlines()[0] and '\nbias,' in before and '\nlinear,' in before
+    main([str(folder / 'toy.py'), '--resume', '--only', 'tuning=bias'])
+    assert (folder / 'work/results.csv').read_text() == before
+    (folder / 'work/cells/tuning=linear/lr=0.1,seed=0/result.json').rename(folder / 'kept.json')
+    main([str(folder / 'toy.py'), '--resume', '--only', 'tuning=bias'])  # of that part nothing is missing
+    assert 'still missing' not in capsys.readouterr().out
+    (folder / 'kept.json').rename(folder / 'work/cells/tuning=linear/lr=0.1,seed=0/result.json')
+
+
+NO_FLIP = {f'{loader}_dataloader.dataset.pipeline.1.prob': 0.0 for loader in ('val', 'test')}
+AS_CONFIGURED = """
+work_dir = {work_dir!r}
+config = 'base.py'
+options = {{'train_cfg.val_interval': 1, 'train_cfg.max_epochs': 3}}
+axes = dict(tuning=dict(linear={{'default_hooks.checkpoint': dict(type='CheckpointHook', interval=3)}}))
+validate = 'as configured'
+keep_checkpoints = True
+"""
+
+
+def test_validated_as_configured_and_with_checkpoints(folder: Path, tmp_path: Path) -> None:
+    """By the config's own interval; what its hook saved is the trained model, which the plain runner tests alike."""
+    path = write_study(folder, AS_CONFIGURED).rename(folder / 'as_configured.py')
+    write_study(folder, STUDY)
+    options = [f'{key}={value}' for key, value in NO_FLIP.items()]
+    main([str(path), '--work-dir', str(tmp_path / 'work'), '--cfg-options', *options])
+    (found,) = results(tmp_path / 'work').values()
+    assert [each['step'] for each in found['validations']] == [2, 4]
+    (saved,) = (tmp_path / 'work').rglob('epoch_3.pth')
+    cfg = Config.fromfile(folder / 'base.py')
+    cfg.merge_from_dict(dict(NO_FLIP, load_from=str(saved), work_dir=str(tmp_path / 'plain')))
+    runner = Runner.from_cfg(cfg)
+    assert runner.test()['accuracy/top1'] == found['test']['test']['accuracy/top1']
+    assert runner.val()['accuracy/top1'] == found['val']['accuracy/top1']
+
+
+def test_a_metric_that_no_run_reports_stops_the_study_at_the_first(folder: Path, tmp_path: Path) -> None:
+    path = write_study(folder, STUDY.replace('accuracy/top1', 'accuracy/top2')).rename(folder / 'metric.py')
+    write_study(folder, STUDY)
+    with pytest.raises(SystemExit, match=r"learning_rate.metric='accuracy/top2': the validation reports accuracy/top1"):
+        main([str(path), '--work-dir', str(tmp_path / 'work')])
+    assert len(results(tmp_path / 'work')) == 1
+
+
+def test_choosing_on_the_test_data_is_refused_before_anything_runs(folder: Path, tmp_path: Path) -> None:
+    work_dir = ['--work-dir', str(tmp_path / 'work')]
+    with pytest.raises(SystemExit, match='are the same data'):
+        main([str(folder / 'toy.py'), *work_dir, '--cfg-options', 'val_dataloader.dataset.data_prefix=test'])
+    assert not (tmp_path / 'work').exists()

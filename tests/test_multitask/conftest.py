@@ -1,0 +1,12 @@
+from pathlib import Path
+
+import pytest
+
+from tests.test_multitask.tasks import Workshop
+
+
+@pytest.fixture(scope='module')
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """The folder that a module's tasks live in."""
+    folder: Path = tmp_path_factory.mktemp('workshop')
+    return Workshop(folder)

@@ -1,0 +1,88 @@
+"""One pass for every tuning that can, on every family of backbones: each gets what its own network computes."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from protuning_mm import TunedBackbone
+from protuning_mm.multitask.base import ResidentBase
+from protuning_mm.multitask.hooked import runs_jointly
+from protuning_mm.multitask.trunk import Trunk, signature
+from tests.families import FAMILIES, TUNING_CFGS, accepts, flat, images
+from tests.plain import fill
+
+ALONE = {'full', 'partial', 'bias', 'norm', 'vpt', 'vpt deep', 'pro, bias'}
+QUICK = {'mmdet.ResNet', 'mmdet.Swin', 'mmseg.ViT', 'timm.vit'}
+
+
+def backbones_of(family: str) -> dict[str, TunedBackbone]:
+    """One of every tuning, all on the same frozen tensors, with trained values that no initialisation gives."""
+    made: dict[str, TunedBackbone] = {}
+    base = ResidentBase('a test')
+    tunings = {name: cfg for name, cfg in TUNING_CFGS.items() if accepts(family, name)}
+    if 'cls' not in family and family != 'timm.deit':
+        tunings['late'] = dict(type='pro', prompt_stages=[1, 3])
+    for i, (name, cfg) in enumerate(tunings.items()):
+        __import__(f'{FAMILIES[family]["type"].split(".")[0]}.models' if '.' in FAMILIES[family]['type'] else 'timm')
+        if name == 'side' and family.endswith(('cls', 'DeiT')):
+            continue
+        tuned: Any = TunedBackbone(dict(FAMILIES[family]), cfg)
+        fill(tuned, seed=i)
+        if made:
+            base.prime(tuned)
+        else:
+            fill(tuned.plain, seed=99)
+        for key, tensor in tuned.named_parameters():
+            if key not in tuned.plain_keys and tensor.dim() > 1:  # random updates of every layer grow without bounds
+                tensor.data.mul_(0.1)
+        base.share(tuned)
+        made[name] = tuned.eval()
+    return made
+
+
+@pytest.mark.parametrize(
+    'family', [pytest.param(family, marks=[] if family in QUICK else [pytest.mark.slow]) for family in FAMILIES]
+)
+@torch.no_grad()
+def test_equals_each_by_itself(family: str) -> None:
+    made = backbones_of(family)
+    assert {name for name, tuned in made.items() if not runs_jointly(tuned)} == ALONE & set(made)
+    joint = {name: tuned for name, tuned in made.items() if runs_jointly(tuned)}
+    assert len({signature(tuned) for tuned in joint.values()}) == 1
+    trunk = Trunk(joint)
+    x = images(family, batch=3)
+    for wanted in (
+        {name: [i % 3, (i + 1) % 3] for i, name in enumerate(joint)},
+        dict(pro=[0], lora=[0], linear=[0]),
+        dict(linear=[0], ssf=[1], pro=[2]),
+        dict(pro=[0, 1], lora=[2]),
+    ):
+        used = x[: 1 + max(i for rows in wanted.values() for i in rows)]
+        found = trunk(used, wanted)
+        for name, rows in wanted.items():
+            expected = joint[name](x[rows])
+            assert type(found[name]) is type(expected)
+            for a, b in zip(flat(found[name]), flat(expected), strict=True):
+                assert a.shape == b.shape, name
+                assert (a - b).abs().max() <= 1e-5 * max(1, b.abs().max()), name
+
+
+def test_the_trunk_adds_no_tensor() -> None:
+    made = {name: tuned for name, tuned in backbones_of('mmdet.Swin').items() if runs_jointly(tuned)}
+    own = {id(t) for tuned in made.values() for t in (*tuned.parameters(), *tuned.buffers())}
+    network = Trunk(made).network
+    assert {id(t) for t in (*network.parameters(), *network.buffers())} <= own
+    assert not any('added' in name or 'prompts' in name for name, _ in network.named_parameters())
+
+
+def test_other_settings_do_not_run_together() -> None:
+    """What computes otherwise with the same tensors has another signature; what returns other stages has not."""
+    resnet = dict(FAMILIES['mmdet.ResNet'], out_indices=(0, 1, 2, 3))
+    plain = signature(TunedBackbone(resnet))
+    assert signature(TunedBackbone(dict(resnet, out_indices=(3,)))) == plain
+    assert signature(TunedBackbone(resnet, 'linear')) == plain
+    assert signature(TunedBackbone(dict(resnet, dilations=(1, 1, 1, 2)))) != plain
+    assert signature(TunedBackbone(resnet, efficient_frozen=False)) != plain
+    vit = FAMILIES['mmpretrain.ViT']
+    assert signature(TunedBackbone(vit)) != signature(TunedBackbone(dict(vit, out_type='cls_token')))
