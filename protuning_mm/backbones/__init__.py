@@ -1,6 +1,6 @@
 """Pre-trained backbones, and what a tuning trains of them and adds to them."""
 
-from protuning_mm.backbones.filled import tuned_backbones
+from protuning_mm.backbones.delta_loading import tuned_backbones
 from protuning_mm.backbones.protuned_resnet import ProTunedResNet
 from protuning_mm.backbones.tuned_backbone import TunedBackbone
 from protuning_mm.stages import read_stages, register_reader

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,6 @@ from torch.overrides import TorchFunctionMode
 from protuning_mm.stages import Maps, ReadingError
 from protuning_mm.stages.readers import WHERE, describe
 from protuning_mm.tunings import Tuning, TuningError
-
-if TYPE_CHECKING:
-    from protuning_mm.backbones.tuned_backbone import TunedBackbone
 
 
 class _Idle(NamedTuple):
@@ -35,7 +32,7 @@ class _MisreadError(Exception):
     """A stage is not what it was read as."""
 
 
-def rehearse(backbone: 'TunedBackbone', cfg: Mapping[str, Any]) -> None:
+def rehearse(backbone: Any, cfg: Mapping[str, Any]) -> None:
     """Check a backbone that has just been built.
 
     Where a module multiplies by the weight of a linear layer instead of calling it, what was added to that layer is
@@ -67,7 +64,7 @@ def rehearse(backbone: 'TunedBackbone', cfg: Mapping[str, Any]) -> None:
 
 
 @torch.inference_mode(False)
-def _run(backbone: 'TunedBackbone', cfg: Mapping[str, Any]) -> list[_Idle]:
+def _run(backbone: Any, cfg: Mapping[str, Any]) -> list[_Idle]:
     """What is idle in a forward on the first device and image that the plain network takes, if it takes any."""
     failed: Exception | None = None
     for device in ('meta', None):  # some operators of the hosts know no meta device
@@ -92,7 +89,7 @@ def _run(backbone: 'TunedBackbone', cfg: Mapping[str, Any]) -> list[_Idle]:
     return []
 
 
-def _observe(shadow: 'TunedBackbone', tunings: Sequence[Tuning], image: Tensor) -> list[_Idle]:
+def _observe(shadow: Any, tunings: Sequence[Tuning], image: Tensor) -> list[_Idle]:
     ends = _watch_stages(shadow)
     readers = _Readers(shadow)
     with torch.enable_grad(), readers:
@@ -120,7 +117,7 @@ def _parts(tuning: Tuning) -> Iterator[tuple[str, nn.Module]]:
         yield from ((key, part) for key, part in tuning.added.named_children())
 
 
-def _watch_stages(shadow: 'TunedBackbone') -> list[int] | None:
+def _watch_stages(shadow: Any) -> list[int] | None:
     """Check each stage's feature in front of the tunings' hooks, and note the order; None where no tuning has any."""
     if all(type(tuning).after_stage is Tuning.after_stage for tuning in shadow.tunings):
         return None
@@ -132,7 +129,7 @@ def _watch_stages(shadow: 'TunedBackbone') -> list[int] | None:
         stage = reading.stages[i]
         shape = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
         try:
-            x = layout.to_map(feature, args)
+            x = layout.to_map(feature, layout.grid(args, shadow._grid.now))
             right = x.dim() == 4 and x.shape[1] == stage.channels
         except Exception:  # whatever a layout stumbles over
             right = False
@@ -155,7 +152,7 @@ class _Readers(TorchFunctionMode):
         found (dict): Path of the module by that of the layer.
     """
 
-    def __init__(self, shadow: 'TunedBackbone') -> None:
+    def __init__(self, shadow: Any) -> None:
         super().__init__()
         self.found: dict[str, str] = {}
         self.running: list[str] = []
@@ -205,18 +202,18 @@ def _tensors(outs: Any) -> Iterator[Tensor]:
         yield from chain.from_iterable(map(_tensors, outs))
 
 
-def _shadow(backbone: 'TunedBackbone', device: str | None) -> 'TunedBackbone':
+def _shadow(backbone: Any, device: str | None) -> Any:
     """A copy in eval mode, where no process waits for another; with ``device='meta'`` its tensors have no values."""
     memo: dict[int, Any] = {}
     if device is not None:
         for tensor in chain(backbone.parameters(), backbone.buffers()):
             empty = torch.empty_like(tensor, device=device, requires_grad=False)
             memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-    shadow: TunedBackbone = copy.deepcopy(backbone, memo)
+    shadow: Any = copy.deepcopy(backbone, memo)
     return shadow.eval()
 
 
-def _plain_runs(backbone: 'TunedBackbone', device: str | None, image: Tensor) -> bool:
+def _plain_runs(backbone: Any, device: str | None, image: Tensor) -> bool:
     """Whether the plain network can be copied and takes this image."""
     try:
         shadow = _shadow(backbone, device)

@@ -1,53 +1,42 @@
-"""Any backbone that is read as stages, with any tuning."""
+"""Any backbone that can be read as stages, with any tuning."""
 
 import copy
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
-from protuning_mm.backbones.filled import FilledBackbone
-from protuning_mm.backbones.hosts import build_plain
+from protuning_mm.backbones.hosts import build_plain, read_timm
 from protuning_mm.backbones.rehearsal import rehearse
+from protuning_mm.backbones.stage_hooks import forward_hooks, hook_stages, remove_hooks
+from protuning_mm.backbones.stage_modules import FrozenStage, run_stem
 from protuning_mm.frozen import freeze_efficiently, refold, release, verify
 from protuning_mm.registry import MODELS
-from protuning_mm.stages import Maps, PrefixedTokens, SettingError, read_stages
+from protuning_mm.stages import SettingError, read_stages
+from protuning_mm.stages.layouts import Feature
 from protuning_mm.stages.readers import describe
-from protuning_mm.tunings import Tuning, TuningError
+from protuning_mm.tunings import TuningError
 from protuning_mm.tunings.build import TuningCfg, build_tunings
+from protuning_mm.weights.backbone_state import convert_state, fill_strictly, holds, init_randomly, run_load_hooks
+from protuning_mm.weights.deltas import complete
+from protuning_mm.weights.pretrained import check_frozen_tensors, read_backbone_state
 
-# What makes a module's tree. Sharing these tables gives every tensor the plain backbone's own name.
+# The tables that make a module's tree. Sharing them gives every tensor the plain backbone's own name.
 _TREE = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set')
-_HOOKS = (
-    '_forward_hooks',
-    '_forward_pre_hooks',
-    '_forward_hooks_with_kwargs',
-    '_forward_hooks_always_called',
-    '_forward_pre_hooks_with_kwargs',
-)
 _LOADING = ('_load_state_dict_pre_hooks', '_load_state_dict_post_hooks')
-
-
-class _StageEnd:
-    """A forward hook at the end of a stage: what the tunings make of its feature feeds the next stage."""
-
-    def __init__(self, i: int, layout: Maps, tunings: Sequence[Tuning]) -> None:
-        self.i = i
-        self.layout = layout
-        self.tunings = tunings
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], feature: Tensor) -> Tensor:
-        x = before = self.layout.to_map(feature, args)  # (N, C_i, H_i, W_i)
-        for tuning in self.tunings:
-            x = tuning.after_stage(self.i, x)
-        return feature if x is before else self.layout.from_map(x, feature)
+# the source of frozen tensors that came by load_state_dict
+LOADED = 'a loaded state dict'
 
 
 @MMENGINE_MODELS.register_module()
 @MODELS.register_module()
-class TunedBackbone(FilledBackbone):
+class TunedBackbone(BaseModule):
     """A backbone of the hosts or of timm, and what a tuning trains of it and adds to it.
 
     The plain backbone's tables of children, parameters and buffers become this module's own, and its own forward does
@@ -56,6 +45,13 @@ class TunedBackbone(FilledBackbone):
 
     Frozen means: no parameter takes a gradient, and the plain backbone stays in eval mode (batch norms use and keep
     their pre-trained statistics), whatever ``train()`` is told. The tuning owns freezing, and nothing else does.
+
+    In a loop, as the paper writes it (:meth:`features`)::
+
+        x = backbone.stem(image)
+        for stage, prompt in zip(backbone.stages, backbone.prompts):
+            x = stage(x)
+            x = x + prompt(x)
 
     Args:
         backbone (dict): The backbone's config in its host's words. ``type='timm'`` with ``model_name`` is a model of
@@ -73,6 +69,12 @@ class TunedBackbone(FilledBackbone):
         efficient_frozen (bool): Run what is frozen on a graph that keeps almost nothing, with batch norms folded into
             convolutions (:mod:`protuning_mm.frozen`). Results differ by rounding alone. Defaults to True.
 
+    Attributes:
+        plain (nn.Module): The host's backbone; it is this module's tree under its host's class.
+        frozen_source (str, optional): The file that the frozen tensors came from; None while they are random.
+        frozen_prefix (str, optional): The prefix of their names there.
+        allow_random_backbone (bool): Whether training may start on random frozen tensors.
+
     Shape:
         - Input: (N, 3, H, W)
         - Output: what the plain backbone returns
@@ -86,6 +88,9 @@ class TunedBackbone(FilledBackbone):
         TuningError: a tuning does not fit the backbone, or the others.
         FrozenWeightsError: a checkpoint does not fill the backbone.
     """
+
+    accepts_deltas: ClassVar[bool] = True
+    _warned_of_random: bool = False
 
     def __init__(
         self,
@@ -118,7 +123,7 @@ class TunedBackbone(FilledBackbone):
         self.allow_random_backbone = allow_random_backbone
         # timm loads its own weights while it builds
         self.frozen_source = getattr(plain, 'pretrained_source', None)
-        self.frozen_prefix = None
+        self.frozen_prefix: str | None = None
         self.plain_children = frozenset(plain._modules)
         self.plain_keys = frozenset(plain.state_dict())
         # such as weights of a classifier that is not there, or fixed positions: no tuning trains them either
@@ -131,11 +136,11 @@ class TunedBackbone(FilledBackbone):
         self.tunings = tunings
         for each in tunings:
             each.efficient = efficient_frozen
-        before = _hooks(plain)
+        before = forward_hooks(plain)
         self._set_up_tunings()
-        self.hooked = _hooks(plain) - before
+        self.hooked = forward_hooks(plain) - before
         rehearse(self, cfg)
-        self.hooked = _hooks(plain) - before
+        self.hooked = forward_hooks(plain) - before
         self.train(self.training)
 
     def _set_up_tunings(self) -> None:
@@ -153,33 +158,54 @@ class TunedBackbone(FilledBackbone):
         for tuning in self.tunings:  # after all of them have looked at the plain backbone
             if tuning.added is not None:
                 self.add_module(tuning.child, tuning.added)
-        layout = reading.layout
-        if isinstance(layout, PrefixedTokens):
-            self.plain.get_submodule(layout.embedding).register_forward_hook(layout.watch)
-        at_stages = [t for t in self.tunings if type(t).after_stage is not Tuning.after_stage]
-        stages = reading.stages if at_stages else ()
-        for i, stage in enumerate(stages):
-            here = layout.last if i == len(stages) - 1 else layout
-            self.plain.get_submodule(stage.end).register_forward_hook(_StageEnd(i, here, at_stages))
+        self._grid = hook_stages(self.plain, reading, self.tunings)
 
     def forward(self, x: Tensor) -> Any:
-        self.tell_if_random()
-        run = self.reading.run
-        outs = self.plain(x) if run is None else run(self.plain, x)
+        self._warn_of_random_weights()
+        outs = self._run(x)
         for tuning in self.tunings:
             outs = tuning.after_forward(x, outs)
         return outs
 
+    def _run(self, x: Tensor) -> Any:
+        run = self.reading.run
+        return self.plain(x) if run is None else run(self.plain, x)
+
+    def features(self, image: Tensor) -> list[Feature]:
+        """Compute the stages' features x̃_i one by one, as the paper writes it (Pro-Tuning in every stage).
+
+        :meth:`forward` computes the same by the host's own forward, with its output norms and in its layout.
+
+        Args:
+            image (Tensor): (N, 3, H, W).
+
+        Returns:
+            list[Tensor]: (N, C_i, H_i, W_i) for each stage up to the last output.
+        """
+        outs = []
+        x = self.stem(image)
+        for stage, prompt in zip(self.stages, self.prompts):
+            x = stage(x)  # frozen
+            x = x + prompt(x)  # x̃_i feeds the next stage and the neck
+            outs.append(x)
+        return outs
+
+    def stem(self, image: Tensor) -> Feature:
+        """What the host's forward does before its first stage: (N, 3, H, W) to (N, C_0, H_0, W_0)."""
+        first = self.plain.get_submodule(self.reading.stages[0].modules[0])
+        return run_stem(self._run, first, image, self.reading.layout, self._grid)
+
     @property
     def stages(self) -> nn.ModuleList:
-        """The pre-trained stages, in order; the stem stands before the first."""
-        if 'stages' in self._modules:  # a Swin or ConvNeXt has them under this name itself
-            return self._modules['stages']
-        stages = []
-        for stage in self.reading.stages:
-            modules = [self.plain.get_submodule(path) for path in stage.modules]
-            stages.append(modules[0] if len(modules) == 1 else nn.Sequential(*modules))
-        return nn.ModuleList(stages)
+        """The pre-trained stages in order, each a callable of the feature of the stage before."""
+        return nn.ModuleList(
+            FrozenStage(
+                [self.plain.get_submodule(path) for path in stage.modules],
+                self.plain.get_submodule(stage.end),
+                self.reading.layout,
+            )
+            for stage in self.reading.stages
+        )
 
     @property
     def trained_keys(self) -> frozenset[str]:
@@ -192,6 +218,93 @@ class TunedBackbone(FilledBackbone):
         if any(tuning.trains_mode for tuning in self.tunings):  # batch norms may gather statistics
             return frozenset()
         return self.plain_keys - self.trained_keys
+
+    @property
+    def tuning_settings(self) -> list[dict[str, Any]]:
+        """The tunings' names and all their settings, in JSON's types."""
+        return [tuning.settings for tuning in self.tunings]
+
+    @property
+    def added_children(self) -> tuple[str, ...]:
+        """The names of the children that tunings added; their keys begin so."""
+        return tuple(name for name in self._modules if name not in self.plain_children)
+
+    def plain_tensors(self) -> dict[str, Tensor]:
+        """The plain backbone's parameters and buffers by its own keys."""
+        return {k: v for k, v in self.state_dict().items() if k in self.plain_keys}
+
+    def frozen_tensors(self) -> dict[str, Tensor]:
+        """The frozen ones among :meth:`plain_tensors`."""
+        frozen = self.frozen_keys
+        return {k: v for k, v in self.plain_tensors().items() if k in frozen}
+
+    def init_weights(self) -> None:
+        """Fill the plain backbone, strictly where ``init_cfg`` names a file, then initialize what was added."""
+        cfg = self.init_cfg
+        if isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained':
+            self.fill_from(cfg['checkpoint'], cfg.get('prefix'))
+        elif self.frozen_source is None:
+            init_randomly(self.plain, cfg, getattr(self, '_params_init_info', None))
+        for tuning in self.tunings:
+            tuning.init_weights()
+        self._is_init = True
+
+    def fill_from(self, checkpoint: str, prefix: str | None = None) -> None:
+        """Fill the plain backbone strictly.
+
+        Args:
+            checkpoint (str): A path, URL or scheme that mmengine knows.
+            prefix (str, optional): The prefix of the backbone's keys there.
+
+        Raises:
+            CheckpointError: it cannot be read.
+            FrozenWeightsError: it does not fill the backbone, or is of another network.
+        """
+        state, tensors = self._read(checkpoint, prefix), self.plain_tensors()
+        fill_strictly(tensors, state, checkpoint, self.added_children, self.reading.unfilled)
+        self.frozen_source, self.frozen_prefix = checkpoint, prefix
+        print_log(f'{len(tensors)} tensors of the backbone loaded strictly from {checkpoint}', 'current')
+
+    def read_base(self, source: str, prefix: str | None) -> dict[str, Tensor]:
+        """Read the plain backbone's tensors from a file, in any layout that it loads from.
+
+        Raises:
+            CheckpointError: the file is missing, damaged or no backbone's, or would run code.
+        """
+        return read_timm(self.plain, source) if source.startswith('timm://') else self._read(source, prefix)
+
+    def _read(self, checkpoint: str, prefix: str | None) -> dict[str, Tensor]:
+        state = read_backbone_state(checkpoint, prefix, self.plain_keys)
+        return convert_state(self.plain, state, self.reading.convert)
+
+    def needs_weights(self) -> bool:
+        """Whether frozen tensors hold random values that nothing will train."""
+        return bool(self.frozen_keys) and self.frozen_source is None and not self.allow_random_backbone
+
+    def _warn_of_random_weights(self) -> None:
+        """Warn once when training begins on random frozen tensors; a plain PyTorch loop has no hook that would."""
+        if self._warned_of_random or self.frozen_source is not None or not (self.training and torch.is_grad_enabled()):
+            return
+        if self.needs_weights():
+            warnings.warn(
+                f'{type(self).__name__}: its frozen {type(self.plain).__name__} came from no file: its tensors '
+                "are random, and nothing will train them. Set init_cfg=dict(type='Pretrained', checkpoint=…) and call "
+                'init_weights(), or load a state dict; allow_random_backbone=True if this is meant',
+                stacklevel=4,  # the caller of the model
+            )
+        self._warned_of_random = True
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """Refuse a state dict that would leave the backbone wrong or random; mmengine would only warn."""
+        complete(self, {'': self}, state_dict, prefix)
+        run_load_hooks(self.plain, state_dict, prefix)
+        state = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
+        added = self.added_children
+        if any(key.split('.')[0] not in added for key in state) or self.needs_weights():
+            check_frozen_tensors(self.plain_tensors(), state, source=f'the state dict (prefix {prefix!r})', added=added)
+            if self.frozen_source is None or not holds(self.frozen_tensors(), state):
+                self.frozen_source, self.frozen_prefix = LOADED, None
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def untuned(self) -> nn.Module:
         """Hand back a copy of the plain backbone, bit for bit what was loaded, and free to be trained.
@@ -233,8 +346,7 @@ class TunedBackbone(FilledBackbone):
         release(plain)
         for name in set(plain._modules) - self.plain_children:
             del plain._modules[name]
-        for path, table, key in tuned.hooked:
-            del getattr(plain.get_submodule(path), table)[key]
+        remove_hooks(plain, tuned.hooked)
         plain.requires_grad_(True)
         plain.train()
         return plain
@@ -261,13 +373,6 @@ class TunedBackbone(FilledBackbone):
         refold(self.plain)
         super()._apply(fn, recurse)
         return self
-
-
-def _hooks(module: nn.Module) -> set[tuple[str, str, int]]:
-    """Every forward hook in a module's tree, as (module path, table of hooks, key)."""
-    return {
-        (path, table, key) for path, part in module.named_modules() for table in _HOOKS for key in getattr(part, table)
-    }
 
 
 def _one_init_cfg(init_cfg: Any, pretrained: str | None, backbone: dict[str, Any]) -> Any:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.blocks.layers import LayerCfg, build_act, build_norm
-from protuning_mm.frozen.lean_blend import LeanBlend, norm_act
 from protuning_mm.frozen.conditions import is_watched, runs_plainly
+from protuning_mm.frozen.lean_blend import LeanBlend, norm_act
 
 NORM: LayerCfg = {'type': 'GN', 'num_groups': 1}
 ACT: LayerCfg = {'type': 'GELU'}

@@ -7,7 +7,6 @@ from typing import Any
 from torch import nn
 
 from protuning_mm.backbones import TunedBackbone
-from protuning_mm.stages import Maps
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Hook:
     @property
     def only_watches(self) -> bool:
         """Whether it notes sizes alone and changes nothing: a layout's own."""
-        return isinstance(getattr(self.call, '__self__', None), Maps)
+        return getattr(self.call, 'only_watches', False)
 
 
 def hooks_of(backbone: TunedBackbone) -> dict[str, list[Hook]]:

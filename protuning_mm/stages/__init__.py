@@ -1,13 +1,10 @@
 """How each family of backbones is read: a stem, and stages of blocks."""
 
+from protuning_mm.stages.layouts import Maps, MapsLast, PrefixedTokens, SizedTokens
 from protuning_mm.stages.structure import (
     Block,
-    Maps,
-    MapsLast,
-    PrefixedTokens,
     ReadingError,
     SettingError,
-    SizedTokens,
     Stage,
     Stages,
     out_stages,

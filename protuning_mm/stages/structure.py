@@ -1,7 +1,6 @@
-"""How a backbone is read: a stem, and an ordered list of stages of blocks, each named by its module path.
+"""The structure of a backbone: a stem and an ordered list of stages of blocks, each named by its module path.
 
-A reading is names alone: the backbone's own forward does the work, and what a tuning does is hooked to the modules that
-are named here. It holds no module, so that it means the same in a deep copy.
+It holds names and no modules, so it stays valid in a deep copy of the backbone.
 """
 
 import itertools
@@ -9,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from protuning_mm.stages.layouts import Maps
 
 
 class SettingError(ValueError):
@@ -44,7 +44,8 @@ class Stage:
     """A stage.
 
     Args:
-        modules (tuple[str]): Paths of its modules, in order.
+        modules (tuple[str]): Paths of its modules, in order: called one after the other they compute the stage,
+            from the feature of the stage before to its own. Down-sampling between two stages belongs to the second.
         blocks (tuple[Block]): Its blocks, in order; they lie in its modules.
         end (str): Path of the module whose output is the stage's feature, which feeds the next stage.
         channels (int): Channels C_i of that feature.
@@ -54,111 +55,6 @@ class Stage:
     blocks: tuple[Block, ...]
     end: str
     channels: int
-
-
-class Maps:
-    """Features are maps: (N, C, H, W)."""
-
-    def to_map(self, feature: Tensor, args: tuple[Any, ...]) -> Tensor:
-        """Show a stage's feature as a map.
-
-        Args:
-            feature (Tensor): What the stage's last module returned.
-            args (tuple): What it was called with.
-
-        Returns:
-            Tensor: (N, C, H, W).
-        """
-        return feature
-
-    def from_map(self, x: Tensor, feature: Tensor) -> Tensor:
-        """Put a map back in the place of ``feature``."""
-        return x
-
-    @property
-    def last(self) -> 'Maps':
-        """The layout of the last stage's feature."""
-        return self
-
-
-class MapsLast(Maps):
-    """Features are maps with channels last: (N, H, W, C)."""
-
-    def to_map(self, feature: Tensor, args: tuple[Any, ...]) -> Tensor:
-        return feature.permute(0, 3, 1, 2)
-
-    def from_map(self, x: Tensor, feature: Tensor) -> Tensor:
-        return x.permute(0, 2, 3, 1)
-
-
-class SizedTokens(Maps):
-    """Features are tokens (N, H W, C), and every block is called with their (H, W)."""
-
-    def to_map(self, feature: Tensor, args: tuple[Any, ...]) -> Tensor:
-        height, width = args[1]
-        return feature.transpose(1, 2).reshape(len(feature), -1, height, width)
-
-    def from_map(self, x: Tensor, feature: Tensor) -> Tensor:
-        return x.flatten(2).transpose(1, 2)
-
-
-class PrefixedTokens(Maps):
-    """Features are tokens (N, P + H W, C): P prefix tokens, which stay as they are, and a grid.
-
-    The grid's size is known where patches are embedded; :meth:`watch` notes it there.
-
-    Args:
-        prefix (int): P.
-        embedding (str): Path of the module that embeds the patches.
-        size (Callable): Tells (H, W) of the grid from that module, what it was called with and what it returned.
-        prefix_only (bool): Whether the backbone returns prefix tokens alone, as classifiers do. What is done to the
-            last stage's patches would be lost then, so its mean is done to the prefix tokens. Defaults to False.
-    """
-
-    def __init__(
-        self,
-        prefix: int,
-        embedding: str,
-        size: Callable[[nn.Module, Any, Any], tuple[int, int]],
-        prefix_only: bool = False,
-    ) -> None:
-        self.prefix = prefix
-        self.prefix_only = prefix_only
-        self.embedding = embedding
-        self.size = size
-        self.grid: tuple[int, int] = (0, 0)
-
-    def watch(self, module: nn.Module, args: Any, output: Any) -> None:
-        """A forward hook for the module that embeds the patches."""
-        height, width = self.size(module, args, output)
-        self.grid = (height, width)
-
-    def to_map(self, feature: Tensor, args: tuple[Any, ...]) -> Tensor:
-        return feature[:, self.prefix :].transpose(1, 2).reshape(len(feature), -1, *self.grid)
-
-    def from_map(self, x: Tensor, feature: Tensor) -> Tensor:
-        tokens = x.flatten(2).transpose(1, 2)
-        return tokens if self.prefix == 0 else torch.cat((feature[:, : self.prefix], tokens), 1)
-
-    @property
-    def last(self) -> Maps:
-        return _ToPrefix(self) if self.prefix_only else self
-
-
-class _ToPrefix(Maps):
-    """The last stage of a backbone that returns prefix tokens alone."""
-
-    def __init__(self, tokens: PrefixedTokens) -> None:
-        self.tokens = tokens
-
-    def to_map(self, feature: Tensor, args: tuple[Any, ...]) -> Tensor:
-        return self.tokens.to_map(feature, args)
-
-    def from_map(self, x: Tensor, feature: Tensor) -> Tensor:
-        whole = self.tokens.from_map(x, feature)
-        n = self.tokens.prefix
-        added = (whole[:, n:] - feature[:, n:]).mean(1, keepdim=True)
-        return torch.cat((whole[:, :n] + added, whole[:, n:]), 1)
 
 
 @dataclass(frozen=True)

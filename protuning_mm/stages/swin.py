@@ -4,8 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
+from protuning_mm.stages.layouts import SizedTokens
 from protuning_mm.stages.readers import register_reader, renamed
-from protuning_mm.stages.structure import Block, SizedTokens, Stage, Stages
+from protuning_mm.stages.structure import Block, Stage, Stages
 
 # the authors' names to the hosts', which agree
 _NAMES = {
@@ -19,12 +20,13 @@ _NAMES = {
 
 @register_reader('mmdet.SwinTransformer', 'mmseg.SwinTransformer', 'mmpretrain.SwinTransformer')
 def read_swin(plain: Any, num_stages: int) -> Stages:
-    """A stage ends with its last block, before its tokens are merged for the next."""
+    """A stage begins with the merging of the tokens of the stage before, and ends with its last block."""
     stages = []
     for i, sequence in enumerate(plain.stages):
         paths = [f'stages.{i}.blocks.{j}' for j in range(len(sequence.blocks))]
         blocks = tuple(Block(path, attention=f'{path}.attn', mlp=f'{path}.ffn.layers') for path in paths)
-        stages.append(Stage((f'stages.{i}',), blocks, paths[-1], int(plain.num_features[i])))
+        merging = (f'stages.{i - 1}.downsample',) if i else ()
+        stages.append(Stage((*merging, *paths), blocks, paths[-1], int(plain.num_features[i])))
     outs = tuple(plain.out_indices)
     norms = tuple(f'norm{i}.' for i in outs)
     return Stages(tuple(stages), outs, SizedTokens(), convert=_convert, unfilled=norms)

@@ -4,8 +4,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from protuning_mm.stages.layouts import PrefixedTokens
 from protuning_mm.stages.readers import register_reader, renamed
-from protuning_mm.stages.structure import Block, PrefixedTokens, Stage, Stages, split
+from protuning_mm.stages.structure import Block, Stage, Stages, split
 
 # timm's names, which MAE, MoCo v3 and DeiT publish, to the hosts'
 _TIMM_TO = {

@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from protuning_mm.backbones import tuned_backbones
-from protuning_mm.backbones.filled import LOADED
+from protuning_mm.backbones.tuned_backbone import LOADED
 from protuning_mm.engine.class_check import check_classes, num_classes_of
 from protuning_mm.engine.errors import MismatchError
 from protuning_mm.engine.evaluator_trial import Trial, try_evaluator

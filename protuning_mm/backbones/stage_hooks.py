@@ -1,0 +1,106 @@
+"""The forward hooks by which tunings act at the ends of stages."""
+
+from collections.abc import Callable, Sequence
+from threading import get_ident
+from typing import Any
+
+from torch import Tensor, nn
+
+from protuning_mm.stages.layouts import Grid, Maps, PrefixedTokens
+from protuning_mm.stages.structure import Stages
+from protuning_mm.tunings import Tuning
+
+# the tables of nn.Module that hold forward hooks
+_TABLES = (
+    '_forward_hooks',
+    '_forward_pre_hooks',
+    '_forward_hooks_with_kwargs',
+    '_forward_hooks_always_called',
+    '_forward_pre_hooks_with_kwargs',
+)
+
+
+class PatchGrid:
+    """(H, W) of the grid of patches in the forward pass that runs; a forward hook of the module that embeds them.
+
+    Each thread has its own. A backward pass that computes a block again runs in another thread, and finds the grid of
+    the last forward pass.
+
+    Args:
+        size (Callable, optional): Tells (H, W) from the module, its arguments and its output.
+    """
+
+    only_watches = True
+
+    def __init__(self, size: Callable[[nn.Module, Any, Any], Grid] | None = None) -> None:
+        self.size = size
+        self._of_threads: dict[int, Grid] = {}
+        self._last: Grid | None = None
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        assert self.size is not None
+        height, width = self.size(module, args, output)
+        self._last = self._of_threads[get_ident()] = (height, width)
+
+    @property
+    def now(self) -> Grid | None:
+        """(H, W); None where features are no tokens of patches."""
+        return self._of_threads.get(get_ident(), self._last)
+
+
+class StageEnd:
+    """The forward hook at the end of a stage: what the tunings make of its feature feeds the next stage.
+
+    Args:
+        i (int): The stage.
+        layout (Maps): Its feature's layout.
+        grid (PatchGrid): The grid of patches.
+        tunings (Sequence[Tuning]): The tunings that act there.
+    """
+
+    def __init__(self, i: int, layout: Maps, grid: PatchGrid, tunings: Sequence[Tuning]) -> None:
+        self.i = i
+        self.layout = layout
+        self.grid = grid
+        self.tunings = tunings
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], feature: Tensor) -> Tensor:
+        x = before = self.layout.to_map(feature, self.layout.grid(args, self.grid.now))  # (N, C_i, H_i, W_i)
+        for tuning in self.tunings:
+            x = tuning.after_stage(self.i, x)
+        return feature if x is before else self.layout.from_map(x, feature)
+
+
+def hook_stages(plain: nn.Module, reading: Stages, tunings: Sequence[Tuning]) -> PatchGrid:
+    """Let tunings act at the ends of stages.
+
+    Args:
+        plain (nn.Module): The backbone.
+        reading (Stages): Its structure, up to its last output.
+        tunings (Sequence[Tuning]): The tunings.
+
+    Returns:
+        PatchGrid: The grid of patches, which its own hook keeps up to date.
+    """
+    layout, grid = reading.layout, PatchGrid()
+    if isinstance(layout, PrefixedTokens):
+        grid.size = layout.size
+        plain.get_submodule(layout.embedding).register_forward_hook(grid)
+    acting = [tuning for tuning in tunings if type(tuning).after_stage is not Tuning.after_stage]
+    for i, stage in enumerate(reading.stages if acting else ()):
+        here = layout.last if i == len(reading.stages) - 1 else layout
+        plain.get_submodule(stage.end).register_forward_hook(StageEnd(i, here, grid, acting))
+    return grid
+
+
+def forward_hooks(module: nn.Module) -> set[tuple[str, str, int]]:
+    """Every forward hook in a module's tree, as (module path, table of hooks, key)."""
+    return {
+        (path, table, key) for path, part in module.named_modules() for table in _TABLES for key in getattr(part, table)
+    }
+
+
+def remove_hooks(module: nn.Module, hooks: set[tuple[str, str, int]]) -> None:
+    """Remove hooks that :func:`forward_hooks` listed."""
+    for path, table, key in hooks:
+        del getattr(module.get_submodule(path), table)[key]
