@@ -1,30 +1,85 @@
 """Pro-Tuning for MMDetection, MMSegmentation and MMPretrain: one frozen backbone, small trained prompt blocks.
 
-Importing the package registers its classes (also under their bare names in mmengine's root registries), makes
-``protuning_mm::`` and ``mmseg::`` work in ``_base_``, makes the hosts' checkpoint loading refuse files that would
-run code, and shows their optimizer constructors a tuned backbone as its host's class.
+Importing the package registers its classes (also under their bare names in mmengine's root registries) and applies
+:mod:`protuning_mm.patches`. Without mmengine, :mod:`protuning_mm.frozen` and :mod:`protuning_mm.blocks` can be imported
+and nothing else: they need torch alone.
 """
 
-from protuning_mm import config_bridge
-from protuning_mm.backbones import ProTunedResNet, TunedBackbone, register_reader
-from protuning_mm.blocks import PromptBlock
-from protuning_mm.engine import constructors
-from protuning_mm.registry import TUNINGS
-from protuning_mm.tunings import Tuning, TuningError
-from protuning_mm.version import __version__
-from protuning_mm.weights import doors
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-config_bridge.install()
-doors.install()
-constructors.install()
+from protuning_mm.version import __version__
+
+try:
+    import mmengine as _mmengine  # noqa: F401
+except ImportError:
+    pass
+else:
+    from protuning_mm import backbones as _backbones  # noqa: F401 – registers its classes
+    from protuning_mm import patches
+
+    patches.install()
+
+if TYPE_CHECKING:
+    from protuning_mm.backbones import ProTunedResNet, TunedBackbone
+    from protuning_mm.blocks import PromptBlock
+    from protuning_mm.cli.convert_delta import extract_delta, merge_delta
+    from protuning_mm.deltas import load_delta, save_delta
+    from protuning_mm.engine.parameter_table import count_parameters, print_trainable_parameters
+    from protuning_mm.frozen import freeze_efficiently, release, report
+    from protuning_mm.multitask import MultiTask
+    from protuning_mm.registry import TUNINGS
+    from protuning_mm.stages import register_reader
+    from protuning_mm.tunings import Tuning, TuningError
+
+_MODULES = {
+    'ProTunedResNet': 'backbones',
+    'TunedBackbone': 'backbones',
+    'PromptBlock': 'blocks',
+    'extract_delta': 'cli.convert_delta',
+    'merge_delta': 'cli.convert_delta',
+    'load_delta': 'deltas',
+    'save_delta': 'deltas',
+    'count_parameters': 'engine.parameter_table',
+    'print_trainable_parameters': 'engine.parameter_table',
+    'freeze_efficiently': 'frozen',
+    'release': 'frozen',
+    'report': 'frozen',
+    'MultiTask': 'multitask',
+    'TUNINGS': 'registry',
+    'register_reader': 'stages',
+    'Tuning': 'tunings',
+    'TuningError': 'tunings',
+}
 
 __all__ = [
     'TUNINGS',
+    'MultiTask',
     'ProTunedResNet',
     'PromptBlock',
     'TunedBackbone',
     'Tuning',
     'TuningError',
     '__version__',
+    'count_parameters',
+    'extract_delta',
+    'freeze_efficiently',
+    'load_delta',
+    'merge_delta',
+    'print_trainable_parameters',
     'register_reader',
+    'release',
+    'report',
+    'save_delta',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is used first."""
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'{__name__}.{_MODULES[name]}'), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -95,14 +95,26 @@ def count_parameters(model: Any, optim_wrapper: Any = None) -> ParameterTable:
     model = unwrap(model)
     rates = _rates(optim_wrapper)
     parts = [_count(name, params, rates) for name, params in _parts(model)]
-    backbone = getattr(model, 'backbone', None)
+    backbone = model if isinstance(model, TunedBackbone) else getattr(model, 'backbone', None)
     added = 0
     if isinstance(backbone, TunedBackbone):
         added = sum(p.numel() for name in backbone.added_children for p in backbone._modules[name].parameters())
     return ParameterTable([part for part in parts if part.trained or part.frozen], added)
 
 
+def print_trainable_parameters(model: nn.Module) -> None:
+    """Print how many parameters of a model are trained and frozen, part by part.
+
+    Args:
+        model (nn.Module): Any module; parts are its children, and a tuned backbone's stem, stages and added blocks.
+    """
+    print(count_parameters(model))
+
+
 def _parts(model: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:
+    if isinstance(model, TunedBackbone):
+        yield from _parts_of_backbone('backbone', model)
+        return
     for name, child in model.named_children():
         if name == 'backbone':
             yield from _parts_of_backbone(name, child)

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from protuning_mm.stages.readers import WHERE, describe, register_reader
 from protuning_mm.stages.layouts import Maps, MapsLast, PrefixedTokens
+from protuning_mm.stages.readers import WHERE, describe, register_reader
 from protuning_mm.stages.structure import Block, ReadingError, Stage, Stages, out_stages
 from protuning_mm.stages.vit import cut
 

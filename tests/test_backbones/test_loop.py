@@ -5,9 +5,18 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm import TunedBackbone
-from protuning_mm.stages.layouts import TokenMap
+from protuning_mm.stages.layouts import MapsLast, TokenMap
 from tests.families import FAMILIES, images
 from tests.plain import disturb, fill, relative_error
+from tests.timm_models import MISREAD, MODELS, QUICK, REFUSED, UNREAD
+
+# Visformer adds position embeddings between its stages, in none of its modules.
+BETWEEN_STAGES = {'visformer'}
+LOOPS = [
+    module
+    for module in MODELS
+    if module not in {*UNREAD, *MISREAD, *BETWEEN_STAGES} and 'pro' not in REFUSED.get(module, ())
+]
 
 
 def tuned(family: str) -> TunedBackbone:
@@ -43,10 +52,10 @@ def own_features(backbone: TunedBackbone, image: Tensor) -> list[Tensor]:
     return seen
 
 
-def as_map(feature: Tensor, like: Tensor) -> Tensor:
+def as_map(feature: Tensor, like: Tensor, channels_last: bool = False) -> Tensor:
     """A map, a map with channels last, or tokens of which the last are the grid's."""
     if feature.dim() == 4:
-        return feature if feature.shape == like.shape else feature.permute(0, 3, 1, 2)
+        return feature.permute(0, 3, 1, 2) if channels_last or feature.shape != like.shape else feature
     return feature[:, -like[0, 0].numel() :].transpose(1, 2).reshape(like.shape)
 
 
@@ -62,6 +71,25 @@ def test_the_loop_is_the_backbone(family: str, train: bool) -> None:
         assert relative_error(ours, as_map(feature, ours)) < 1e-12
     for ours, feature in zip(backbone.features(image), got):
         assert torch.equal(ours.map if isinstance(ours, TokenMap) else ours, feature)
+
+
+@pytest.mark.parametrize(
+    'module', [module if module in QUICK else pytest.param(module, marks=pytest.mark.slow) for module in LOOPS]
+)
+def test_the_loop_is_the_backbone_of_timm(module: str) -> None:
+    """One small network of every module of timm.models that can be read as stages."""
+    small = MODELS[module]
+    torch.manual_seed(0)
+    cfg = dict(type='timm', model_name=small.name, **(small.given or {}))
+    backbone = TunedBackbone(cfg, allow_random_backbone=True).double().eval()
+    disturb(backbone.prompts)
+    image = torch.randn(2, 3, small.size, small.size).double()
+    channels_last = isinstance(backbone.reading.layout, MapsLast)
+    with torch.no_grad():
+        got, expected = loop(backbone, image), own_features(backbone, image)
+    assert len(got) == len(expected) == len(backbone.prompts)
+    for ours, feature in zip(got, expected):
+        assert relative_error(ours, as_map(feature, ours, channels_last)) < 1e-10
 
 
 @pytest.mark.parametrize('family', FAMILIES)
