@@ -58,6 +58,35 @@ class Follower:
         self.backbone.frozen_prefix = self.leader.frozen_prefix
 
 
+class Followers:
+    """The followers of a run, kept equal to their leaders in everything frozen."""
+
+    def __init__(self) -> None:
+        self._all: list[Follower] = []
+
+    def begin(self, runner: Runner) -> None:
+        """Find the followers, and start each where its leader is."""
+        self._all = find_followers(runner)
+        for each in self._all:
+            each.begin()
+            if each.in_model:
+                runner.logger.info(
+                    f'{each.name} follows {each.leader_name} ({each.rule}): its frozen tensors are kept equal'
+                )
+
+    def put_back(self, in_model: bool = False) -> None:
+        """Give frozen tensors their leaders' values; ``in_model``: those of parts of the trained model alone."""
+        for each in self._all:
+            if each.in_model or not in_model:
+                each.put_back()
+
+    def put_into(self, state: dict[str, Any]) -> None:
+        """Do the same in a state dict, which may have been copied from a GPU already."""
+        for each in self._all:
+            if each.in_model:
+                each.put_into(state)
+
+
 def find_followers(runner: Runner) -> list[Follower]:
     """Find the followers of a run: in averages of mmengine's, by mmdet's MeanTeacherHook, of equal frozen tensors."""
     model = unwrap(runner.model)

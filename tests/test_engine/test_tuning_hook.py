@@ -67,7 +67,7 @@ def test_load_from_a_whole_plain_checkpoint(tmp_path: Path) -> None:
     run.train()
     frozen = {k: v for k, v in state.items() if k.startswith('backbone.')}
     assert_identical(model.state_dict(), frozen)
-    assert 'start anew' not in log_of(tmp_path / 'run')
+    assert 'keep their initial values' not in log_of(tmp_path / 'run')
 
 
 def test_heads_of_another_size_are_listed_and_start_anew(tmp_path: Path) -> None:
@@ -82,9 +82,9 @@ def test_heads_of_another_size_are_listed_and_start_anew(tmp_path: Path) -> None
         k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')
     })  # fmt: skip
     said = log_of(tmp_path / 'run')
-    assert '2 tensors of the checkpoint have another shape here' in said
-    assert 'head.weight: (80, 32) there, (3, 32) here' in said
-    assert 'head.bias: (80,) there, (3,) here' in said
+    assert '2 tensors have another shape in the checkpoint' in said
+    assert 'head.weight: (80, 32) in the checkpoint, (3, 32) in the model' in said
+    assert 'head.bias: (80,) in the checkpoint, (3,) in the model' in said
 
 
 def test_heads_of_another_size_with_ema(tmp_path: Path) -> None:

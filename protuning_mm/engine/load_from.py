@@ -1,0 +1,49 @@
+"""Loading a checkpoint of another task: heads of another size start anew, copies of a backbone are filled like it."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from protuning_mm.backbones import tuned_backbones
+from protuning_mm.engine.followers import averaged_copies
+
+
+def drop_reshaped(model: nn.Module, state: dict[str, Any]) -> dict[str, str]:
+    """Remove tensors from a state dict whose shape is another in the model, as where ``num_classes`` differs.
+
+    Tensors of tuned backbones stay: those are loaded strictly.
+
+    Args:
+        model (nn.Module): The model that will load the state dict.
+        state (dict): Changed in place.
+
+    Returns:
+        dict: For each key that was removed, both shapes.
+    """
+    here = model.state_dict()
+    strict = {
+        f'{name}.{key}' if name else key
+        for name, backbone in tuned_backbones(model).items()
+        for key in backbone.plain_keys
+    }
+    reshaped = {
+        key: f'{_shape(state[key])} in the checkpoint, {_shape(here[key])} in the model'
+        for key in state
+        if key in here and key not in strict and _shape(state[key]) != _shape(here[key])
+    }
+    for key in reshaped:
+        del state[key]
+    return reshaped
+
+
+def fill_copies(model: nn.Module, state: dict[str, Any]) -> None:
+    """Add the tensors of averaged copies of a backbone to a state dict that has the backbone's alone."""
+    backbones = tuned_backbones(model)
+    for name, leader in averaged_copies(model).items():
+        for key in backbones[name].plain_keys:
+            if f'{leader}.{key}' in state:
+                state.setdefault(f'{name}.{key}', state[f'{leader}.{key}'])
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None

@@ -1,0 +1,69 @@
+"""What is checked of a run before it computes anything: frozen weights, classes, evaluators."""
+
+from time import perf_counter
+from typing import Any
+
+from mmengine.runner import Runner
+from torch import nn
+
+from protuning_mm.backbones import tuned_backbones
+from protuning_mm.engine.class_check import check_classes, num_classes_of
+from protuning_mm.engine.errors import MismatchError
+from protuning_mm.engine.evaluator_trial import Trial, try_evaluator
+from protuning_mm.engine.faked_predictions import predicts_masks
+from protuning_mm.engine.models import unwrap
+from protuning_mm.engine.monitored_metrics import unknown_metrics
+from protuning_mm.weights import FrozenWeightsError
+
+
+def check_before_training(runner: Runner) -> None:
+    """Check classes of the data sets against the heads, and the validation evaluator on made-up predictions.
+
+    Raises:
+        MismatchError: classes do not match, the evaluator fails, or it lacks the metric that picks the best checkpoint.
+    """
+    check_classes(unwrap(runner.model), runner.train_dataloader.dataset, 'train_dataloader')
+    if runner.val_loop is not None:
+        check_classes(unwrap(runner.model), runner.val_dataloader.dataset, 'val_dataloader')
+        trial = _try_evaluator(runner, runner.val_loop, 'val')
+        for key, found, advice in unknown_metrics(runner.cfg, trial, 'val_evaluator'):
+            raise MismatchError(f'{key}: {found}: {advice}')
+
+
+def check_before_testing(runner: Runner) -> None:
+    """Check classes of the test set against the heads, and the test evaluator on made-up predictions.
+
+    Raises:
+        MismatchError: classes do not match, or the evaluator fails.
+    """
+    check_classes(unwrap(runner.model), runner.test_dataloader.dataset, 'test_dataloader')
+    _try_evaluator(runner, runner.test_loop, 'test')
+
+
+def check_frozen_weights(model: nn.Module) -> None:
+    """Refuse a frozen backbone that was filled from no file.
+
+    Raises:
+        FrozenWeightsError: its tensors are random, and nothing will train them.
+    """
+    for name, backbone in tuned_backbones(unwrap(model)).items():
+        if backbone.needs_weights():
+            raise FrozenWeightsError(
+                f'the frozen tensors of {name} ({type(backbone).__name__}) came from no file: they are random, '
+                "and nothing will train them. Set model.backbone.init_cfg=dict(type='Pretrained', "
+                "checkpoint='torchvision://resnet50') or load_from=<a whole checkpoint>; if a random backbone is "
+                'what you want, say model.backbone.allow_random_backbone=True.'
+            )
+
+
+def _try_evaluator(runner: Runner, loop: Any, split: str) -> Trial:
+    start = perf_counter()
+    model, dataset = unwrap(runner.model), loop.dataloader.dataset
+    key = f'{split}_evaluator'
+    evaluator = getattr(loop, 'evaluator', None)
+    trial = try_evaluator(evaluator, dataset, key, num_classes_of(model), predicts_masks(model))
+    for note in trial.untried:
+        runner.logger.info(f'not tried before the run: {note}')
+    if trial.metrics:
+        runner.logger.info(f'{key} was tried on made-up predictions, {perf_counter() - start:.1f} s')
+    return trial
