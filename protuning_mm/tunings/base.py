@@ -94,10 +94,13 @@ class Tuning:
     def merge(self, backbone: nn.Module) -> None:
         """Fold what is added into ``backbone``'s own tensors, so that it computes the same without it.
 
+        Where nothing is added there is nothing to fold.
+
         Raises:
             TuningError: it cannot be folded.
         """
-        raise TuningError(f'{self.name} cannot be merged: what it adds is no change of the frozen weights')
+        if self.added is not None:
+            raise TuningError(f'{self.name} cannot be merged: what it adds is no change of the frozen weights')
 
     def tap(self, backbone: nn.Module, path: str, added: nn.Module) -> None:
         """Let ``added(x, y)`` replace the output y of the frozen module at ``path``, whose input is x.

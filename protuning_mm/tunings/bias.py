@@ -17,6 +17,3 @@ class BiasTuning(Tuning):
 
     def setup(self, backbone: nn.Module, stages: Stages) -> None:
         self.trained = frozenset(name for name, _ in backbone.named_parameters() if name.endswith('bias'))
-
-    def merge(self, backbone: nn.Module) -> None:
-        """Nothing is added."""

@@ -16,6 +16,3 @@ class FullTuning(Tuning):
 
     def setup(self, backbone: nn.Module, stages: Stages) -> None:
         self.trained = frozenset(name for name, _ in backbone.named_parameters())
-
-    def merge(self, backbone: nn.Module) -> None:
-        """Nothing is added."""

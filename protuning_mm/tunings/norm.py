@@ -24,6 +24,3 @@ class NormTuning(Tuning):
             if is_norm(module)
             for name, _ in module.named_parameters(recurse=False)
         )
-
-    def merge(self, backbone: nn.Module) -> None:
-        """Nothing is added."""

@@ -35,6 +35,3 @@ class PartialTuning(Tuning):
             )
         starts = tuple(f'{block.path}.' for block in blocks[-self.k :])
         self.trained = frozenset(name for name, _ in backbone.named_parameters() if name.startswith(starts))
-
-    def merge(self, backbone: nn.Module) -> None:
-        """Nothing is added."""
