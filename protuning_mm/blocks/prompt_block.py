@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from protuning_mm.blocks.layers import LayerCfg, build_act, build_norm
 from protuning_mm.frozen.conditions import is_watched, runs_plainly
-from protuning_mm.frozen.lean_blend import LeanBlend, norm_act
+from protuning_mm.frozen.memory_efficient_blend import MemoryEfficientBlend, norm_act
 
 NORM: LayerCfg = {'type': 'GN', 'num_groups': 1}
 ACT: LayerCfg = {'type': 'GELU'}
@@ -117,7 +117,7 @@ class PromptBlock(nn.Module):
         bias: Any = self.expand.bias
         if self.scale is not None:
             weight, bias = weight * self.scale.unsqueeze(-1), bias * self.scale.flatten()
-        blended: Tensor = LeanBlend.apply(
+        blended: Tensor = MemoryEfficientBlend.apply(
             x,
             layers,
             dict(padding=self.depthwise.padding, groups=self.depthwise.groups),

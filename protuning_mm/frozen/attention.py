@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protuning_mm.frozen.anatomy import ObstacleError, check_own, check_untouched, type_name
+from protuning_mm.frozen.block_structure import UnsupportedError, check_own, check_untouched, type_name
 from protuning_mm.frozen.conditions import runs_plainly
-from protuning_mm.frozen.efficient import EfficientForward
+from protuning_mm.frozen.efficient_forward import EfficientForward
 
 WINDOW_ATTENTIONS = (
     'mmdet.models.backbones.swin.WindowMSA',
@@ -20,7 +20,7 @@ WINDOW_ATTENTIONS = (
 )
 
 
-def take_attention(module: nn.Module) -> None:
+def wrap_attention(module: nn.Module) -> None:
     """Let a window attention of a known type keep no more than queries, keys and values."""
     if type_name(module) in WINDOW_ATTENTIONS:
         EfficientWindowAttention(module)
@@ -32,17 +32,17 @@ class EfficientWindowAttention(EfficientForward):
     def check(self) -> None:
         module = self.module
         if type_name(module) not in WINDOW_ATTENTIONS:
-            raise ObstacleError(f'{type_name(module)} is not known')
+            raise UnsupportedError(f'{type_name(module)} is not known')
         check_own(module, 'it', own=EfficientWindowAttention)  # the position bias is frozen
         for name in ('softmax', 'attn_drop'):
             check_untouched(getattr(module, name), name)
         if type(module.softmax) is not nn.Softmax or module.softmax.dim != -1:
-            raise ObstacleError(f'softmax is {module.softmax}')
+            raise UnsupportedError(f'softmax is {module.softmax}')
         if module.attn_drop.training and getattr(module.attn_drop, 'p', 1):
-            raise ObstacleError('attn_drop drops')
+            raise UnsupportedError('attn_drop drops')
 
     def __call__(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if not (torch.is_grad_enabled() and runs_plainly(x, dims=3)) or self.obstacle() is not None:
+        if not (torch.is_grad_enabled() and runs_plainly(x, dims=3)) or self.unsupported_reason() is not None:
             return self.plain(x, mask)
         module = self.module
         area = module.window_size[0] * module.window_size[1]

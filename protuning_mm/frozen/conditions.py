@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.utils._device import DeviceContext
 
-from protuning_mm.frozen.anatomy import ObstacleError, check_runs_own, check_unhooked
-from protuning_mm.frozen.observed import is_transformed
+from protuning_mm.frozen.block_structure import UnsupportedError, check_runs_own, check_unhooked
+from protuning_mm.frozen.higher_order import is_transformed
 
 
 def runs_plainly(x: Any, dims: int = 4) -> bool:
@@ -85,6 +85,6 @@ def is_watched(module: nn.Module) -> bool:
         for part in module.modules():
             check_unhooked(part, 'it')
             check_runs_own(part, 'it')
-    except ObstacleError:
+    except UnsupportedError:
         return True
     return False

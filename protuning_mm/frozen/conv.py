@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protuning_mm.frozen.observed import is_observed
+from protuning_mm.frozen.higher_order import is_observed
 
 
 class NormOp(NamedTuple):

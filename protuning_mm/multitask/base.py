@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.backbones import TunedBackbone
-from protuning_mm.frozen.anatomy import MARKS
+from protuning_mm.frozen.block_structure import MARKS
 from protuning_mm.multitask.errors import MultiTaskError
 
 _IDLE = 'num_batches_tracked'  # eval mode does not look at it, and files may lack it

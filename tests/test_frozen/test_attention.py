@@ -12,8 +12,8 @@ from protuning_mm.backbones import TunedBackbone
 from protuning_mm.frozen import freeze_efficiently
 from tests.families import FAMILIES
 from tests.plain import fill, relative_error
+from tests.test_frozen.test_efficient_layers import kept_bytes
 from tests.test_frozen.test_graph import assert_same, gradients
-from tests.test_frozen.test_layers import kept_bytes
 
 CLASSES = {
     'mmdet': 'mmdet.models.backbones.swin',

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from torch import Tensor, nn
 
 from protuning_mm.frozen import freeze_efficiently
-from protuning_mm.frozen.residual import ResidualBlock
+from protuning_mm.frozen.memory_efficient_block import ResidualBlock
 from tests.plain import fill, relative_error
 from tests.test_frozen.cases import HOSTS, blocks, make_block, make_shortcut, output_and_grad, run_often
 

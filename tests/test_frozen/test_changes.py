@@ -158,7 +158,7 @@ def check_one(change: str, network: str, seed: int = 0) -> None:
         pair.close()
 
 
-# what was found wrong once, by what is wrong: test_frozen/test_fold.py writes to weights of full width as well
+# what was found wrong once, by what is wrong: test_frozen/test_folding.py writes to weights of full width as well
 ROWS = {
     'a write that no version counter sees': (
         'data_one_filter data_middle data_last data_any_element data_swapped_filters numpy_one_filter '

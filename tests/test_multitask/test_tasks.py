@@ -73,7 +73,7 @@ def test_layers_that_nobody_changes_are_there_once(workshop: Workshop) -> None:
 
 
 def test_no_folded_weights_stay(workshop: Workshop) -> None:
-    from protuning_mm.frozen.fold import FoldedConv
+    from protuning_mm.frozen.folding import FoldedConv
 
     for keep_folded in (False, True):
         multitask = MultiTask(keep_folded=keep_folded)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from protuning_mm.frozen.bits import same_words
 from protuning_mm.frozen.conv import ConvOp, norm_scale, unfolded
+from protuning_mm.frozen.relu_mask import same_words
 
 # How many elements of a weight are folded at once to be compared: what a CPU's cache holds.
 _CHUNK = 1 << 17

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from protuning_mm.frozen.bits import pack_dead, zero_dead
+from protuning_mm.frozen.relu_mask import apply_relu_mask, pack_relu_mask
 from tests.test_frozen.cases import run_often
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -38,10 +38,10 @@ def test_same_gradient_as_torch(
     x = x.contiguous(memory_format=layout)
     grad = torch.randn(shape).to(dtype)
     y, expected = relu_and_grad(x, grad)
-    dead = pack_dead(y)
-    assert dead.bits.numel() == (x.numel() + 7) // 8 and dead.bits.dtype == torch.uint8
+    mask = pack_relu_mask(y)
+    assert mask.bits.numel() == (x.numel() + 7) // 8 and mask.bits.dtype == torch.uint8
     given_grad = grad.clone()
-    got = zero_dead(given_grad, dead, inplace=inplace)
+    got = apply_relu_mask(given_grad, mask, inplace=inplace)
     assert torch.equal(got.isnan(), expected.isnan())
     assert torch.equal(got.nan_to_num(), expected.nan_to_num())
     assert inplace or torch.equal(given_grad, grad)
@@ -51,14 +51,14 @@ def test_more_elements_than_are_handled_at_once() -> None:
     x = torch.randn(1, 3, 700, 700)
     grad = torch.randn_like(x)
     y, expected = relu_and_grad(x, grad)
-    assert torch.equal(zero_dead(grad, pack_dead(y)), expected)
+    assert torch.equal(apply_relu_mask(grad, pack_relu_mask(y)), expected)
 
 
 def test_gradients_that_share_memory_with_themselves() -> None:
     """The gradient of a sum is one number, spread."""
     y, expected = relu_and_grad(torch.randn(2, 3, 5, 7), torch.ones(()).expand(2, 3, 5, 7))
-    assert torch.equal(zero_dead(torch.ones(()).expand(2, 3, 5, 7), pack_dead(y)), expected)
+    assert torch.equal(apply_relu_mask(torch.ones(()).expand(2, 3, 5, 7), pack_relu_mask(y)), expected)
 
 
 def test_empty() -> None:
-    assert zero_dead(torch.empty(0, 3, 4, 4), pack_dead(torch.empty(0, 3, 4, 4))).shape == (0, 3, 4, 4)
+    assert apply_relu_mask(torch.empty(0, 3, 4, 4), pack_relu_mask(torch.empty(0, 3, 4, 4))).shape == (0, 3, 4, 4)

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protuning_mm.frozen.bits import Dead, pack_dead, zero_dead
 from protuning_mm.frozen.conv import ConvOp, add_gradient, check_unchanged, versions
-from protuning_mm.frozen.observed import anchored
+from protuning_mm.frozen.higher_order import anchored
+from protuning_mm.frozen.relu_mask import ReluMask, apply_relu_mask, pack_relu_mask
 
 
 @dataclass(frozen=True)
-class FixedBlock:
+class BlockOp:
     """A residual block as numbers.
 
     Args:
@@ -50,7 +50,7 @@ class FixedBlock:
             given = self.shortcut.output_shape((x[1], *size))
         return y is not None and y == given
 
-    def __call__(self, x: Tensor, kept: list[Dead] | None = None) -> Tensor:
+    def __call__(self, x: Tensor, kept: list[ReluMask] | None = None) -> Tensor:
         """Run the block without a graph.
 
         Args:
@@ -69,7 +69,7 @@ class FixedBlock:
         for conv in self.branch[:-1]:
             y = conv(y).relu_()
             if kept is not None:
-                kept.append(pack_dead(y))
+                kept.append(pack_relu_mask(y))
         y = last(y)
         if shortcut is None:
             y.add_(x)
@@ -78,25 +78,25 @@ class FixedBlock:
             y = shortcut(pooled.to(dtype), onto=y) if adds else y.add_(shortcut(pooled.to(dtype)))
         y.relu_()
         if kept is not None:
-            kept.append(pack_dead(y))
+            kept.append(pack_relu_mask(y))
         return y
 
-    def input_grad(self, grad: Tensor, kept: Sequence[Dead], size: torch.Size, dtype: torch.dtype) -> Tensor:
+    def input_grad(self, grad: Tensor, kept: Sequence[ReluMask], size: torch.Size, dtype: torch.dtype) -> Tensor:
         """The gradient of x, given that of y.
 
         Args:
             grad (Tensor): The gradient of y; it is left as it is.
-            kept (Sequence[Dead]): What :meth:`__call__` noted.
+            kept (Sequence[ReluMask]): What :meth:`__call__` noted.
             size (torch.Size): Of x.
             dtype (torch.dtype): Of x.
 
         Returns:
             Tensor: (N, C, H, W), in x's type.
         """
-        at_sum = zero_dead(grad, kept[-1])
+        at_sum = apply_relu_mask(grad, kept[-1])
         down = at_sum
-        for conv, dead in zip(self.branch[:0:-1], kept[-2::-1]):
-            down = zero_dead(conv.input_grad(down, dead.size[2:]), dead, inplace=True)
+        for conv, mask in zip(self.branch[:0:-1], kept[-2::-1]):
+            down = apply_relu_mask(conv.input_grad(down, mask.size[2:]), mask, inplace=True)
         first = self.branch[0]
         if self.shortcut is None:
             # the identity's gradient is the sum's own, and the branch's is added to it
@@ -112,18 +112,18 @@ class FixedBlock:
 
 
 class ResidualBlock(torch.autograd.Function):
-    """:class:`FixedBlock` with a gradient for x, and for nothing else.
+    """:class:`BlockOp` with a gradient for x, and for nothing else.
 
     The gradient is a linear map of the output's gradient, and does not change with x but at a ReLU's edge. Its own
-    derivative by x is zero: see :func:`~protuning_mm.frozen.observed.anchored`.
+    derivative by x is zero: see :func:`~protuning_mm.frozen.higher_order.anchored`.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, block: FixedBlock, anchor: tuple[Tensor]) -> Tensor:
-        kept: list[Dead] = []
+    def forward(ctx: Any, x: Tensor, block: BlockOp, anchor: tuple[Tensor]) -> Tensor:
+        kept: list[ReluMask] = []
         y = block(x, kept)
-        ctx.save_for_backward(*(dead.bits for dead in kept))
-        ctx.layouts = [dead[1:] for dead in kept]
+        ctx.save_for_backward(*(mask.bits for mask in kept))
+        ctx.layouts = [mask[1:] for mask in kept]
         ctx.block, ctx.size, ctx.dtype, ctx.anchor = block, x.shape, x.dtype, anchor
         ctx.versions = versions(block.convs())
         return y
@@ -131,7 +131,7 @@ class ResidualBlock(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         check_unchanged(ctx.block.convs(), ctx.versions)
-        kept = [Dead(bits, *layout) for bits, layout in zip(ctx.saved_tensors, ctx.layouts)]
+        kept = [ReluMask(bits, *layout) for bits, layout in zip(ctx.saved_tensors, ctx.layouts)]
         with torch.autocast(grad.device.type, enabled=False):
             x_grad = ctx.block.input_grad(grad, kept, ctx.size, ctx.dtype)
         return anchored(x_grad, ctx.anchor), None, None

@@ -23,7 +23,7 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class BlockLayers:
     """A block's layers.
 
     Args:
@@ -88,7 +88,7 @@ _KEYS_OF_ALL = frozenset(vars(nn.Module()))
 MARKS = ('efficient_forward', '__getstate__', '_replicate_for_data_parallel')
 
 
-class ObstacleError(Exception):
+class UnsupportedError(Exception):
     """Why a block takes the plain path."""
 
 
@@ -98,7 +98,7 @@ def type_name(module: object) -> str:
     return f'{cls.__module__}.{cls.__qualname__}'
 
 
-def read_block(block: nn.Module, own: type | tuple[type, ...] = ()) -> Anatomy:
+def read_block(block: nn.Module, own: type | tuple[type, ...] = ()) -> BlockLayers:
     """Read a residual block of a known type.
 
     Args:
@@ -106,11 +106,11 @@ def read_block(block: nn.Module, own: type | tuple[type, ...] = ()) -> Anatomy:
         own (type | tuple): A layer's replaced forward of this type is no obstacle.
 
     Raises:
-        ObstacleError: says what is not known, or not frozen.
+        UnsupportedError: says what is not known, or not frozen.
     """
     names = BLOCKS.get(type_name(block))
     if names is None:
-        raise ObstacleError(f'{type_name(block)} is not known')
+        raise UnsupportedError(f'{type_name(block)} is not known')
     check_own(block, 'the block', own)  # its own hooks see its input and output, which are there
     for name, part in block.named_modules():
         if part is not block:
@@ -120,27 +120,27 @@ def read_block(block: nn.Module, own: type | tuple[type, ...] = ()) -> Anatomy:
     branch = [conv_and_norm(conv, norm) for conv, norm in zip(convs, norms)]
     for name in names.acts:
         if type(getattr(block, name)) is not nn.ReLU:
-            raise ObstacleError(f'{name} is a {type_name(getattr(block, name))}, not a ReLU')
+            raise UnsupportedError(f'{name} is a {type_name(getattr(block, name))}, not a ReLU')
     known = {id(part) for part in (*convs, *norms, block.downsample, *(getattr(block, name) for name in names.acts))}
     for name, child in block.named_children():
         idle = type_name(child) in _IDLE and not (child.training and type(child) is not nn.Identity)
         if id(child) not in known and not idle:
-            raise ObstacleError(f'{name} is a {type_name(child)}, which is not known')
+            raise UnsupportedError(f'{name} is a {type_name(child)}, which is not known')
     if getattr(block, 'with_plugins', False):
-        raise ObstacleError('it has plugins')
-    return Anatomy(branch, *_read_shortcut(block.downsample))
+        raise UnsupportedError('it has plugins')
+    return BlockLayers(branch, *_read_shortcut(block.downsample))
 
 
 def _read_shortcut(downsample: Any) -> tuple[nn.AvgPool2d | None, tuple[nn.Conv2d, Any] | None]:
     if downsample is None:
         return None, None
     if type(downsample) is not nn.Sequential:
-        raise ObstacleError(f'downsample is a {type_name(downsample)}, not a Sequential')
+        raise UnsupportedError(f'downsample is a {type_name(downsample)}, not a Sequential')
     parts = [part for part in downsample if type(part) is not nn.Identity]
     pool: Any = parts.pop(0) if parts and type(parts[0]) is nn.AvgPool2d else None
     if len(parts) != 2:
         listed = ', '.join(type(part).__name__ for part in downsample)
-        raise ObstacleError(
+        raise UnsupportedError(
             f'downsample is ({listed}); a convolution and its norm are known, and a pooling before them'
         )
     return pool, conv_and_norm(*parts)
@@ -150,20 +150,20 @@ def conv_and_norm(conv: nn.Module, norm: nn.Module) -> tuple[nn.Conv2d, Any]:
     """Check that a convolution and the norm after it can be folded; the norm is None where it is an identity.
 
     Raises:
-        ObstacleError: says what is in the way.
+        UnsupportedError: says what is in the way.
     """
     if type(conv) is not nn.Conv2d:
-        raise ObstacleError(f'{type_name(conv)} is not an exact Conv2d')
+        raise UnsupportedError(f'{type_name(conv)} is not an exact Conv2d')
     if geometry(conv) is None:
-        raise ObstacleError(f'a convolution pads with padding={conv.padding!r}, padding_mode={conv.padding_mode!r}')
+        raise UnsupportedError(f'a convolution pads with padding={conv.padding!r}, padding_mode={conv.padding_mode!r}')
     if type(norm) is nn.Identity:
         return conv, None
     if type_name(norm) not in BATCH_NORMS:
-        raise ObstacleError(f'{type_name(norm)} is not an exact batch norm')
+        raise UnsupportedError(f'{type_name(norm)} is not an exact batch norm')
     if norm.training:
-        raise ObstacleError('a batch norm is in training mode')
+        raise UnsupportedError('a batch norm is in training mode')
     if norm.running_mean is None or norm.running_var is None:
-        raise ObstacleError('a batch norm has no running statistics')
+        raise UnsupportedError('a batch norm has no running statistics')
     return conv, norm
 
 
@@ -176,16 +176,16 @@ def check_untouched(part: nn.Module, name: str = 'it', own: type | tuple[type, .
         own (type | tuple): A replaced forward of this type is no obstacle.
 
     Raises:
-        ObstacleError: says what was found.
+        UnsupportedError: says what was found.
     """
     check_own(part, name, own)
     check_unhooked(part, name)
 
 
 def check_unhooked(part: nn.Module, name: str) -> None:
-    """Raise ObstacleError where a layer has hooks."""
+    """Raise UnsupportedError where a layer has hooks."""
     if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
-        raise ObstacleError(f'{name} has hooks')
+        raise UnsupportedError(f'{name} has hooks')
 
 
 def check_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()) -> None:
@@ -195,25 +195,25 @@ def check_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()) -> 
 
 
 def check_runs_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()) -> None:
-    """Raise ObstacleError where something was put in the place of a layer's methods, or of its class's."""
+    """Raise UnsupportedError where something was put in the place of a layer's methods, or of its class's."""
     for key in part.__dict__.keys() - _KEYS_OF_ALL:
         value = part.__dict__[key]
         if callable(value) and not (isinstance(value, own) if key == 'forward' else key in MARKS):
-            raise ObstacleError(f'the {key} of {name} was replaced')
+            raise UnsupportedError(f'the {key} of {name} was replaced')
     check_class(type(part), name)
 
 
 def check_frozen(part: nn.Module, name: str) -> None:
-    """Raise ObstacleError where a layer's own tensors are trained, be they parameters or computed from some."""
+    """Raise UnsupportedError where a layer's own tensors are trained, be they parameters or computed from some."""
     own = part.__dict__
     found = [*part._parameters.values(), *part._buffers.values(), *(own[key] for key in own.keys() - _KEYS_OF_ALL)]
     for value in found:
         if isinstance(value, Tensor) and value.requires_grad:
-            raise ObstacleError(f'parameters of {name} are trained')
+            raise UnsupportedError(f'parameters of {name} are trained')
 
 
 def check_class(cls: type, name: str) -> None:
-    """Raise ObstacleError where a class's methods that run it are not those of the files that define them."""
+    """Raise UnsupportedError where a class's methods that run it are not those of the files that define them."""
     methods = [getattr(cls, method, None) for method in _METHODS]
     codes = [getattr(method, '__code__', None) for method in methods]
     if _seen.get(cls) == codes:
@@ -225,5 +225,5 @@ def check_class(cls: type, name: str) -> None:
         home = getattr(sys.modules.get(owner.__module__), '__file__', None)
         names = (method, '_wrapped_call_impl') if method == '__call__' else (method,)
         if code is None or code.co_filename != home or code.co_name not in names:
-            raise ObstacleError(f'{method} of the class of {name} was replaced')
+            raise UnsupportedError(f'{method} of the class of {name} was replaced')
     _seen[cls] = codes

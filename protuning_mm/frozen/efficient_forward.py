@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from protuning_mm.frozen.anatomy import MARKS, ObstacleError
-from protuning_mm.frozen.fold import FoldedConv
+from protuning_mm.frozen.block_structure import MARKS, UnsupportedError
+from protuning_mm.frozen.folding import FoldedConv
 
 
 def _nothing() -> None:
@@ -26,9 +26,9 @@ class EfficientForward(ABC):
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._take(module)
+        self._attach(module)
 
-    def _take(self, module: nn.Module) -> None:
+    def _attach(self, module: nn.Module) -> None:
         self._module: Callable[[], nn.Module | None] = weakref.ref(module)
         marks = zip(MARKS, (self, self._state_of_module, self._replica_of_module))
         module.__dict__.update(marks, forward=self)
@@ -40,9 +40,9 @@ class EfficientForward(ABC):
         if state['module'] is None:
             self._module = _nothing
         else:
-            self._take(state['module'])
+            self._attach(state['module'])
 
-    def give_back(self) -> None:
+    def restore(self) -> None:
         """Let the module run its class's forward again."""
         self._leave(self.module)
 
@@ -109,12 +109,12 @@ class EfficientForward(ABC):
 
     @abstractmethod
     def check(self) -> Any:
-        """Look at the module as it is now; raise ObstacleError where the plain path is to be taken, and say why."""
+        """Look at the module as it is now; raise UnsupportedError where the plain path is to be taken, and say why."""
 
-    def obstacle(self) -> str | None:
+    def unsupported_reason(self) -> str | None:
         """Why the plain path is taken now; None where it is not."""
         try:
             self.check()
-        except ObstacleError as why:
+        except UnsupportedError as why:
             return str(why)
         return None

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protuning_mm.frozen.anatomy import BLOCKS, Anatomy, ObstacleError, read_block, type_name
-from protuning_mm.frozen.attention import take_attention
+from protuning_mm.frozen.attention import wrap_attention
+from protuning_mm.frozen.block_structure import BLOCKS, BlockLayers, UnsupportedError, read_block, type_name
 from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
 from protuning_mm.frozen.conv import unfolded
-from protuning_mm.frozen.efficient import EfficientForward
-from protuning_mm.frozen.fold import FoldedConv, defers
-from protuning_mm.frozen.layers import EfficientConv, EfficientNorm, take_layer
-from protuning_mm.frozen.observed import anchor
-from protuning_mm.frozen.residual import FixedBlock, ResidualBlock, pool_args
-from protuning_mm.frozen.stem import EfficientStem, take_stem
+from protuning_mm.frozen.efficient_forward import EfficientForward
+from protuning_mm.frozen.efficient_layers import EfficientConv, EfficientNorm, wrap_layer
+from protuning_mm.frozen.efficient_stem import EfficientStem, wrap_stem
+from protuning_mm.frozen.folding import FoldedConv, defers
+from protuning_mm.frozen.higher_order import anchor
+from protuning_mm.frozen.memory_efficient_block import BlockOp, ResidualBlock, pool_args
 
 
 @dataclass
@@ -67,17 +67,17 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
     for part in list(module.modules()):
         if type_name(part) in BLOCKS:
             EfficientBlock(part)
-        take_stem(part)
+        wrap_stem(part)
     for part in module.modules():
-        take_layer(part)
-        take_attention(part)
+        wrap_layer(part)
+        wrap_attention(part)
     return report(module)
 
 
 def release(module: nn.Module) -> None:
     """Undo :func:`freeze_efficiently`."""
     for forward in _forwards(module):
-        forward.give_back()
+        forward.restore()
 
 
 def refold(module: nn.Module) -> None:
@@ -113,7 +113,7 @@ def report(module: nn.Module) -> FrozenReport:
         elif id(part) in inside:
             continue
         elif isinstance(forward, EfficientForward):
-            why = forward.obstacle()
+            why = forward.unsupported_reason()
             if why is None:
                 found.taken[path] = type(part).__name__
                 inside.update(id(child) for child in forward.covers())
@@ -134,10 +134,10 @@ def _listed(counts: dict[str, int]) -> str:
 
 
 class EfficientBlock(EfficientForward):
-    """Forward of a frozen residual block: one node of the graph (:mod:`protuning_mm.frozen.residual`)."""
+    """Forward of a frozen residual block: one node of the graph (:mod:`protuning_mm.frozen.memory_efficient_block`)."""
 
-    def _take(self, module: nn.Module) -> None:
-        super()._take(module)
+    def _attach(self, module: nn.Module) -> None:
+        super()._attach(module)
         self._folds: dict[int, FoldedConv] = defaultdict(FoldedConv)
         self._size: int | None = None
 
@@ -147,7 +147,7 @@ class EfficientBlock(EfficientForward):
     def covers(self) -> Iterable[nn.Module]:
         return self.module.modules()
 
-    def check(self) -> Anatomy:
+    def check(self) -> BlockLayers:
         return read_block(self.module, own=(EfficientBlock, EfficientConv, EfficientNorm))
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -172,10 +172,10 @@ class EfficientBlock(EfficientForward):
             self._size = sum(p.numel() for p in self.module.parameters())
         return defers(x) or 2 * x.numel() > self._size
 
-    def _fix(self, x: Tensor, folds: bool) -> FixedBlock | None:
+    def _fix(self, x: Tensor, folds: bool) -> BlockOp | None:
         try:
             parts = self.check()
-        except ObstacleError:
+        except UnsupportedError:
             return None
         pairs = [*parts.branch, parts.shortcut] if parts.shortcut else parts.branch
         dtypes = {compute_dtype(x, conv, norm) for conv, norm in pairs}
@@ -187,7 +187,7 @@ class EfficientBlock(EfficientForward):
             for i, (conv, norm) in enumerate(pairs)
         ]
         convs = [conv._replace(by_matmul=torch.is_grad_enabled()) for conv in convs]
-        block = FixedBlock(
+        block = BlockOp(
             convs[: len(parts.branch)],
             pool=None if parts.pool is None else pool_args(parts.pool),
             shortcut=convs[-1] if parts.shortcut else None,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protuning_mm.frozen.conv import ConvOp
-from protuning_mm.frozen.observed import is_observed
+from protuning_mm.frozen.higher_order import is_observed
 
 # activations without state
 _ACTS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.LeakyReLU, nn.Identity)
@@ -86,7 +86,7 @@ def _again(norm: Any) -> Callable[[Tensor, Tensor | None, Tensor | None], Tensor
     return None
 
 
-class LeanBlend(torch.autograd.Function):
+class MemoryEfficientBlend(torch.autograd.Function):
     """x̃ from x, the layers between, and every weight, in the order in which they are used.
 
     ``geometry`` holds the depth-wise convolution's padding and groups; for ``by_matmul`` see :class:`ConvOp`.

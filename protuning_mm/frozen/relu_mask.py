@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from protuning_mm.frozen.observed import is_observed
+from protuning_mm.frozen.higher_order import is_observed
 
 # Multiplying eight bytes that are each 0 or 1 by this gathers them in the highest byte: byte j becomes bit j.
 _GATHER = 0x0102040810204080
@@ -21,7 +21,7 @@ _compare_memory.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-class Dead(NamedTuple):
+class ReluMask(NamedTuple):
     """Which elements a ReLU did not pass on.
 
     Args:
@@ -35,7 +35,7 @@ class Dead(NamedTuple):
     stride: tuple[int, ...]
 
 
-def pack_dead(x: Tensor) -> Dead:
+def pack_relu_mask(x: Tensor) -> ReluMask:
     """Note which elements of a ReLU's output, dense in memory, were not passed on.
 
     A NaN was passed on, as it is in torch's own backward.
@@ -44,46 +44,46 @@ def pack_dead(x: Tensor) -> Dead:
     flat = x.as_strided((number,), (1,))
     bits = torch.empty((number + 7) // 8, dtype=torch.uint8, device=x.device)
     for start in range(0, number, step):
-        dead = flat[start : start + step].le(0)
-        if len(dead) % 8:
-            dead = torch.nn.functional.pad(dead, (0, -len(dead) % 8))
-        words = dead.view(torch.int64).mul_(_GATHER)
+        mask = flat[start : start + step].le(0)
+        if len(mask) % 8:
+            mask = torch.nn.functional.pad(mask, (0, -len(mask) % 8))
+        words = mask.view(torch.int64).mul_(_GATHER)
         bits[start // 8 : start // 8 + len(words)] = words.view(torch.uint8)[7::8]
-    return Dead(bits, x.shape, x.stride())
+    return ReluMask(bits, x.shape, x.stride())
 
 
-def zero_dead(grad: Tensor, dead: Dead, inplace: bool = False) -> Tensor:
+def apply_relu_mask(grad: Tensor, mask: ReluMask, inplace: bool = False) -> Tensor:
     """A ReLU's backward: zero where an element was not passed on, the gradient itself elsewhere.
 
     Args:
         grad (Tensor): The gradient of the ReLU's output.
-        dead (Dead): What :func:`pack_dead` noted.
+        mask (ReluMask): What :func:`pack_relu_mask` noted.
         inplace (bool): Whether ``grad`` may be written to. Defaults to False.
 
     Returns:
         Tensor: In the layout of the ReLU's output.
     """
     if is_observed(grad):
-        return grad.masked_fill(_unpack(dead), 0)
-    if grad.stride() != dead.stride:
-        grad, inplace = grad.new_empty_strided(dead.size, dead.stride).copy_(grad), True
+        return grad.masked_fill(_unpack(mask), 0)
+    if grad.stride() != mask.stride:
+        grad, inplace = grad.new_empty_strided(mask.size, mask.stride).copy_(grad), True
     out = grad if inplace else torch.empty_like(grad)
     number, integers = grad.numel(), _INTEGERS[grad.element_size()]
     source, target = (t.as_strided((number,), (1,)).view(integers) for t in (grad, out))
     table, step = _table(integers, grad.device), _step(grad.device)
     for start in range(0, number, step):
         end = min(start + step, number)
-        rows = dead.bits[start // 8 : (end + 7) // 8].int()
+        rows = mask.bits[start // 8 : (end + 7) // 8].int()
         # all ones leave a number as it is, bit for bit; all zeros make it +0
         keep = table.index_select(0, rows).view(-1)[: end - start]
         torch.bitwise_and(source[start:end], keep, out=target[start:end])
     return out
 
 
-def _unpack(dead: Dead) -> Tensor:
-    places = torch.arange(8, dtype=torch.uint8, device=dead.bits.device)
-    flat = dead.bits.unsqueeze(1).bitwise_right_shift(places).bitwise_and(1).bool().view(-1)
-    return flat.as_strided(dead.size, dead.stride)
+def _unpack(mask: ReluMask) -> Tensor:
+    places = torch.arange(8, dtype=torch.uint8, device=mask.bits.device)
+    flat = mask.bits.unsqueeze(1).bitwise_right_shift(places).bitwise_and(1).bool().view(-1)
+    return flat.as_strided(mask.size, mask.stride)
 
 
 def is_dense(x: Tensor) -> bool:

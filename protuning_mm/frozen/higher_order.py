@@ -10,7 +10,7 @@ def is_observed(grad: Tensor) -> bool:
 
     Derivatives are: under ``create_graph=True`` (gradients are enabled in a backward pass then, and never else), in
     ``torch.func`` and in forward-mode differentiation. Writing to memory past torch, as
-    :mod:`~protuning_mm.frozen.bits` and :mod:`~protuning_mm.frozen.conv` do, would drop them.
+    :mod:`~protuning_mm.frozen.relu_mask` and :mod:`~protuning_mm.frozen.conv` do, would drop them.
 
     Args:
         grad (Tensor): What the backward pass was given, or computed from it; batched under ``is_grads_batched=True``.

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protuning_mm.frozen.anatomy import BATCH_NORMS, ObstacleError, check_runs_own, type_name
+from protuning_mm.frozen.block_structure import BATCH_NORMS, UnsupportedError, check_runs_own, type_name
 from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
 from protuning_mm.frozen.conv import ConvOp, check_unchanged, geometry, norm_scale, versions
-from protuning_mm.frozen.efficient import EfficientForward
-from protuning_mm.frozen.fold import FoldedConv
-from protuning_mm.frozen.observed import anchor, anchored
+from protuning_mm.frozen.efficient_forward import EfficientForward
+from protuning_mm.frozen.folding import FoldedConv
+from protuning_mm.frozen.higher_order import anchor, anchored
 
 
-def take_layer(layer: nn.Module) -> None:
+def wrap_layer(layer: nn.Module) -> None:
     """Let a convolution or a batch norm keep nothing, while it is frozen and in eval mode."""
     if 'forward' in layer.__dict__:
         return
@@ -35,8 +35,8 @@ def _in_graph(x: Tensor, bias: Tensor | None) -> bool:
 class EfficientConv(EfficientForward):
     """Forward of a convolution whose weight is frozen; its bias may be trained: that gradient needs no input either."""
 
-    def _take(self, module: nn.Module) -> None:
-        super()._take(module)
+    def _attach(self, module: nn.Module) -> None:
+        super()._attach(module)
         self._cast = FoldedConv()
 
     def folds(self) -> Iterable[FoldedConv]:
@@ -44,15 +44,15 @@ class EfficientConv(EfficientForward):
 
     def check(self) -> None:
         if type(self.module) is not nn.Conv2d:
-            raise ObstacleError(f'{type_name(self.module)} is not an exact Conv2d')
+            raise UnsupportedError(f'{type_name(self.module)} is not an exact Conv2d')
         check_runs_own(self.module, 'it', own=EfficientConv)
         if self.module.weight.requires_grad:
-            raise ObstacleError('its weight is trained')
+            raise UnsupportedError('its weight is trained')
         if geometry(self.module) is None:
-            raise ObstacleError(f'padding={self.module.padding!r}, padding_mode={self.module.padding_mode!r}')
+            raise UnsupportedError(f'padding={self.module.padding!r}, padding_mode={self.module.padding_mode!r}')
 
     def __call__(self, x: Tensor) -> Tensor:
-        if not _in_graph(x, self.module.bias) or self.obstacle() is not None:
+        if not _in_graph(x, self.module.bias) or self.unsupported_reason() is not None:
             return self.plain(x)
         dtype = compute_dtype(x, self.module)
         if dtype is None:
@@ -92,18 +92,18 @@ class EfficientNorm(EfficientForward):
     def check(self) -> None:
         norm = self.module
         if type_name(norm) not in BATCH_NORMS:
-            raise ObstacleError(f'{type_name(norm)} is not an exact batch norm')
+            raise UnsupportedError(f'{type_name(norm)} is not an exact batch norm')
         check_runs_own(norm, 'it', own=EfficientNorm)
         if norm.training:
-            raise ObstacleError('a batch norm is in training mode')
+            raise UnsupportedError('a batch norm is in training mode')
         if norm.running_mean is None or norm.running_var is None:
-            raise ObstacleError('a batch norm has no running statistics')
+            raise UnsupportedError('a batch norm has no running statistics')
         if any(t is not None and t.requires_grad for t in (norm.weight, norm.running_mean, norm.running_var)):
-            raise ObstacleError('its weight is trained')
+            raise UnsupportedError('its weight is trained')
 
     def __call__(self, x: Tensor) -> Tensor:
         norm = self.module
-        if not _in_graph(x, norm.bias) or self.obstacle() is not None:
+        if not _in_graph(x, norm.bias) or self.unsupported_reason() is not None:
             return self.plain(x)
         with torch.no_grad():
             scale = norm_scale(norm).view(-1, 1, 1)

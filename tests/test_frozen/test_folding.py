@@ -11,7 +11,7 @@ from mmengine.model import ExponentialMovingAverage
 from torch import Tensor, nn
 
 from protuning_mm import ProTunedResNet
-from protuning_mm.frozen import StaleWeightsError, fold, freeze_efficiently, refold, takeover, verify
+from protuning_mm.frozen import StaleWeightsError, efficient_execution, folding, freeze_efficiently, refold, verify
 from tests.plain import SMALL, fill, plain_resnet, relative_error
 from tests.test_frozen.cases import make_block
 
@@ -20,7 +20,7 @@ IMAGE = torch.randn(2, 3, 33, 40, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(autouse=True)
 def _folds_however_small_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(takeover.EfficientBlock, '_pays_to_fold', lambda self, x: True)
+    monkeypatch.setattr(efficient_execution.EfficientBlock, '_pays_to_fold', lambda self, x: True)
 
 
 def network(depth: int = 50, seed: int = 1) -> nn.Module:
@@ -139,7 +139,7 @@ def test_every_element_of_a_wide_weight_is_compared(write: Callable[[Tensor], An
 @pytest.fixture
 def deferred(monkeypatch: pytest.MonkeyPatch) -> None:
     """Comparisons run beside the step, as on a GPU."""
-    for module in (fold, takeover):
+    for module in (folding, efficient_execution):
         monkeypatch.setattr(module, 'defers', lambda weight: True)
 
 
@@ -164,7 +164,7 @@ def test_a_write_behind_torch_s_back_stops_the_step_after_next(deferred: None) -
 
 
 def test_a_late_result_is_waited_for_by_verify_alone(deferred: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fold._Comparison, 'is_done', lambda self: False)
+    monkeypatch.setattr(folding._Comparison, 'is_done', lambda self: False)
     net = network()
     freeze_efficiently(net)
     step(net)
@@ -239,10 +239,10 @@ def test_what_did_not_change_is_not_folded_again(
                 conv.weight.data = conv.weight.data.permute(1, 3, 0, 2).contiguous().permute(2, 0, 3, 1)
     freeze_efficiently(net)
     if when == 'deferred':
-        monkeypatch.setattr(fold, 'defers', lambda weight: True)
+        monkeypatch.setattr(folding, 'defers', lambda weight: True)
     folds: list[Any] = []
-    plain_fold = fold._fold
-    monkeypatch.setattr(fold, '_fold', lambda *args: folds.append(args) or plain_fold(*args))
+    plain_fold = folding._fold
+    monkeypatch.setattr(folding, '_fold', lambda *args: folds.append(args) or plain_fold(*args))
     for _ in range(3):
         with torch.autocast('cpu', dtype, enabled=dtype is not None):
             step(net)

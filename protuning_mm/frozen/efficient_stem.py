@@ -13,25 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protuning_mm.frozen.anatomy import (
+from protuning_mm.frozen.block_structure import (
     BATCH_NORMS,
     CONV_MODULE,
     STEMS,
-    ObstacleError,
+    UnsupportedError,
     check_class,
     check_untouched,
     conv_and_norm,
     type_name,
 )
 from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
-from protuning_mm.frozen.efficient import EfficientForward
-from protuning_mm.frozen.fold import FoldedConv
-from protuning_mm.frozen.layers import EfficientConv, EfficientNorm
+from protuning_mm.frozen.efficient_forward import EfficientForward
+from protuning_mm.frozen.efficient_layers import EfficientConv, EfficientNorm
+from protuning_mm.frozen.folding import FoldedConv
 
 _PASS = nn.Identity()
 
 
-def take_stem(network: Any) -> None:
+def wrap_stem(network: Any) -> None:
     """Let what runs a stem fold its norms into its convolutions, where the network's type is known."""
     if type_name(network) not in STEMS:
         return
@@ -69,8 +69,8 @@ class EfficientStem(EfficientForward):
     nothing of each other, and layers that are called by themselves are what they are.
     """
 
-    def _take(self, module: nn.Module) -> None:
-        super()._take(module)
+    def _attach(self, module: nn.Module) -> None:
+        super()._attach(module)
         self._folds: dict[str, FoldedConv] = defaultdict(FoldedConv)
 
     def folds(self) -> Iterable[FoldedConv]:
@@ -81,7 +81,7 @@ class EfficientStem(EfficientForward):
         found: dict[str, str] = {}
         try:
             check_class(type(self.module), 'it')
-        except ObstacleError:
+        except UnsupportedError:
             return found
         for names in _pairs(self.module):
             conv, norm = (self.module._modules[name] for name in names)
@@ -89,7 +89,7 @@ class EfficientStem(EfficientForward):
                 check_untouched(conv, own=EfficientConv)
                 check_untouched(norm, own=EfficientNorm)
                 conv_and_norm(conv, norm)
-            except ObstacleError:
+            except UnsupportedError:
                 continue
             found[names[0]] = names[1]
         return found
