@@ -1,0 +1,46 @@
+"""``protuning COMMAND``: one name for every command."""
+
+import subprocess
+import sys
+
+import pytest
+
+from protuning_mm.cli.main import COMMANDS, main
+from tests.mini import REPO
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_shows_the_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*name.split(), '--help'])
+    assert ended.value.code == 0
+    assert f'usage: protuning {name}' in capsys.readouterr().out
+
+
+def test_every_tool_of_a_trained_model_s_user_is_a_command() -> None:
+    """Of tools/, all but what belongs to studies, benchmarks, figures and development."""
+    tools = {path.stem for folder in ('.', 'model_converters') for path in (REPO / 'tools' / folder).glob('*.py')}
+    lab = {'study', 'visualize_prompts', 'train_source', 'make_demo_data'}
+    named = {name.replace('-', '_') for name in COMMANDS}
+    renamed = {'extract_delta': 'delta extract', 'merge_delta': 'delta merge', 'inspect_delta': 'delta inspect'}
+    assert {renamed.get(tool, tool) for tool in tools - lab} == named - {'count_params'}
+
+
+@pytest.mark.parametrize('words', [[], ['delta'], ['trian'], ['delta', 'extrct']])
+def test_a_wrong_word_is_an_error_that_lists_the_commands(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert 'usage: protuning COMMAND' in capsys.readouterr().err
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    main(['--help'])
+    said = capsys.readouterr().out
+    assert all(name in said for name in COMMANDS)
+
+
+def test_an_error_ends_with_one_sentence() -> None:
+    command = [sys.executable, '-m', 'protuning_mm', 'train', 'nope.py']
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "error: there is no config 'nope.py'" in done.stderr
