@@ -26,7 +26,7 @@ from protuning_lab.study.validation import check_validation
 from protuning_lab.study.workers import Here, Workers
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_cfg_options, at_least
-from protuning_mm.engine.work_dir import claimed
+from protuning_mm.engine.work_dir import lock_work_dir
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -101,7 +101,7 @@ def carry_out(args: argparse.Namespace) -> int:
             f'work dir {str(study.work_dir)!r} holds results: go on with --resume, make tables with --report, or name '
             'another by --work-dir'
         )
-    with claimed(study.work_dir):
+    with lock_work_dir(study.work_dir):
         run(study, mine, configs, args.jobs, args.threads)
         return report(study, mine, configs, mine if shard else whole)
 

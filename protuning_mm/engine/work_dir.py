@@ -1,13 +1,13 @@
-"""One run at a time in a work dir, and a work dir that can be written, found out before anything is built."""
+"""Locks a work dir for one run, and finds out that it can be written before anything is built."""
 
-import fcntl
 import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from mmengine.logging import print_log
 
 _LOCK = '.lock'
@@ -18,18 +18,18 @@ class WorkDirError(RuntimeError):
 
 
 @contextmanager
-def claimed(work_dir: str | Path) -> Iterator[None]:
-    """Make a work dir and keep it for this run.
+def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
+    """Create a work dir and hold its lock, so that two runs do not overwrite each other's checkpoints.
 
-    Two runs in one folder would write each other's ``epoch_1.pth`` and ``last_checkpoint``. The claim is a lock on a
-    file in it, which the kernel lifts when the process ends, however it ends. Of several ranks the first claims for
-    all. Where a file system knows no locks nothing is claimed.
+    The operating system releases the lock when the process ends, however it ends. filelock closes the lock in forked
+    data loader workers, so that they do not hold it after their parent is killed. In distributed training rank 0 locks
+    for all ranks. On a file system without locks this logs a warning and locks nothing.
 
     Args:
         work_dir (str | Path): The folder.
 
     Raises:
-        WorkDirError: another run holds it, or it cannot be written.
+        WorkDirError: another run holds the lock, or the folder cannot be written.
     """
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))):
         yield
@@ -37,27 +37,33 @@ def claimed(work_dir: str | Path) -> Iterator[None]:
     path = Path(work_dir) / _LOCK
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open('a+')
+        path.open('a').close()
     except OSError as error:
         raise WorkDirError(
             f'work dir {str(work_dir)!r} cannot be written: {error.strerror} ({error.filename}); name another by '
             '--work-dir'
         ) from None
-    with file:
-        try:
-            # not flock, whose lock the data loader's workers would inherit and hold when this process is killed
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            other = file.read().strip() or 'it does not say which'
-            raise WorkDirError(
-                f'another run is writing to work dir {str(work_dir)!r}: {other}. Wait for it, stop it, or name another '
-                'folder by --work-dir'
-            ) from None
-        except OSError as error:
-            print_log(f'{path} cannot be locked ({error.strerror}): see to it that one run writes there', 'current')
-        file.seek(0)
-        file.truncate()
-        file.write(f'process {os.getpid()} on {socket.gethostname()} since {time.strftime("%Y-%m-%d %H:%M:%S")}\n')
-        file.flush()
+    lock = FileLock(path, timeout=0, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise WorkDirError(
+            f'another run is writing to work dir {str(work_dir)!r}: {_read_holder(path)}. Wait for it, stop it, or '
+            'name another folder by --work-dir'
+        ) from None
+    except OSError as error:
+        print_log(f'{path} cannot be locked ({error.strerror}): make sure that only one run writes there', 'current')
+    holder = f'process {os.getpid()} on {socket.gethostname()} since {time.strftime("%Y-%m-%d %H:%M:%S")}\n'
+    try:
+        with suppress(PermissionError):  # Windows refuses to write to a locked file
+            path.write_text(holder)
         yield
+    finally:
+        lock.release()
+
+
+def _read_holder(path: Path) -> str:
+    holder = ''
+    with suppress(OSError):  # Windows refuses to read a locked file
+        holder = path.read_text().strip()
+    return holder or 'its lock does not say which'

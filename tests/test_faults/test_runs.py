@@ -1,6 +1,7 @@
 """What happens to runs: two in one folder, folders that cannot be written, full disks, kills, unusual names."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,23 +14,25 @@ import torch
 from mmengine.visualization import LocalVisBackend
 
 from protuning_mm.cli import train as train_tool
-from protuning_mm.engine.work_dir import WorkDirError, claimed
+from protuning_mm.engine import work_dir
+from protuning_mm.engine.work_dir import WorkDirError, lock_work_dir
 from protuning_mm.weights.seal import check_seal
 from tests.mini import REPO, write_ade, write_config
 from tests.test_engine.test_resume_grid import HOOKS, LAST, SAVED, SEGMENTOR, differing, train
 
-CLAIM = """
+LOCK = """
 import sys, time
-from protuning_mm.engine.work_dir import claimed
-with claimed(sys.argv[1]):
-    print('claimed', flush=True)
+from protuning_mm.engine import work_dir
+from protuning_mm.engine.work_dir import lock_work_dir
+with lock_work_dir(sys.argv[1]):
+    print('locked', flush=True)
     time.sleep(60)
 """
 
 
-def other_run(folder: Path) -> subprocess.Popen:
-    run = subprocess.Popen([sys.executable, '-c', CLAIM, str(folder)], stdout=subprocess.PIPE, text=True, cwd=REPO)
-    assert run.stdout is not None and run.stdout.readline() == 'claimed\n'
+def other_run(folder: Path, code: str = LOCK) -> subprocess.Popen:
+    run = subprocess.Popen([sys.executable, '-c', code, str(folder)], stdout=subprocess.PIPE, text=True, cwd=REPO)
+    assert run.stdout is not None and run.stdout.readline() == 'locked\n'
     return run
 
 
@@ -39,16 +42,46 @@ def test_two_runs_in_one_work_dir(tmp_path: Path) -> None:
     try:
         with (
             pytest.raises(WorkDirError, match=f'another run is writing.*process {first.pid} on'),
-            claimed(tmp_path / 'run'),
+            lock_work_dir(tmp_path / 'run'),
         ):
             pass
     finally:
         first.send_signal(signal.SIGKILL)
         first.wait()
-    with claimed(tmp_path / 'run'):
+    with lock_work_dir(tmp_path / 'run'):
         pass
-    with claimed(tmp_path / 'run'), claimed(tmp_path / 'another'):
+    with lock_work_dir(tmp_path / 'run'), lock_work_dir(tmp_path / 'another'):
         pass
+
+
+def test_forked_loader_workers_do_not_keep_the_lock(tmp_path: Path) -> None:
+    """A killed run leaves a worker behind, which a fork made while the run held the lock."""
+    fork = 'import os; (child := os.fork()) or time.sleep(60); print(child, flush=True); time.sleep(60)'
+    first = other_run(tmp_path / 'run', LOCK.replace('time.sleep(60)', fork))
+    assert first.stdout is not None
+    child = int(first.stdout.readline())
+    try:
+        first.kill()
+        first.wait()
+        os.kill(child, 0)  # it lives
+        with lock_work_dir(tmp_path / 'run'):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize('number', [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_file_system_without_locks(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run goes on without a lock, and the log says so."""
+
+    def refuses(file: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    said: list[str] = []
+    monkeypatch.setattr(fcntl, 'flock', refuses)
+    monkeypatch.setattr(work_dir, 'print_log', lambda text, *args: said.append(text))
+    with lock_work_dir(tmp_path):
+        assert len(said) == 1 and f'cannot be locked ({os.strerror(number)})' in said[0]
 
 
 def test_second_run_through_the_tool(tmp_path: Path) -> None:
@@ -64,16 +97,16 @@ def test_second_run_through_the_tool(tmp_path: Path) -> None:
 
 
 def test_ranks_of_one_run_share_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with claimed(tmp_path):
+    with lock_work_dir(tmp_path):
         monkeypatch.setenv('RANK', '1')
-        with claimed(tmp_path):
+        with lock_work_dir(tmp_path):
             pass
 
 
 def test_work_dir_below_a_file(tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     said = 'cannot be written: (Not a directory|File exists).*--work-dir'
-    with pytest.raises(WorkDirError, match=said), claimed(tmp_path / 'file/run'):
+    with pytest.raises(WorkDirError, match=said), lock_work_dir(tmp_path / 'file/run'):
         pass
 
 
