@@ -23,7 +23,7 @@ from protuning_lab.study.running import run_cells
 from protuning_lab.study.schedule import Schedule
 from protuning_lab.study.summary import cells_of
 from protuning_lab.study.validation import check_validation
-from protuning_lab.study.workers import Here, Workers
+from protuning_lab.study.workers import SameProcess, Workers
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_cfg_options, at_least
 from protuning_mm.engine.work_dir import lock_work_dir
@@ -155,7 +155,7 @@ def plan(study: Study, groups: Sequence[Group], configs: Configs) -> Schedule:
 def run(study: Study, groups: Sequence[Group], configs: Configs, jobs: int, threads: int) -> None:
     """Run what is not there yet."""
     schedule = plan(study, groups, configs)
-    pool = Here() if jobs == 1 or not schedule.left else Workers(min(jobs, schedule.left), threads)
+    pool = SameProcess() if jobs == 1 or not schedule.left else Workers(min(jobs, schedule.left), threads)
     with Progress(schedule, jobs) as progress, pool:
         run_cells(schedule, configs, study.work_dir, pool, progress, threads)
 

@@ -1,4 +1,4 @@
-"""Runs what a schedule hands out."""
+"""Runs the cells of a schedule."""
 
 from pathlib import Path
 
@@ -9,13 +9,18 @@ from protuning_lab.study.grid import Cell
 from protuning_lab.study.progress import Progress
 from protuning_lab.study.results import Result, folder_of
 from protuning_lab.study.schedule import Schedule
-from protuning_lab.study.workers import Pool
+from protuning_lab.study.workers import SameProcess, Workers
 
 
 def run_cells(
-    schedule: Schedule, configs: Configs, work_dir: Path, pool: Pool, progress: Progress, threads: int
+    schedule: Schedule,
+    configs: Configs,
+    work_dir: Path,
+    pool: SameProcess | Workers,
+    progress: Progress,
+    threads: int,
 ) -> None:
-    """Run a schedule until nothing is left. A cell that fails does not stop the others.
+    """Run a schedule until nothing is left. A run that fails does not stop the others.
 
     Raises:
         StudyError: a run does not report the metric that the study names.
@@ -40,7 +45,7 @@ def run_cells(
 
 
 def make_job(cell: Cell, configs: Configs, work_dir: Path, threads: int = 1, jobs: int = 1) -> Job:
-    """All that a worker needs for a cell."""
+    """Collect what a worker needs to run a cell."""
     config, study = configs.of(cell), configs.study
     return Job(
         name=cell.name,
@@ -57,7 +62,7 @@ def make_job(cell: Cell, configs: Configs, work_dir: Path, threads: int = 1, job
 
 
 def _check_metrics(configs: Configs, result: Result) -> None:
-    """A metric that nobody reports is found out after the first run, not after the last."""
+    """Check after each run that it reports the metrics of the study, so that the first run tells, not the last."""
     study = configs.study
     if study.learning_rate is not None:
         metric_of(result['val'], study.learning_rate.metric, 'learning_rate.metric', 'validation')

@@ -168,6 +168,4 @@ def test_a_worker_that_dies_idle_is_replaced(folder: Path, tmp_path: Path) -> No
             pool.submit(job)
             (outcome,) = pool.wait()
             assert outcome.error is None
-            process = pool._workers[0].process
-            process.kill()
-            process.join()
+            os.kill(pool._workers[0].submit(os.getpid).result(), signal.SIGKILL)
