@@ -1,7 +1,6 @@
 """``tools/study.py``: a grid of runs from one file."""
 
 import argparse
-import dataclasses
 import os
 import signal
 from collections.abc import Sequence
@@ -129,7 +128,7 @@ def _placed(study: Study, work_dir: str | None, shard: Shard | None) -> Study:
     path = Path(work_dir) if work_dir else study.work_dir
     if shard is not None and work_dir is None:
         path = path.with_name(f'{path.name}-shard-{shard}')
-    return dataclasses.replace(study, work_dir=path)
+    return study.model_copy(update=dict(work_dir=path))
 
 
 def check_configs(study: Study, groups: Sequence[Group], configs: Configs) -> None:

@@ -72,7 +72,7 @@ class Configs:
         cfg.launcher, cfg.resume = 'none', False
         cfg.pop('work_dir', None)
         tests = self._tests(cfg)
-        return CellConfig(cfg, tests, _digest([cfg.to_dict(), tests, study.validate]))
+        return CellConfig(cfg, tests, _digest([cfg.to_dict(), tests, study.validate_at]))
 
     def _start(self, cell: Cell) -> Config:
         named = {axis: self.study.axes[axis][name].config for axis, name in cell.group.values}

@@ -5,9 +5,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from protuning_lab.study.definition import Study
+from protuning_lab.study.definition import Study, names_of
 from protuning_lab.study.errors import StudyError
-from protuning_lab.study.reading import names_of
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,16 @@ def test_what_does_not_fit_is_named(old: str, new: str, said: str, tmp_path: Pat
         read_study(write(tmp_path, STUDY.replace(old, new)))
 
 
+def test_all_that_does_not_fit_is_named_at_once(tmp_path: Path) -> None:
+    text = STUDY.replace("'base.py'", '3').replace('(0, 1, 2)', "'a'") + "table = dict(digits='two', colour='red')\n"
+    with pytest.raises(StudyError) as caught:
+        read_study(write(tmp_path, text))
+    wheres = [line.removeprefix(f'{tmp_path / "grid.py"}: ') for line in str(caught.value).splitlines()]
+    assert [where.partition(': ')[0] for where in wheres] == [
+        'config=3', "seeds='a'", "table.digits='two'", 'table.colour'
+    ]  # fmt: skip
+
+
 def test_a_study_that_is_not_there_or_no_python(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match='there is no study'):
         read_study(tmp_path / 'none.py')
