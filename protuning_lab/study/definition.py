@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import MinLen
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -79,6 +78,7 @@ ConfigFile = Annotated[Path, BeforeValidator(_config)]
 Numbers = Annotated[tuple[float, ...], _different('g', 'numbers, such as (1e-3, 1e-2)')]
 Seeds = Annotated[tuple[NonNegativeInt, ...], _different('', 'whole numbers, such as (0, 1, 2)')]
 Rule = Literal['greater', 'less']
+NotEmpty = Field(min_length=1)
 
 
 class _Model(BaseModel):
@@ -173,13 +173,13 @@ class Study(_Model):
     path: Path
     title: str
     work_dir: Path
-    axes: Annotated[dict[Annotated[Name, AfterValidator(_axis)], Annotated[dict[Name, Value], MinLen(1)]], MinLen(1)]
+    axes: Annotated[dict[Annotated[Name, AfterValidator(_axis)], Annotated[dict[Name, Value], NotEmpty]], NotEmpty]
     config: ConfigFile | None = None
     options: Options = {}
     skip: list[dict[str, Any]] = []
     learning_rate: LearningRate | None = None
     seeds: Seeds = (0,)
-    test: Annotated[dict[str, Options], MinLen(1)] = {'test': {}}
+    test: Annotated[dict[str, Options], NotEmpty] = {'test': {}}
     table: Layout = Field({}, validate_default=True)
     validate_at: Literal['end', 'as configured'] = Field('end', alias='validate')
     keep_checkpoints: bool = False

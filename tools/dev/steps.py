@@ -80,7 +80,7 @@ def install_mmcv(environment: Environment) -> None:
 
 def install_rest(environment: Environment) -> None:
     """The hosts, the tools, and this package as a link to the checkout."""
-    environment.install('--no-build-isolation', '-e', f'{environment.root}[onedl,cls,export,demo,study,dev]')
+    environment.install('--no-build-isolation', '-e', f'{environment.root}[onedl,cls,export,demo,lab,dev]')
 
 
 def check(environment: Environment) -> None:
