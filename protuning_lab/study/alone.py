@@ -1,4 +1,4 @@
-"""Nothing of one run reaches the next in its process."""
+"""Isolates runs that share a process from each other."""
 
 import gc
 import logging
@@ -12,14 +12,14 @@ from mmengine.utils import ManagerMixin
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Give a run a process that looks new, and take away what it leaves.
+    """Run the body with fresh global state, and restore the state of before afterwards.
 
-    mmengine keeps loggers, message hubs, visualizers and default scopes by name for the life of the process; the name
-    holds the time in seconds, so that two short runs would share them. Runners switch cuDNN to deterministic or to
-    benchmarking, and never back. Random streams are not restored: every run seeds its own.
+    mmengine keeps loggers, message hubs, visualizers and default scopes in global tables. Their names contain the time
+    in seconds, so that two short runs would share them. Runners set cuDNN's deterministic and benchmark flags and never
+    reset them. Random states are not restored, since every run sets its own seed.
 
-    What is there before (modules, registries) is put out of the garbage collector's sight: mmengine collects for each
-    data set, and looking through all that the hosts keep takes 0.6 s every time. ``gc.unfreeze`` takes it back.
+    Existing objects (modules, registries) are hidden from the garbage collector: mmengine collects once for each data
+    set, and scanning all objects of the host libraries takes 0.6 s each time. ``gc.unfreeze`` makes them visible again.
     """
     managers = [ManagerMixin, *_subclasses(ManagerMixin)]
     before: dict[Any, dict[str, Any]] = {cls: dict(cls._instance_dict) for cls in managers}

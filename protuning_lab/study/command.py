@@ -30,25 +30,31 @@ from protuning_mm.engine.work_dir import lock_work_dir
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Run a grid of trainings, and make its tables, plots and page',
-        epilog='Exit code: 0 when every run is there, 1 when one failed or the study does not fit, 130 after Ctrl-C.',
+        description='Run a grid of trainings and write its tables, plots and page',
+        epilog='Exit code: 0 if every run succeeded, 1 if one failed or the study has an error, 130 after Ctrl-C.',
     )
-    parser.add_argument('study', help="path of the study's file; docs/study.md tells how one is written")
-    parser.add_argument('--work-dir', help='folder for the results')
+    parser.add_argument('study', help="path of the study's file; docs/study.md describes its keys")
+    parser.add_argument('--work-dir', help='output folder (default: the work_dir of the study)')
     parser.add_argument(
-        '--jobs', type=at_least(1), default=1, metavar='N', help='runs at once, each in its own process'
+        '--jobs', type=at_least(1), default=1, metavar='N', help='number of worker processes (default: 1)'
     )
-    parser.add_argument('--threads', type=at_least(1), default=1, metavar='N', help="torch's threads in each on a CPU")
-    parser.add_argument('--resume', action='store_true', help='go on: results that fit the study are kept')
-    parser.add_argument('--dry-run', action='store_true', help='print what would run, and how long it may take')
-    parser.add_argument('--report', action='store_true', help='run nothing; make tables, plots and page again')
-    parser.add_argument('--merge', nargs='+', metavar='DIR', help='collect the results of other work dirs; run nothing')
-    parser.add_argument('--shard', metavar='I/N', help='run part I of N; slurm/N: the part of an array task')
-    parser.add_argument('--only', nargs='+', metavar='AXIS=VALUE[,VALUE]', default=[], help='run a part of the grid')
-    add_cfg_options(parser, "settings laid over every run's config")
+    parser.add_argument(
+        '--threads',
+        type=at_least(1),
+        default=1,
+        metavar='N',
+        help='number of CPU threads of torch in each (default: 1)',
+    )
+    parser.add_argument('--resume', action='store_true', help='keep finished runs whose config has not changed')
+    parser.add_argument('--dry-run', action='store_true', help='print the runs and the estimated time; run nothing')
+    parser.add_argument('--report', action='store_true', help='write tables, plots and page again; run nothing')
+    parser.add_argument('--merge', nargs='+', metavar='DIR', help='copy the results of other work dirs; run nothing')
+    parser.add_argument('--shard', metavar='I/N', help='run part I of N; slurm/N takes I from the array task')
+    parser.add_argument('--only', nargs='+', metavar='AXIS=VALUE[,VALUE]', default=[], help='run only these values')
+    add_cfg_options(parser, "settings that override every run's config")
     args = parser.parse_args(argv)
     if sum((args.dry_run, args.report, args.merge is not None)) > 1:
-        parser.error('--dry-run, --report and --merge go alone')
+        parser.error('--dry-run, --report and --merge exclude each other')
     return args
 
 
@@ -56,11 +62,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     before = signal.signal(signal.SIGTERM, _interrupt)
-    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler chats on standard error
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # silence the messages of torch's profiler
     try:
         code = carry_out(args)
     except KeyboardInterrupt:
-        print('stopped. What is done is kept: the same command with --resume goes on')
+        print('stopped. Finished runs are kept: the same command with --resume goes on')
         raise SystemExit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -69,15 +75,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _interrupt(*_: object) -> NoReturn:
-    """Treat being ended like Ctrl-C, so that workers end too."""
+    """Handle SIGTERM like Ctrl-C, so that the workers end too."""
     raise KeyboardInterrupt
 
 
 def carry_out(args: argparse.Namespace) -> int:
-    """Do what the flags say; 1 where something is missing at the end.
+    """Do what the flags say; return 1 if a run is missing at the end.
 
     Raises:
-        StudyError: the study does not fit.
+        StudyError: the study has an error.
     """
     shard = read_shard(args.shard) if args.shard else None
     study = _placed(read_study(args.study), args.work_dir, shard)
@@ -106,7 +112,7 @@ def carry_out(args: argparse.Namespace) -> int:
 
 
 def report(study: Study, groups: Sequence[Group], configs: Configs, whole: Sequence[Group]) -> int:
-    """Write tables, plots and page of the whole, and say what is not there of some groups; 1 where something is not."""
+    """Write tables, plots and page of the whole study, and list failed runs; return 1 if runs of these groups lack."""
     overview = overlook(study, groups, configs)
     for cell, error in overview.failed.items():
         print(f'failed: {cell.name}: {error}\n  traceback: {folder_of(study.work_dir, cell) / ERROR}')
@@ -124,7 +130,7 @@ def report(study: Study, groups: Sequence[Group], configs: Configs, whole: Seque
 
 
 def _placed(study: Study, work_dir: str | None, shard: Shard | None) -> Study:
-    """A shard has a work dir of its own: two machines that share a disk write to two folders."""
+    """Give each shard its own work dir, so that machines that share a disk write to different folders."""
     path = Path(work_dir) if work_dir else study.work_dir
     if shard is not None and work_dir is None:
         path = path.with_name(f'{path.name}-shard-{shard}')
@@ -132,7 +138,7 @@ def _placed(study: Study, work_dir: str | None, shard: Shard | None) -> Study:
 
 
 def check_configs(study: Study, groups: Sequence[Group], configs: Configs) -> None:
-    """Build every group's config before anything runs.
+    """Build the config of every group before the first run.
 
     Raises:
         StudyError: an option does not fit its config, or validation and test are the same data.
@@ -144,7 +150,7 @@ def check_configs(study: Study, groups: Sequence[Group], configs: Configs) -> No
 
 
 def plan(study: Study, groups: Sequence[Group], configs: Configs) -> Schedule:
-    """What is to run, with what is there already."""
+    """Schedule the study from the results in its work dir."""
     found = find_results(study.work_dir, [cell for group in groups for cell in cells_of(study, group)], configs)
     for name in found.stale:
         print(f'{name}: its result was made with another config, and is made anew')
@@ -152,7 +158,7 @@ def plan(study: Study, groups: Sequence[Group], configs: Configs) -> Schedule:
 
 
 def run(study: Study, groups: Sequence[Group], configs: Configs, jobs: int, threads: int) -> None:
-    """Run what is not there yet."""
+    """Run the cells that have no result yet."""
     schedule = plan(study, groups, configs)
     pool = SameProcess() if jobs == 1 or not schedule.left else Workers(min(jobs, schedule.left), threads)
     with Progress(schedule, jobs) as progress, pool:
@@ -160,7 +166,7 @@ def run(study: Study, groups: Sequence[Group], configs: Configs, jobs: int, thre
 
 
 def dry_run(study: Study, groups: Sequence[Group], configs: Configs, jobs: int) -> None:
-    """Print the cells, how many runs they are, and how long they may take."""
+    """Print the cells, the number of runs and an estimate of the time."""
     schedule = plan(study, groups, configs)
     for group in groups:
         for cell in search_cells(study, group) or [Cell(group, group.learning_rates[0], s) for s in study.seeds]:

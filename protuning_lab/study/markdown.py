@@ -1,4 +1,4 @@
-"""``tables.md``."""
+"""Writes ``tables.md``."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from protuning_lab.study.tables import Entry, Table, all_tables, notes
 
 
 def as_markdown(overview: Overview) -> str:
-    """All tables, what the marks mean, and what is not there and why."""
+    """Format all tables, their notes, and the skipped, failed and stale runs."""
     study = overview.study
     lines = [f'# {study.title}', '', _state(overview), '']
     for table in all_tables(overview):
@@ -35,7 +35,7 @@ def _state(overview: Overview) -> str:
 
 
 def _here(path: Path) -> Path:
-    """As it is written from the folder one stands in: reports are shown to others, whose folders are not ours."""
+    """Shorten a path to the working directory, since readers of a report have other folders."""
     path, here = path.resolve(), Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else Path(path.name)
 

@@ -1,4 +1,4 @@
-"""What is to run next: the candidates of every learning rate first, then the remaining seeds at the chosen one."""
+"""Decides which cell runs next: first all learning rate candidates, then the other seeds at the chosen rate."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from protuning_lab.study.results import Result
 
 
 class Schedule:
-    """Hands out cells; what it hands out later depends on what the earlier ones found.
+    """Hands out the cells of a study; later cells depend on the results of earlier ones.
 
     Args:
         study (Study): The study.
-        groups (Sequence[Group]): Those to run.
-        results (Mapping[Cell, Result]): What is there already.
+        groups (Sequence[Group]): The groups to run.
+        results (Mapping[Cell, Result]): Results of an earlier call.
     """
 
     def __init__(self, study: Study, groups: Sequence[Group], results: Mapping[Cell, Result]) -> None:
@@ -33,7 +33,7 @@ class Schedule:
 
     @property
     def total(self) -> int:
-        """Runs that the study needs in all."""
+        """Number of runs that the study needs."""
         return sum(self._needed(group) for group in self.groups)
 
     @property
@@ -42,11 +42,11 @@ class Schedule:
 
     @property
     def left(self) -> int:
-        """Runs that are neither done nor failed, those under way among them."""
+        """Number of runs that have neither succeeded nor failed, including those that are running."""
         return sum(self.left_of(group) for group in self.groups)
 
     def next(self) -> Cell | None:
-        """A cell that can run now; None when there is none, or none until others end."""
+        """Return a cell that can run now, or None if all are handed out or the next ones wait for results."""
         return self._ready.popleft() if self._ready else None
 
     def succeeded(self, cell: Cell, result: Result) -> None:
@@ -64,7 +64,7 @@ class Schedule:
                 self._ready.append(cell)
 
     def _choose(self, group: Group) -> None:
-        """Choose once every run of the search has ended, however it ended."""
+        """Choose the learning rate of a group as soon as all runs of its search have ended."""
         ended = all(cell in self.results or cell in self.failed for cell in search_cells(self.study, group))
         if group in self.choices or not ended:
             return
@@ -86,13 +86,13 @@ class Schedule:
         return len(search) + len(set(self.study.seeds) - {cell.seed for cell in search})
 
     def left_of(self, group: Group) -> int:
-        """Runs of one group that are neither done nor failed."""
+        """Number of runs of one group that have neither succeeded nor failed."""
         known = self._cells(group)
         open_cells = sum(cell not in self.results and cell not in self.failed for cell in known)
         return open_cells + self._needed(group) - len(known)
 
     def _lost(self, group: Group) -> bool:
-        """Whether every candidate failed: the remaining seeds never run."""
+        """Whether every candidate failed, so that the other seeds never run."""
         search = search_cells(self.study, group)
         ended = all(cell in self.results or cell in self.failed for cell in search)
         return bool(search) and ended and group not in self.choices

@@ -1,4 +1,4 @@
-"""What is told of a group: its runs at the chosen learning rate, over the seeds."""
+"""Summarises groups: their runs at the chosen learning rate over the seeds."""
 
 import statistics
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ class Summary:
 
     Args:
         group (Group): The group.
-        choice (Choice, optional): None where none could be made yet.
-        results (list[Result]): One a seed; those that are missing are not there.
+        choice (Choice, optional): None if the search has not ended.
+        results (list[Result]): One for each seed that has a result.
     """
 
     group: Group
@@ -26,7 +26,7 @@ class Summary:
     results: list[Result]
 
     def scores(self, test: str, metric: str) -> list[float]:
-        """A test metric, one value a seed."""
+        """Return a test metric for each seed."""
         return [
             metric_of(result['test'][test], metric, 'table.metric', f'test set {test!r}')
             for result in self.results
@@ -34,27 +34,27 @@ class Summary:
         ]
 
     def validation(self, metric: str) -> list[float]:
-        """A validation metric, one value a seed."""
+        """Return a validation metric for each seed."""
         return [metric_of(each['val'], metric, 'learning_rate.metric', 'validation') for each in self.results]
 
     def median(self, cost: str) -> float | None:
-        """The median of something measured, such as ``peak_memory_mib``, over the seeds."""
+        """Return the median of a cost over the seeds, such as ``peak_memory_mib``."""
         values = [float(result[cost]) for result in self.results if result[cost] is not None]
         return statistics.median(values) if values else None
 
 
 @dataclass(frozen=True)
 class Overview:
-    """A study's results, as far as they are there.
+    """The results of a study that may not be complete.
 
     Args:
         study (Study): The study.
-        metric (str): The test metric that is shown.
-        summaries (list[Summary]): One a group.
-        failed (dict[Cell, str]): Runs that failed, and their error's last line.
-        stale (list[str]): Runs whose result was made with another config.
-        missing (int): Runs that are neither there nor failed.
-        results (dict[Cell, Result]): All results that fit the study.
+        metric (str): The test metric to show.
+        summaries (list[Summary]): One for each group.
+        failed (dict[Cell, str]): Failed runs, each with the last line of its error.
+        stale (list[str]): Runs whose result belongs to another config.
+        missing (int): Number of runs without result or error.
+        results (dict[Cell, Result]): All results of the current config.
     """
 
     study: Study
@@ -67,7 +67,7 @@ class Overview:
 
     @property
     def tests(self) -> list[str]:
-        """The test sets that any run was tested on, in the study's order."""
+        """The test sets of the results, in the study's order."""
         there = {name for result in self.results.values() for name in result['test']}
         return [name for name in self.study.test if name in there]
 
@@ -83,7 +83,7 @@ def summarise(schedule: Schedule) -> list[Summary]:
 
 
 def shown_metric(study: Study, results: Mapping[Cell, Result]) -> str:
-    """The metric of the tables: the study's, or else the first number that a test reports."""
+    """Return the metric of the tables: the study's, or the first number among the test metrics."""
     if study.table.metric is not None:
         return study.table.metric
     for result in results.values():
@@ -95,6 +95,6 @@ def shown_metric(study: Study, results: Mapping[Cell, Result]) -> str:
 
 
 def cells_of(study: Study, group: Group) -> list[Cell]:
-    """Every run that a group may need, whatever is chosen."""
+    """Return every cell that a group may need, for any choice."""
     seeds = dict.fromkeys([*study.seeds, *(cell.seed for cell in search_cells(study, group))])
     return [Cell(group, rate, seed) for rate in group.learning_rates for seed in seeds]

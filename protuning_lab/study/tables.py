@@ -1,4 +1,4 @@
-"""The tables of a study, before they become Markdown or HTML."""
+"""Builds the tables of a study, which become Markdown and HTML."""
 
 import itertools
 import statistics
@@ -13,11 +13,11 @@ EDGE, FAILED = '†', '‡'
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in a table's cell.
+    """The content of a table's cell.
 
     Args:
-        text (str): What is read.
-        value (float, optional): What it is sorted by, where that is a number.
+        text (str): The text to show.
+        value (float, optional): The number to sort by.
         best (bool): Whether it is the best of its column.
     """
 
@@ -35,17 +35,17 @@ class Table:
     rows: list[list[Entry]] = field(default_factory=list)
 
     def is_number(self, column: int) -> bool:
-        """Whether a column holds numbers."""
+        """Whether a column contains numbers."""
         return any(row[column].value is not None for row in self.rows)
 
 
 def all_tables(overview: Overview) -> list[Table]:
-    """The tables of the metric, and the one of choices and costs."""
+    """Build the tables of the metric, and the table of learning rates and costs."""
     return [*metric_tables(overview), cost_table(overview)]
 
 
 def panels(study: Study) -> Iterator[tuple[dict[str, str], list[dict[str, str]]]]:
-    """One a table: the values of the axes that are neither rows nor columns, and the columns' values."""
+    """Yield for each table the values of the axes that are neither rows nor columns, and the values of its columns."""
     layout = study.table
     others = [axis for axis in study.axes if axis not in (layout.rows, *layout.columns)]
     columns = [dict(zip(layout.columns, names)) for names in _product(study, layout.columns)]
@@ -58,12 +58,12 @@ def _product(study: Study, axes: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 
 def at(summaries: Sequence[Summary], values: dict[str, str]) -> Summary | None:
-    """The group of some values; None where it is skipped or not there."""
+    """Find the summary of a group; None if the group is skipped."""
     return next((each for each in summaries if dict(each.group.values) == values), None)
 
 
 def metric_tables(overview: Overview) -> Iterator[Table]:
-    """Rows are one axis, columns others; one table for each test set and each combination of what remains."""
+    """Build one table for each test set and each combination of the axes that are neither rows nor columns."""
     study, layout = overview.study, overview.study.table
     for test in overview.tests:
         for fixed, columns in panels(study):
@@ -96,7 +96,7 @@ def _score(overview: Overview, summary: Summary | None, test: str) -> Entry:
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """Mean ± sample standard deviation; the mean alone of one value."""
+    """Format mean ± sample standard deviation, or a single value."""
     mean = f'{statistics.fmean(values):.{digits}f}'
     return f'{mean} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else mean
 
@@ -121,7 +121,7 @@ def _mark_best(table: Table, rule: str) -> None:
 
 
 def cost_table(overview: Overview) -> Table:
-    """What was chosen for each group, and what its training costs."""
+    """Build the table of the chosen learning rate and the costs of each group."""
     study = overview.study
     wanted = study.learning_rate
     header = [*study.axes, 'learning rate', 'seeds']
@@ -156,7 +156,7 @@ def _number(value: float | None, form: str, scale: float = 1.0) -> Entry:
 
 
 def notes(overview: Overview) -> list[str]:
-    """What the marks mean, and what a reader has to know of how the numbers came about."""
+    """Explain the marks, and how the numbers were measured."""
     study = overview.study
     said = [
         f'Mean ± sample standard deviation over {len(study.seeds)} seeds ({", ".join(map(str, study.seeds))}); n: how '

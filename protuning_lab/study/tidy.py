@@ -1,4 +1,4 @@
-"""The tidy table: one row for each run, data set and metric."""
+"""Writes the tidy table: one row for each run, data set and metric."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,15 +14,15 @@ from protuning_mm.weights.atomic import write_atomically
 def tidy_rows(
     study: Study, results: Mapping[Cell, Result], choices: Mapping[Group, Choice]
 ) -> Iterator[dict[str, Any]]:
-    """One row for each run, data set and metric.
+    """Yield one row for each run, data set and metric.
 
-    Runs at a learning rate that was not chosen have their validation metrics alone: nobody can pick a learning rate by
-    its test metrics out of this table.
+    Runs at a learning rate that was not chosen have validation metrics only, so that this table cannot be used to
+    select a learning rate by its test metrics.
 
     Args:
         study (Study): The study.
         results (Mapping[Cell, Result]): Its results.
-        choices (Mapping[Group, Choice]): The learning rates that were chosen.
+        choices (Mapping[Group, Choice]): The chosen learning rates.
     """
     for cell, result in results.items():
         choice = choices.get(cell.group)
@@ -38,7 +38,7 @@ def tidy_rows(
 
 
 def _scalars(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Numbers; those of a list each by its index."""
+    """Yield the numbers among the metrics, and those in lists by their index."""
     for name, value in metrics.items():
         if isinstance(value, int | float):
             yield name, value

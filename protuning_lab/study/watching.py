@@ -1,4 +1,4 @@
-"""What a run costs: the time of its steps, and its memory."""
+"""Measures the step time and the peak memory of a run."""
 
 import statistics
 import time
@@ -12,9 +12,9 @@ from protuning_mm.engine.measure import MIB, peak_memory
 
 
 class WatchingHook(Hook):
-    """Times every training step, keeps the first batch, and notes the metrics of each validation.
+    """Times every training step, keeps the first batch, and records the metrics of each validation.
 
-    A step is from the batch on to the optimizer's update: loading the next batch does not count.
+    A step goes from the loaded batch to the optimizer's update. Loading does not count.
     """
 
     priority = 'LOWEST'
@@ -44,7 +44,7 @@ class WatchingHook(Hook):
         self._note_peak()
 
     def after_val(self, runner: Any) -> None:
-        _forget_peak()  # what validation took is not training's
+        _forget_peak()  # the memory of validation does not count
 
     def _note_peak(self) -> None:
         if torch.cuda.is_available():
@@ -55,16 +55,16 @@ class WatchingHook(Hook):
 
     @property
     def step_time(self) -> float | None:
-        """Median seconds of a step; the first, which warms up, does not count where there are more."""
+        """Median seconds of a step, without the first if there are several."""
         return statistics.median(self.steps[1:] or self.steps) if self.steps else None
 
 
 def memory_of_training(runner: Any, watched: WatchingHook) -> float | None:
-    """Peak memory of training in MiB: weights, optimizer state, gradients and what the forward pass keeps.
+    """Return the peak memory of training in MiB: weights, optimizer state, gradients and saved activations.
 
-    On CUDA it is the most that was allocated while the run trained. A CPU's allocator does not tell: there one more
-    step on the first batch runs under torch's profiler, and what the model and the optimizer hold is added. It moves
-    the weights, so it comes last.
+    On CUDA this is the allocator's peak during training. On a CPU, whose allocator reports no peak, torch's profiler
+    measures one more training step on the first batch, and the sizes of model and optimizer state are added. That step
+    changes the weights, so call this last.
     """
     if watched.cuda_peak is not None:
         return watched.cuda_peak
