@@ -1,4 +1,4 @@
-"""The hosts' own doors, each in a fresh interpreter that imports nothing of ours: docs/doors.md tells the same."""
+"""The hosts' entry points, each in a fresh interpreter that imports nothing of ours; see docs/entry_points.md."""
 
 import subprocess
 import sys
