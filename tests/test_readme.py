@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import pytest
+import timm
+import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
@@ -10,6 +13,7 @@ from torch import nn
 import protuning_mm
 from protuning_mm.data.classes import wrong_labels
 from tests.mini import REPO
+from tests.plain import SMALL, disturb, relative_error
 
 BLOCKS = re.findall(r'```python\n(.*?)```', (REPO / 'README.md').read_text(), re.DOTALL)
 
@@ -53,3 +57,28 @@ def test_backbone_by_itself() -> None:
     assert code != block
     exec(code, scope)
     assert isinstance(scope['backbone'], protuning_mm.ProTunedResNet)
+
+
+def test_plain_loop_and_the_paper_s_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty steps, saved, loaded and merged; a random network stands for the published weights."""
+    (code,) = (block for block in BLOCKS if 'save_delta' in block)
+    (loop,) = (block for block in BLOCKS if 'backbone.stem' in block)
+    timm_s = tmp_path / 'resnet18.pth'
+    torch.manual_seed(0)
+    torch.save(timm.create_model('resnet18', num_classes=0).state_dict(), timm_s)
+    own = code.replace('pretrained=True', f'checkpoint_path={str(timm_s)!r}')
+    assert own != code
+    monkeypatch.chdir(tmp_path)
+    images, labels = torch.randn(4, 3, 64, 64), torch.arange(4)
+    scope: dict = dict(batches=[(images, labels)] * 20)
+    exec(own, scope)
+    net, plain = scope['net'].eval(), scope['plain'].eval()
+    assert (tmp_path / 'task.pth').stat().st_size < timm_s.stat().st_size / 10
+    with torch.no_grad():
+        assert relative_error(plain(images), net(images)[0]) < 1e-5
+    backbone = protuning_mm.ProTunedResNet(depth=18, host='mmdet', allow_random_backbone=True, **SMALL).eval()
+    disturb(backbone.prompts)
+    scope = dict(backbone=backbone, image=images)
+    with torch.no_grad():
+        exec(loop, scope)
+        assert relative_error(scope['x'], backbone(images)[-1]) < 1e-5
