@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from protuning_mm.stages.layouts import Grid, Maps, PrefixedTokens
@@ -40,11 +41,15 @@ class PatchGrid:
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         assert self.size is not None
         height, width = self.size(module, args, output)
-        self._last = self._of_threads[get_ident()] = (height, width)
+        self._last = (height, width)
+        if not torch.compiler.is_compiling():  # a compiler cannot trace the identity of a thread
+            self._of_threads[get_ident()] = self._last
 
     @property
     def now(self) -> Grid | None:
         """(H, W); None where features are no tokens of patches."""
+        if torch.compiler.is_compiling():
+            return self._last
         return self._of_threads.get(get_ident(), self._last)
 
 

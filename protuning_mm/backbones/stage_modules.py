@@ -13,13 +13,28 @@ from protuning_mm.backbones.stage_hooks import PatchGrid
 from protuning_mm.stages.layouts import Feature, Maps
 
 
-class FrozenStage(nn.Module):
+class _View(nn.Module):
+    """A module that shares the tree of another, so that paths such as ``stages.0.blocks`` mean what they mean there."""
+
+    def __init__(self, parts: Sequence[nn.Module], tree: nn.Module | None) -> None:
+        super().__init__()
+        if tree is None:
+            self._modules.update({str(i): part for i, part in enumerate(parts)})
+        else:
+            for table in ('_parameters', '_buffers', '_modules'):
+                object.__setattr__(self, table, getattr(tree, table))
+        shown = [*parts, *([] if tree is None else [tree])]
+        self.training = shown[0].training if shown else False
+
+
+class FrozenStage(_View):
     """One stage: from the feature of the stage before to its own, without what a tuning does at its end.
 
     Args:
-        modules (Sequence[nn.Module]): The stage's modules in order.
+        parts (Sequence[nn.Module]): The stage's modules in order.
         end (nn.Module): The one whose output is the stage's feature.
         layout (Maps): The feature's layout.
+        tree (nn.Module, optional): The host's module under the stage's name, where there is one.
 
     Shape:
         - Input: (N, C_{i-1}, H_{i-1}, W_{i-1}), a :class:`~protuning_mm.stages.layouts.TokenMap` where there are
@@ -27,16 +42,34 @@ class FrozenStage(nn.Module):
         - Output: (N, C_i, H_i, W_i), likewise
     """
 
-    def __init__(self, modules: Sequence[nn.Module], end: nn.Module, layout: Maps) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList(modules)
-        self.end = [modules.index(end)] if end in modules else []
+    def __init__(self, parts: Sequence[nn.Module], end: nn.Module, layout: Maps, tree: nn.Module | None = None) -> None:
+        super().__init__(parts, tree)
+        # the tunings' hooks are at the end of the stage: its forward is called without them
+        self.calls: list[Callable[..., Any]] = [part.forward if part is end else part for part in parts]
         self.layout = layout
 
     def forward(self, x: Feature) -> Feature:
-        # the tunings' hooks are at the end of the stage: its forward is called without them
-        calls: list[Callable[..., Any]] = [part.forward if i in self.end else part for i, part in enumerate(self.parts)]
-        return self.layout.run(calls, x)
+        return self.layout.run(self.calls, x)
+
+
+class FrozenStem(_View):
+    """What the host's forward does before its first stage.
+
+    Args:
+        run (Callable): Computes it; see :func:`run_stem`.
+        tree (nn.Module, optional): The host's module of that name, where there is one.
+
+    Shape:
+        - Input: (N, 3, H, W)
+        - Output: (N, C_0, H_0, W_0), what the first stage is called with
+    """
+
+    def __init__(self, run: Callable[[Tensor], Feature], tree: nn.Module | None = None) -> None:
+        super().__init__([], tree)
+        self.run = run
+
+    def forward(self, image: Tensor) -> Feature:
+        return self.run(image)
 
 
 class _ReachedError(Exception):
@@ -49,7 +82,7 @@ class _ReachedError(Exception):
 
 
 def run_stem(
-    forward: Callable[[Tensor], Any], first: nn.Module, image: Tensor, layout: Maps, grid: PatchGrid
+    forward: Callable[[Tensor], Any], first: nn.Module, image: Tensor, *, layout: Maps, grid: PatchGrid
 ) -> Feature:
     """Run the host's forward up to the first stage.
 

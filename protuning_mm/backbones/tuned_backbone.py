@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from protuning_mm.backbones.hosts import build_plain, read_timm
 from protuning_mm.backbones.rehearsal import rehearse
 from protuning_mm.backbones.stage_hooks import forward_hooks, hook_stages, remove_hooks
-from protuning_mm.backbones.stage_modules import FrozenStage, run_stem
+from protuning_mm.backbones.stage_modules import FrozenStage, FrozenStem, run_stem
 from protuning_mm.frozen import freeze_efficiently, refold, release, verify
 from protuning_mm.registry import MODELS
 from protuning_mm.stages import SettingError, read_stages
@@ -190,21 +191,28 @@ class TunedBackbone(BaseModule):
             outs.append(x)
         return outs
 
-    def stem(self, image: Tensor) -> Feature:
-        """What the host's forward does before its first stage: (N, 3, H, W) to (N, C_0, H_0, W_0)."""
+    @property
+    def stem(self) -> FrozenStem:
+        """What the host's forward does before its first stage, as a callable of the image (N, 3, H, W)."""
         first = self.plain.get_submodule(self.reading.stages[0].modules[0])
-        return run_stem(self._run, first, image, self.reading.layout, self._grid)
+        run = partial(run_stem, self._run, first, layout=self.reading.layout, grid=self._grid)
+        return FrozenStem(run, self._modules.get('stem'))
 
     @property
     def stages(self) -> nn.ModuleList:
         """The pre-trained stages in order, each a callable of the feature of the stage before."""
+        stages, named = self.reading.stages, self._modules.get('stages')
+        trees = list(named.children()) if named is not None else []
+        if len(trees) != len(stages):
+            trees = [None] * len(stages)
         return nn.ModuleList(
             FrozenStage(
                 [self.plain.get_submodule(path) for path in stage.modules],
                 self.plain.get_submodule(stage.end),
                 self.reading.layout,
+                tree,
             )
-            for stage in self.reading.stages
+            for stage, tree in zip(stages, trees)
         )
 
     @property

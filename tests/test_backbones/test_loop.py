@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from protuning_mm import TunedBackbone
 from protuning_mm.stages.layouts import MapsLast, TokenMap
-from tests.families import FAMILIES, images
+from tests.families import FAMILIES, flat, images
 from tests.plain import disturb, fill, relative_error
 from tests.timm_models import MISREAD, MODELS, QUICK, REFUSED, UNREAD
 
@@ -120,3 +120,20 @@ def test_the_stem_leaves_nothing_behind() -> None:
     before = dict(first._forward_pre_hooks)
     backbone.stem(images('mmdet.ResNet').double())
     assert dict(first._forward_pre_hooks) == before
+
+
+@pytest.mark.parametrize('family', ['mmseg.ResNetV1c', 'mmdet.Swin', 'timm.convnext'])
+def test_paths_of_the_host_s_own_stem_and_stages_still_lead_there(family: str) -> None:
+    """torch.func.functional_call and torch.export look modules up by attribute."""
+    backbone = tuned(family).eval()
+    for path, module in backbone.plain.named_modules():
+        if path and path not in ('stem', 'stages') and not path.removeprefix('stages.').isdigit():
+            assert backbone.get_submodule(path) is module
+    image = images(family).double()
+    doubled = {name: param * 2 for name, param in backbone.named_parameters() if param.dim() > 1}
+    got = torch.func.functional_call(backbone, doubled, (image,))
+    with torch.no_grad():
+        for param in backbone.parameters():
+            param *= 2 if param.dim() > 1 else 1
+    for ours, expected in zip(flat(got), flat(backbone(image))):
+        assert relative_error(ours, expected) < 1e-10

@@ -114,9 +114,11 @@ def test_whole_forward_by_hand(host: str, name: str, weights: Weights) -> None:
 
 @pytest.mark.parametrize('host', HOSTS)
 def test_stages_and_prompts(host: str, weights: Weights) -> None:
-    """.stages are the four frozen stages, .prompts four prompt blocks; both are the network's own modules."""
+    """.stages call the four frozen stages, .prompts are four prompt blocks; both hold the network's own modules."""
     plain, tuned = both(weights, host, depth=18)
-    assert [type(s) for s in tuned.stages] == [type(getattr(plain, n)) for n in plain.res_layers]
+    assert [type(part) for s in tuned.stages for part in s.children()] == [
+        type(getattr(plain, n)) for n in plain.res_layers
+    ]
     assert len(tuned.stages) == len(tuned.prompts) == 4
     x = image()
     with torch.no_grad():
