@@ -105,7 +105,7 @@ def test_every_tuning_has_its_row_its_paragraph_and_its_fragment(name: str) -> N
     assert paragraph, f'docs/tunings.md has no paragraph on {name}'
     fragment = Config.fromfile(REPO / f'configs/_base_/tunings/{name}.py').tuning
     assert fragment.type == name
-    assert starts.startswith('yes') == TUNINGS.get(name).starts_plain
+    assert starts.startswith('yes') == TUNINGS.get(name).identity_at_init
     family = next(f for f, t in CELLS if t == name)
     tuned = TunedBackbone(FAMILIES[family], dict(TUNING_CFGS[name]))
     try:

@@ -152,7 +152,7 @@ class TunedBackbone(BaseModule):
                 tuning.setup(self.plain, reading)
             except TuningError as error:
                 raise TuningError(f'{error} (the backbone is {describe(self.plain)})') from None
-            kept = (key for key in tuning.trained - self.never_trained if not key.startswith(reading.unused))
+            kept = (key for key in tuning.trained - self.never_trained if not key.startswith(reading.unused_keys))
             tuning.trained = frozenset(kept)
             for key in tuning.trained:
                 params[key].requires_grad_(True)
@@ -269,7 +269,7 @@ class TunedBackbone(BaseModule):
             FrozenWeightsError: it does not fill the backbone, or is of another network.
         """
         state, tensors = self._read(checkpoint, prefix), self.plain_tensors()
-        fill_strictly(tensors, state, checkpoint, self.added_children, self.reading.unfilled)
+        fill_strictly(tensors, state, checkpoint, self.added_children, self.reading.optional_keys)
         self.frozen_source, self.frozen_prefix = checkpoint, prefix
         print_log(f'{len(tensors)} tensors of the backbone loaded strictly from {checkpoint}', 'current')
 

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from protuning_mm.backbones import TunedBackbone, tuned_backbones
-from protuning_mm.engine.models import unwrap
+from protuning_mm.engine.unwrap import unwrap
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from protuning_mm.backbones import TunedBackbone, read_stages
-from protuning_mm.engine.models import unwrap
+from protuning_mm.engine.unwrap import unwrap
 
 
 @dataclass(frozen=True)

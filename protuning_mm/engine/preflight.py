@@ -11,8 +11,8 @@ from protuning_mm.engine.class_check import check_classes, num_classes_of
 from protuning_mm.engine.errors import MismatchError
 from protuning_mm.engine.evaluator_trial import Trial, try_evaluator
 from protuning_mm.engine.faked_predictions import predicts_masks
-from protuning_mm.engine.models import unwrap
 from protuning_mm.engine.monitored_metrics import unknown_metrics
+from protuning_mm.engine.unwrap import unwrap
 from protuning_mm.weights import FrozenWeightsError
 
 

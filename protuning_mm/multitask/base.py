@@ -120,7 +120,7 @@ def _alike(one: nn.Module, other: nn.Module) -> bool:
 
 def _made_for(backbone: TunedBackbone) -> tuple[str, ...]:
     """Beginnings of the keys of tensors that are made for a dense task's outputs; another task may have others."""
-    return tuple(backbone.reading.unfilled)
+    return tuple(backbone.reading.optional_keys)
 
 
 def _kind(tensor: Tensor) -> str:

@@ -16,4 +16,4 @@ def read_convnext(plain: Any, num_stages: int) -> Stages:
         modules = (f'downsample_layers.{i}', path) if i else (path,)
         stages.append(Stage(modules, blocks, path, int(plain.channels[i])))
     outs = tuple(plain.out_indices)
-    return Stages(tuple(stages), outs, unfilled=tuple(f'norm{i}.' for i in outs))
+    return Stages(tuple(stages), outs, optional_keys=tuple(f'norm{i}.' for i in outs))

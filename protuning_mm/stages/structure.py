@@ -69,9 +69,9 @@ class Stages:
             forward.
         convert (Callable, optional): Maps the backbone and a state dict in a layout that is published for it to the
             backbone's own keys and sizes.
-        unfilled (tuple[str]): Beginnings of the keys of tensors that no pre-trained file has, because they are made for
-            dense tasks: where the file lacks them they keep the host's initial values.
-        unused (tuple[str]): Beginnings of the keys of parameters that no output depends on; no tuning trains them.
+        optional_keys (tuple[str]): Key prefixes of tensors that exist only for dense tasks. Pre-trained files do not
+            contain them, so tensors missing from the file keep the host's initial values.
+        unused_keys (tuple[str]): Key prefixes of parameters that no output depends on; no tuning trains them.
     """
 
     stages: tuple[Stage, ...]
@@ -79,8 +79,8 @@ class Stages:
     layout: Maps = field(default_factory=Maps)
     run: Callable[[nn.Module, Tensor], Any] | None = None
     convert: Callable[[Any, dict[str, Tensor]], dict[str, Tensor]] | None = None
-    unfilled: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
+    optional_keys: tuple[str, ...] = ()
+    unused_keys: tuple[str, ...] = ()
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -91,7 +91,7 @@ class Stages:
         """The same without stages that no output depends on."""
         kept, left = self.stages[: max(self.outs) + 1], self.stages[max(self.outs) + 1 :]
         idle = tuple(f'{path}.' for stage in left for path in stage.modules)
-        return replace(self, stages=kept, unused=self.unused + idle)
+        return replace(self, stages=kept, unused_keys=self.unused_keys + idle)
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -29,7 +29,7 @@ def read_swin(plain: Any, num_stages: int) -> Stages:
         stages.append(Stage((*merging, *paths), blocks, paths[-1], int(plain.num_features[i])))
     outs = tuple(plain.out_indices)
     norms = tuple(f'norm{i}.' for i in outs)
-    return Stages(tuple(stages), outs, SizedTokens(), convert=_convert, unfilled=norms)
+    return Stages(tuple(stages), outs, SizedTokens(), convert=_convert, optional_keys=norms)
 
 
 def _convert(plain: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:

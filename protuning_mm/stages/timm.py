@@ -49,7 +49,7 @@ def read_timm(plain: Any, num_stages: int) -> Stages:
         return Stages(tuple(stages), (len(stages) - 1,), layout, run=_pooled, convert=_convert)
     outs = out_stages(chosen, len(stages))
     run = partial(_pyramid, tuple(i + first for i in outs))
-    return Stages(tuple(stages), outs, layout, run=run, convert=_convert, unused=_after(plain, stages[-1]))
+    return Stages(tuple(stages), outs, layout, run=run, convert=_convert, unused_keys=_after(plain, stages[-1]))
 
 
 def _modules_of_stages(plain: nn.Module, ends: list[str], first: int) -> list[tuple[str, ...]]:
@@ -98,7 +98,7 @@ def _read_vit(plain: Any, num_stages: int, chosen: Any) -> Stages:
     outs = out_stages(chosen, len(stages))
     ends = tuple(int(stages[i].end.split('.')[1]) for i in outs)
     run = partial(_pyramid, ends)
-    return Stages(stages, outs, layout, run=run, convert=_convert, unused=_after(plain, stages[-1]))
+    return Stages(stages, outs, layout, run=run, convert=_convert, unused_keys=_after(plain, stages[-1]))
 
 
 def _convert(plain: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

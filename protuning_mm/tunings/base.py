@@ -35,7 +35,7 @@ class Tuning:
 
     Attributes:
         child (str): The backbone's child that holds what is added; its keys begin with this name.
-        starts_plain (bool): Whether the outputs equal the plain backbone's at the initial values.
+        identity_at_init (bool): Whether the initialized tuning leaves the plain backbone's outputs unchanged.
         combines (bool): Whether it may stand in a list with others.
         passes_to (type, optional): The block that takes the arguments which the tuning itself does not name.
         trained (frozenset[str]): The plain backbone's own parameters that are trained, by their keys.
@@ -47,7 +47,7 @@ class Tuning:
     """
 
     child: ClassVar[str] = 'added'
-    starts_plain: ClassVar[bool] = True
+    identity_at_init: ClassVar[bool] = True
     combines: ClassVar[bool] = True
     trains_mode: ClassVar[bool] = False
     passes_to: ClassVar[type[nn.Module] | None] = None

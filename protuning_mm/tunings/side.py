@@ -26,7 +26,7 @@ class SideTuning(Tuning):
     """
 
     child = 'side'
-    starts_plain = False
+    identity_at_init = False
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()

@@ -66,7 +66,7 @@ class VPTTuning(Tuning):
     """
 
     child = 'vpt'
-    starts_plain = False
+    identity_at_init = False
 
     def __init__(self, number: int = 10, deep: bool = False) -> None:
         super().__init__()

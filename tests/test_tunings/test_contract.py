@@ -112,8 +112,8 @@ def test_starts_as_the_plain_network_where_it_says_so(family: str, tuning: str, 
     with torch.no_grad():
         ours, theirs = flat(tuned(x)), outputs(family, plain(family, path), tuned, x)
     error = max(relative_error(a, b) for a, b in zip(ours, theirs, strict=True))
-    starts_plain = all(t.starts_plain for t in tuned.tunings)
-    assert starts_plain == (error <= 1e-5), error
+    identity_at_init = all(t.identity_at_init for t in tuned.tunings)
+    assert identity_at_init == (error <= 1e-5), error
 
 
 @sampled

@@ -6,7 +6,7 @@ from mmengine.runner import Runner
 
 from protuning_mm.backbones import tuned_backbones
 from protuning_mm.engine.hooks.checkpoint_hook import CheckpointHook
-from protuning_mm.engine.models import unwrap
+from protuning_mm.engine.unwrap import unwrap
 from protuning_mm.registry import HOOKS
 from protuning_mm.weights import CheckpointError
 from protuning_mm.weights.deltas import make_delta

@@ -8,9 +8,9 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from protuning_mm.engine.place import ResumedIterator, ResumedLoader
 from protuning_mm.engine.random_state import State, random_state, set_random_state
 from protuning_mm.engine.resume_limits import resume_limits, sampler_of
+from protuning_mm.engine.resumed_loader import ResumedIterator, ResumedLoader
 from protuning_mm.registry import HOOKS
 
 _KEY = 'resume_state'

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from protuning_mm.backbones import tuned_backbones
-from protuning_mm.engine.models import unwrap
+from protuning_mm.engine.unwrap import unwrap
 from protuning_mm.registry import HOOKS
 from protuning_mm.weights import FrozenWeightsError
 from protuning_mm.weights.fingerprint import Fingerprint, fingerprint

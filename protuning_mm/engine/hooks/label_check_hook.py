@@ -7,7 +7,7 @@ from protuning_mm.data import DataError
 from protuning_mm.data.ignored_label import ignored_differently
 from protuning_mm.data.label_counts import SAMPLE, count_labels
 from protuning_mm.data.label_faults import faults_of_labels
-from protuning_mm.engine.models import unwrap
+from protuning_mm.engine.unwrap import unwrap
 
 
 class LabelCheckHook(Hook):

@@ -9,10 +9,10 @@ from protuning_mm.backbones import tuned_backbones
 from protuning_mm.backbones.tuned_backbone import LOADED
 from protuning_mm.engine.followers import Followers
 from protuning_mm.engine.load_from import drop_reshaped, fill_copies
-from protuning_mm.engine.models import unwrap
 from protuning_mm.engine.parameter_table import count_parameters
 from protuning_mm.engine.preflight import check_before_testing, check_before_training, check_frozen_weights
 from protuning_mm.engine.resumable import check_resumable
+from protuning_mm.engine.unwrap import unwrap
 from protuning_mm.frozen import report
 from protuning_mm.registry import HOOKS
 from protuning_mm.weights.addresses import SOURCES, said_sources

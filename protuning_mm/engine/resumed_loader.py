@@ -1,16 +1,20 @@
-"""Going on within an epoch: what a training loop has consumed is passed over, and then the random streams are set."""
+"""Data loaders that continue in the middle of an epoch.
+
+They skip the batches that the interrupted run has already consumed, then restore the random states.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 
 class ResumedLoader:
-    """A data loader whose next epoch begins behind its first batches.
+    """A data loader that skips the first batches of its next epoch.
 
     Args:
-        loader (DataLoader): The loop's own; everything but iterating is its business.
-        batches (int): How many batches of the epoch were consumed.
-        restore (Callable): Sets the random streams: before the epoch begins, or behind the last batch passed over.
+        loader (DataLoader): The training loop's data loader. All attributes except iteration are delegated to it.
+        batches (int): Number of batches of the epoch that were already consumed.
+        restore (Callable): Restores the random states, after the last skipped batch or, if none is skipped, before
+            the epoch begins.
     """
 
     def __init__(self, loader: Any, batches: int, restore: Callable[[], None]) -> None:
@@ -30,15 +34,22 @@ class ResumedLoader:
             return iter(self._loader)
         batches = iter(self._loader)
         for _ in range(self._batches):
-            # Without workers the indices alone are passed over. Workers load what is passed over, which brings their
-            # own random streams to the right place too.
+            # Without workers it is enough to skip the indices. Workers must load the skipped batches, so that their
+            # own random states advance as well.
             next(batches if self._loader.num_workers else batches._sampler_iter)
         self._restore()
         return batches
 
 
 class ResumedIterator:
-    """The same for mmengine's endless iterator, whose loop passes over what was consumed by ``skip_iter``."""
+    """mmengine's infinite iterator, which restores the random states before the next batch.
+
+    The loop itself skips the consumed batches by calling ``skip_iter``.
+
+    Args:
+        iterator (_InfiniteDataloaderIterator): The training loop's iterator.
+        restore (Callable): Restores the random states.
+    """
 
     def __init__(self, iterator: Any, restore: Callable[[], None]) -> None:
         self._iterator = iterator
@@ -52,7 +63,7 @@ class ResumedIterator:
 
     def __next__(self) -> Any:
         if self._restore is not None:
-            self._iterator._ensure_iterator()  # which draws a seed for workers
+            self._iterator._ensure_iterator()  # draws the workers' seed, so it must run before the states are restored
             self._restore()
             self._restore = None
         return next(self._iterator)

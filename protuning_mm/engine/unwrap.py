@@ -1,4 +1,4 @@
-"""What a runner's model is."""
+"""Access to the model inside a distributed wrapper."""
 
 from typing import Any
 
@@ -7,5 +7,5 @@ from torch import nn
 
 
 def unwrap(model: Any) -> nn.Module:
-    """The model inside DistributedDataParallel and its kin."""
+    """Return the model inside a wrapper such as DistributedDataParallel, or the model itself if it has none."""
     return model.module if is_model_wrapper(model) else model
