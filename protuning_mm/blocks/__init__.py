@@ -1,4 +1,4 @@
-"""What tunings add to a frozen network: pure torch, usable without any mm* library."""
+"""Modules that tunings add to a frozen network. Depends on torch only."""
 
 from protuning_mm.blocks.adapters import Adapter, ConvAdapter, LowRank, ParallelAdapter, ScaleShift
 from protuning_mm.blocks.prompt_block import PromptBlock

@@ -1,6 +1,6 @@
-"""Modules that see a frozen module's input x and output y, and answer with what takes the place of y.
+"""Modules that compute a replacement for a frozen module's output y from its input x and y.
 
-Each starts as the identity on y, except where it says otherwise.
+Each returns y unchanged at initialization, unless its docstring says otherwise.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def bottleneck_width(channels: int, reduction: int) -> int:
-    """``channels / reduction``, at least 1."""
+    """Return ``channels // reduction``, but at least 1."""
     return max(1, channels // reduction)
 
 
@@ -67,12 +67,18 @@ class ParallelAdapter(Adapter):
 class ConvAdapter(nn.Module):
     """y + α up(act(down(x))) beside a convolution (Conv-Adapter, Chen et al., 2022).
 
-    ``down`` has the convolution's kernel, stride, padding and dilation, and is as far depth-wise as the channels allow;
-    ``up`` is 1x1; α is learned, one for each channel. Ours: ``up`` starts at zero.
+    ``down`` copies kernel size, stride, padding and dilation of the convolution; it has ``hidden`` groups if ``hidden``
+    divides the input channels, else one. ``up`` is 1x1. α is learned, one value per channel. Differs from the paper:
+    ``up`` starts at zero.
 
     Args:
-        conv (nn.Conv2d): The convolution that it stands beside.
+        conv (nn.Conv2d): The frozen convolution, which maps x to y.
         hidden (int): Width of the bottleneck.
+
+    Shape:
+        - x: (N, C_in, H, W)
+        - y: (N, C_out, H', W')
+        - Output: (N, C_out, H', W')
     """
 
     def __init__(self, conv: nn.Conv2d, hidden: int) -> None:
@@ -99,11 +105,11 @@ class ConvAdapter(nn.Module):
 class LowRank(nn.Module):
     """y + s B(A(x)): a low-rank update of a linear layer or a convolution (LoRA, Hu et al., ICLR 2022).
 
-    For a convolution A has its kernel and B is 1x1, so that the update is a convolution of the same kernel. Grouped
-    convolutions get an update of rank r in each group.
+    For a convolution, A copies its kernel size and B is 1x1, so that the update is a convolution of the same shape.
+    Grouped convolutions get an update of rank r in each group.
 
     Args:
-        layer (nn.Linear | nn.Conv2d): The layer that is updated.
+        layer (nn.Linear | nn.Conv2d): The frozen layer, which maps x to y.
         rank (int): r.
         scale (float): s.
     """
@@ -137,7 +143,7 @@ class LowRank(nn.Module):
         return y + self.scale * self.b(self.a(x))
 
     def delta(self) -> Tensor:
-        """The update of the layer's weight, in the weight's shape."""
+        """Return the update of the layer's weight, in the shape of the weight."""
         a: Tensor = self.a.weight
         b: Tensor = self.b.weight
         if not isinstance(self.a, nn.Conv2d):
@@ -149,11 +155,11 @@ class LowRank(nn.Module):
 
 
 class ScaleShift(nn.Module):
-    """γ y + β, one γ and β for each channel (SSF, Lian et al., NeurIPS 2022).
+    """γ y + β with one γ and β per channel (SSF, Lian et al., NeurIPS 2022).
 
     Args:
-        channels (int): Number of channels.
-        dim (int): The dimension of y that holds them, 1 or -1.
+        channels (int): Number of channels of y.
+        dim (int): Channel dimension of y: 1 for (N, C, H, W), -1 for (…, C).
     """
 
     def __init__(self, channels: int, dim: int) -> None:

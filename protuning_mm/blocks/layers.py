@@ -1,4 +1,4 @@
-"""Norm and activation layers by the names that OpenMMLab's configs use, without mmcv."""
+"""Norm and activation layers, built from OpenMMLab's config names without mmcv."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from torch import nn
 
 LayerCfg = Mapping[str, Any]
 
-# Every entry takes the number of channels first; the config's other keys are passed on.
+# Every entry takes the number of channels first, then the other keys of the config.
 NORMS: dict[str, Callable[..., nn.Module]] = {
     'BN': nn.BatchNorm2d,
     'SyncBN': nn.SyncBatchNorm,
@@ -31,20 +31,20 @@ _NORM_CLASSES = (
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module is a batch, instance, group or layer norm, those of the host libraries included."""
+    """Return whether a module is a batch, instance, group or layer norm, including those of the host libraries."""
     return isinstance(module, _NORM_CLASSES)
 
 
 def build_norm(cfg: LayerCfg | None, channels: int) -> nn.Module:
-    """Build a norm over ``channels`` maps; ``None`` builds the identity.
+    """Build a norm layer; ``None`` builds the identity.
 
     Args:
-        cfg (dict, optional): ``type`` (one of :data:`NORMS`) and the layer's own arguments. ``requires_grad`` is
-            accepted as in mmcv.
+        cfg (dict, optional): ``type`` (one of :data:`NORMS`) and the layer's arguments. ``requires_grad`` is accepted
+            as in mmcv.
         channels (int): Number of channels.
 
     Raises:
-        ValueError: ``type`` is unknown, or the layer refuses its arguments.
+        ValueError: ``type`` is unknown, or the layer rejects its arguments.
     """
     if cfg is None:
         return nn.Identity()
@@ -60,10 +60,10 @@ def build_act(cfg: LayerCfg | None) -> nn.Module:
     """Build an activation; ``None`` builds the identity.
 
     Args:
-        cfg (dict, optional): ``type`` (one of :data:`ACTS`) and the layer's own arguments.
+        cfg (dict, optional): ``type`` (one of :data:`ACTS`) and the layer's arguments.
 
     Raises:
-        ValueError: ``type`` is unknown, or the layer refuses its arguments.
+        ValueError: ``type`` is unknown, or the layer rejects its arguments.
     """
     return nn.Identity() if cfg is None else _build('act_cfg', ACTS, dict(cfg))
 

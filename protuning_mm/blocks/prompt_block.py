@@ -1,9 +1,10 @@
 """The prompt block of Pro-Tuning.
 
 Paper: *Pro-tuning: Unified Prompt Tuning for Vision Tasks* (Nie et al., arXiv 2207.14381, IEEE TCSVT 2024).
-From the paper: 1x1 conv -> depth-wise conv (5x5) -> 1x1 conv after every stage, its output blended into the feature.
-Ours, because the paper leaves it open: the norm and the activation between the convolutions, the biases, the exact
-hidden width (0.32 C, rounded to a multiple of 8; derived from the published parameter counts) and the initial values.
+From the paper: 1x1 conv -> depth-wise conv (5x5) -> 1x1 conv after every stage, its output blended into the feature
+map. Our choice, because the paper leaves it open: the norm and the activation between the convolutions, the biases, the
+exact hidden width (0.32 C, rounded to a multiple of 8; derived from the published parameter counts) and the initial
+values.
 """
 
 from typing import Any
@@ -21,23 +22,23 @@ INITS = ('zero_conv', 'zero_scale', 'random')
 
 
 def hidden_width(channels: int, ratio: float) -> int:
-    """Round ``ratio * channels`` to the nearest multiple of 8 (what tensor cores want), at least 8."""
+    """Round ``ratio * channels`` to the nearest multiple of 8, which suits tensor cores; at least 8."""
     return max(8, 8 * round(ratio * channels / 8))
 
 
 class PromptBlock(nn.Module):
-    """Makes a prompt that depends on the image from a stage's feature.
+    """Computes an image-dependent prompt from a stage's feature map.
 
     Args:
-        channels (int): Channels C of the feature and of the prompt.
+        channels (int): Channels C of the feature map and of the prompt.
         ratio (float): Hidden width as a share of C, rounded to a multiple of 8. Defaults to 0.32.
         kernel_size (int): Kernel of the depth-wise convolution; odd. Defaults to 5.
         norm_cfg (dict, optional): Norm after each of the first two convolutions: ``BN``, ``SyncBN``, ``GN``, ``IN``
             or ``None``. Defaults to ``dict(type='GN', num_groups=1)``, which does not depend on the batch.
         act_cfg (dict, optional): Activation after each norm. Defaults to ``dict(type='GELU')``.
-        init (str): How the block starts. ``'zero_conv'``: the last convolution is zero, so the prompt is zero and the
-            network is the plain one. ``'zero_scale'``: a learned scale of zero, one for each channel, does the same.
-            ``'random'``: neither. Defaults to ``'zero_conv'``.
+        init (str): Initialization. ``'zero_conv'``: the last convolution is zero, so the prompt is zero and the network
+            computes the same as the plain one. ``'zero_scale'``: the same, by a learned scale per channel that starts
+            at zero. ``'random'``: the prompt is not zero. Defaults to ``'zero_conv'``.
 
     Shape:
         - Input: (N, C, H, W)
@@ -59,18 +60,18 @@ class PromptBlock(nn.Module):
         super().__init__()
         if not ratio > 0:
             raise ValueError(
-                f'ratio={ratio}: the hidden width of a prompt block must be a positive share of its '
-                'channels, such as 0.32'
+                f'ratio={ratio}: must be positive, such as 0.32; it is the hidden width of a prompt block as a share '
+                'of its channels'
             )
         if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(
-                f'kernel_size={kernel_size!r}: must be a positive odd number such as 5, so that the '
-                'prompt has the size of its feature'
+                f'kernel_size={kernel_size!r}: must be a positive odd number such as 5, so that the prompt has the '
+                'size of the feature map'
             )
         if init not in INITS:
             raise ValueError(f'init={init!r}: must be one of {list(INITS)}')
         hidden = hidden_width(channels, ratio)
-        bias = norm_cfg is None  # a norm's shift makes the convolution's bias idle
+        bias = norm_cfg is None  # a norm has its own shift, which makes the convolution's bias redundant
         self.init = init
         self.reduce = nn.Conv2d(channels, hidden, 1, bias=bias)
         self.norm1 = build_norm(norm_cfg, hidden)
@@ -84,7 +85,7 @@ class PromptBlock(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Give every parameter its initial value again."""
+        """Reset every parameter to its initial value."""
         for conv in (self.reduce, self.depthwise, self.expand):
             nn.init.kaiming_normal_(conv.weight, mode='fan_in', nonlinearity='relu')
             if conv.bias is not None:
@@ -104,10 +105,16 @@ class PromptBlock(nn.Module):
         return prompt if self.scale is None else prompt * self.scale
 
     def blend(self, x: Tensor) -> Tensor:
-        """The feature with its prompt, x + P(x), as one node of the graph that keeps no more than gradients need.
+        """Compute x + P(x) as one autograd node, which saves only what the gradients need.
 
-        The same as ``x + self(x)``, which is what runs where someone looks inside: hooks, tracing, compilation, layers
-        that are not known.
+        The result equals ``x + self(x)``. That expression runs instead if the block has hooks or unsupported layers, or
+        if the call is traced or compiled.
+
+        Args:
+            x (Tensor): (N, C, H, W), the stage's feature map.
+
+        Returns:
+            Tensor: (N, C, H, W).
         """
         layers = norm_act(self.norm1, self.act), norm_act(self.norm2, self.act)
         convs = (self.reduce, self.depthwise, self.expand)

@@ -1,4 +1,4 @@
-"""A light network beside the frozen one."""
+"""A lightweight network that runs in parallel to the frozen one."""
 
 from collections.abc import Sequence
 
@@ -8,23 +8,23 @@ from torch.nn import functional as F
 
 
 class SideNetwork(nn.Module):
-    """Walks the image through as many stages as the frozen network has, and fuses the two at its outputs.
+    """Computes features with as many stages as the frozen network, and fuses them with the frozen outputs.
 
-    Side-Tuning (Zhang et al., ECCV 2020): α B(x) + (1 - α) S(x), with α = sigmoid of a learned number that starts at 0,
-    as theirs does. Theirs has one output; ours fuses every one, each with an α of its own.
+    Side-Tuning (Zhang et al., ECCV 2020): α B(x) + (1 - α) S(x), where α is the sigmoid of a learned number that starts
+    at 0, as in the paper. Differs from the paper, which has one output: every output is fused, each with its own α.
 
-    A stage is a 3x3 depth-wise and a 1x1 convolution at stride 2, with a group norm and ReLU; the stem is a 3x3
-    convolution at stride 4.
+    A stage consists of a 3x3 depth-wise convolution with stride 2, a 1x1 convolution, a group norm and a ReLU. The stem
+    is a 3x3 convolution with stride 4.
 
     Args:
         channels (Sequence[int]): Channels of each stage of the frozen network, up to its last output.
-        outs (Sequence[int]): The stages that its outputs come from.
-        width (int): Channels of the stem; each stage has twice as many as the one before.
+        outs (Sequence[int]): For each output of the frozen network, the index of its stage.
+        width (int): Channels of the stem; each stage has twice as many channels as the one before.
 
     Shape:
         - image: (N, 3, H, W)
-        - outs: (N, C_i, H_i, W_i), or (N, C_i) for pooled outputs, each
-        - Output: as ``outs``
+        - outs: a sequence of (N, C_i, H_i, W_i), or of (N, C_i) for pooled outputs
+        - Output: a list of tensors in the shapes of ``outs``
     """
 
     def __init__(self, channels: Sequence[int], outs: Sequence[int], width: int) -> None:
@@ -33,12 +33,12 @@ class SideNetwork(nn.Module):
         self.stem = nn.Conv2d(3, width, 3, stride=4, padding=1)
         self.stages = nn.ModuleList()
         for i in range(len(channels)):
-            here, there = width * 2**i, width * 2 ** (i + 1)
+            c_in, c_out = width * 2**i, width * 2 ** (i + 1)
             self.stages.append(
                 nn.Sequential(
-                    nn.Conv2d(here, here, 3, stride=2, padding=1, groups=here, bias=False),
-                    nn.Conv2d(here, there, 1, bias=False),
-                    nn.GroupNorm(1, there),
+                    nn.Conv2d(c_in, c_in, 3, stride=2, padding=1, groups=c_in, bias=False),
+                    nn.Conv2d(c_in, c_out, 1, bias=False),
+                    nn.GroupNorm(1, c_out),
                     nn.ReLU(),
                 )
             )

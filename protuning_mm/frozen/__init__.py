@@ -1,4 +1,4 @@
-"""Frozen parts of a network that cost almost no memory. Pure torch; usable on its own."""
+"""Memory-efficient execution of the frozen parts of a network. Depends on torch only."""
 
 from protuning_mm.frozen.efficient_execution import FrozenReport, freeze_efficiently, refold, release, report, verify
 from protuning_mm.frozen.folding import StaleWeightsError

@@ -1,7 +1,7 @@
-"""Swin's window attention, which keeps queries, keys and values, and nothing else.
+"""Swin's window attention, saving only queries, keys and values for the backward pass.
 
-torch keeps the scaled queries and the attention weights as well. They are made again from what is kept: two small
-products and elementwise work, a few percent of the block's.
+torch also saves the scaled queries and the attention weights. Here the backward pass recomputes them: two small matrix
+products and some elementwise operations, a few percent of the block's cost.
 """
 
 from typing import Any
@@ -21,25 +21,25 @@ WINDOW_ATTENTIONS = (
 
 
 def wrap_attention(module: nn.Module) -> None:
-    """Let a window attention of a known type keep no more than queries, keys and values."""
+    """Replace the forward of a supported window attention by :class:`EfficientWindowAttention`."""
     if type_name(module) in WINDOW_ATTENTIONS:
         EfficientWindowAttention(module)
 
 
 class EfficientWindowAttention(EfficientForward):
-    """Forward of a window attention whose position bias is frozen; its projections may be anything."""
+    """Forward of a window attention whose position bias is frozen; its projections may be frozen or trained."""
 
     def check(self) -> None:
         module = self.module
         if type_name(module) not in WINDOW_ATTENTIONS:
-            raise UnsupportedError(f'{type_name(module)} is not known')
-        check_own(module, 'it', own=EfficientWindowAttention)  # the position bias is frozen
+            raise UnsupportedError(f'{type_name(module)} is not a supported window attention')
+        check_own(module, 'it', own=EfficientWindowAttention)
         for name in ('softmax', 'attn_drop'):
             check_untouched(getattr(module, name), name)
         if type(module.softmax) is not nn.Softmax or module.softmax.dim != -1:
-            raise UnsupportedError(f'softmax is {module.softmax}')
+            raise UnsupportedError(f'softmax is {module.softmax}, not Softmax(dim=-1)')
         if module.attn_drop.training and getattr(module.attn_drop, 'p', 1):
-            raise UnsupportedError('attn_drop drops')
+            raise UnsupportedError('attn_drop is active')
 
     def __call__(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         if not (torch.is_grad_enabled() and runs_plainly(x, dims=3)) or self.unsupported_reason() is not None:
@@ -53,7 +53,7 @@ class EfficientWindowAttention(EfficientForward):
 
 
 class WindowAttention(torch.autograd.Function):
-    """:func:`_attend` with a gradient for ``qkv`` alone, which alone is kept."""
+    """Computes :func:`_attend`; saves only its inputs and returns a gradient for ``qkv`` only."""
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, bias: Tensor, mask: Tensor | None, heads: int, scale: float) -> Tensor:
@@ -64,7 +64,7 @@ class WindowAttention(torch.autograd.Function):
             device_type=kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
         )
         y = _attend(qkv, bias, mask, heads, scale)
-        # with one head it is a view, and autograd refuses to change a view out of a Function in place
+        # With one head the result is a view, and autograd forbids in-place changes to a view returned by a Function.
         return y.clone() if y._is_view() else y
 
     @staticmethod
@@ -72,14 +72,14 @@ class WindowAttention(torch.autograd.Function):
         qkv, bias, mask = ctx.saved_tensors
         create_graph = torch.is_grad_enabled()
         with torch.enable_grad(), torch.autocast(**ctx.autocast):
-            qkv = qkv.view_as(qkv)  # the graph of what runs again ends here
+            qkv = qkv.view_as(qkv)  # the recomputed graph ends here
             y = _attend(qkv, bias, mask, ctx.heads, ctx.scale)
         (qkv_grad,) = torch.autograd.grad(y, qkv, grad, create_graph=create_graph)
         return qkv_grad, None, None, None, None
 
 
 def _attend(qkv: Tensor, bias: Tensor, mask: Tensor | None, heads: int, scale: float) -> Tensor:
-    """Attention of each window, (N windows, L, 3 C) to (N windows, L, C)."""
+    """Compute the attention within each window, (N windows, L, 3 C) to (N windows, L, C)."""
     windows, length, _ = qkv.shape
     q, k, v = qkv.reshape(windows, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind()
     weights = (q * scale) @ k.transpose(-2, -1) + bias

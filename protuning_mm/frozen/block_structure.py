@@ -1,7 +1,7 @@
-"""What a residual block of the hosts is made of, read from the block itself.
+"""The layers of a host's residual block, read from the block itself.
 
-A block is known by its exact type: a subclass may compute anything. It is read again at every call, because users
-change modules in place: a layer replaced, a stride changed, a hook added, a parameter set free.
+Only exact types are supported, because a subclass may compute anything. A block is read anew at every call, because
+users change modules in place: they replace a layer, change a stride, add a hook or unfreeze a parameter.
 """
 
 import sys
@@ -15,7 +15,7 @@ from protuning_mm.frozen.conv import geometry
 
 @dataclass(frozen=True)
 class Names:
-    """Where a block's type keeps its layers, in the order in which they run."""
+    """Attribute names of a block type's layers, in the order in which they run."""
 
     convs: tuple[str, ...]
     norms: tuple[str, ...]
@@ -27,9 +27,10 @@ class BlockLayers:
     """A block's layers.
 
     Args:
-        branch (list): (convolution, norm or None), with a ReLU after each but the last, whose ReLU follows the sum.
-        pool (nn.AvgPool2d, optional): What stands before the shortcut's convolution.
-        shortcut (tuple, optional): (convolution, norm or None) of the shortcut; None where it is the identity.
+        branch (list): Pairs of (convolution, norm or None). A ReLU follows each pair; that of the last pair follows the
+            residual sum.
+        pool (nn.AvgPool2d, optional): The pooling before the shortcut's convolution.
+        shortcut (tuple, optional): (convolution, norm or None) of the shortcut; None for an identity shortcut.
     """
 
     branch: list[tuple[nn.Conv2d, Any]]
@@ -58,7 +59,7 @@ BLOCKS: dict[str, Names] = {
     'torchvision.models.resnet.BasicBlock': _names(2, 'bn{}', 'relu'),
     'torchvision.models.resnet.Bottleneck': _names(3, 'bn{}', 'relu'),
 }
-# networks that begin with a convolution and its norm, by their names; or with `stem`, a Sequential of such and ReLUs
+# Names of the convolution and the norm with which a network begins. A network with a Sequential `stem` uses that.
 STEMS: dict[str, tuple[str, str]] = {
     **{
         f'{host}.models.backbones.{network}': ('conv1', 'norm1')
@@ -68,50 +69,51 @@ STEMS: dict[str, tuple[str, str]] = {
     'torchvision.models.resnet.ResNet': ('conv1', 'bn1'),
     'timm.models.resnet.ResNet': ('conv1', 'bn1'),
 }
-# what computes the same as BatchNorm2d in eval mode; the last is what a runner puts in the place of SyncBatchNorm
+# Classes equivalent to BatchNorm2d in eval mode. A runner may replace SyncBatchNorm by the last one.
 BATCH_NORMS = (
     'torch.nn.modules.batchnorm.BatchNorm2d',
     'torch.nn.modules.batchnorm.SyncBatchNorm',
     'mmengine.model.utils._BatchNormXd',
 )
 CONV_MODULE = 'mmcv.cnn.bricks.conv_module.ConvModule'
-# what does nothing in eval mode
+# modules that are the identity in eval mode
 _IDLE = ('torch.nn.modules.linear.Identity', 'mmcv.cnn.bricks.drop.DropPath', 'timm.layers.drop.DropPath')
 
 
-# what a layer's class runs, and what was found to be as its file has it
+# the methods that run a layer, and for each checked class their code objects
 _METHODS = ('__call__', '_call_impl', 'forward', '_conv_forward')
 _seen: dict[type, list[Any]] = {}
-# what every module has: tables and flags
+# instance attributes of every module
 _KEYS_OF_ALL = frozenset(vars(nn.Module()))
-# what an efficient forward puts into a module beside itself: they make a shallow copy a plain module of its class
+# Instance attributes that an EfficientForward sets besides `forward`. They make a shallow copy of the module an
+# ordinary module of its class.
 MARKS = ('efficient_forward', '__getstate__', '_replicate_for_data_parallel')
 
 
 class UnsupportedError(Exception):
-    """Why a block takes the plain path."""
+    """A module cannot run efficiently; the message says why."""
 
 
 def type_name(module: object) -> str:
-    """Full name of an object's exact type."""
+    """Return the full name of an object's exact type."""
     cls = type(module)
     return f'{cls.__module__}.{cls.__qualname__}'
 
 
 def read_block(block: nn.Module, own: type | tuple[type, ...] = ()) -> BlockLayers:
-    """Read a residual block of a known type.
+    """Read a residual block of a supported type.
 
     Args:
         block (nn.Module): The block.
-        own (type | tuple): A layer's replaced forward of this type is no obstacle.
+        own (type | tuple): Types of replaced forwards to accept in the block and its layers.
 
     Raises:
-        UnsupportedError: says what is not known, or not frozen.
+        UnsupportedError: the block or one of its layers is unsupported or not frozen.
     """
     names = BLOCKS.get(type_name(block))
     if names is None:
-        raise UnsupportedError(f'{type_name(block)} is not known')
-    check_own(block, 'the block', own)  # its own hooks see its input and output, which are there
+        raise UnsupportedError(f'{type_name(block)} is not a supported block')
+    check_own(block, 'the block', own)  # hooks on the block itself are fine: its input and output still exist
     for name, part in block.named_modules():
         if part is not block:
             check_untouched(part, name, own)
@@ -125,9 +127,9 @@ def read_block(block: nn.Module, own: type | tuple[type, ...] = ()) -> BlockLaye
     for name, child in block.named_children():
         idle = type_name(child) in _IDLE and not (child.training and type(child) is not nn.Identity)
         if id(child) not in known and not idle:
-            raise UnsupportedError(f'{name} is a {type_name(child)}, which is not known')
+            raise UnsupportedError(f'{name} is a {type_name(child)}, which is not supported')
     if getattr(block, 'with_plugins', False):
-        raise UnsupportedError('it has plugins')
+        raise UnsupportedError('the block has plugins')
     return BlockLayers(branch, *_read_shortcut(block.downsample))
 
 
@@ -141,21 +143,24 @@ def _read_shortcut(downsample: Any) -> tuple[nn.AvgPool2d | None, tuple[nn.Conv2
     if len(parts) != 2:
         listed = ', '.join(type(part).__name__ for part in downsample)
         raise UnsupportedError(
-            f'downsample is ({listed}); a convolution and its norm are known, and a pooling before them'
+            f'downsample is ({listed}); only an optional average pooling, a convolution and a norm are supported'
         )
     return pool, conv_and_norm(*parts)
 
 
 def conv_and_norm(conv: nn.Module, norm: nn.Module) -> tuple[nn.Conv2d, Any]:
-    """Check that a convolution and the norm after it can be folded; the norm is None where it is an identity.
+    """Check that a norm can be folded into the convolution before it.
+
+    Returns:
+        tuple: The convolution and the norm; the norm is None if it is an identity.
 
     Raises:
-        UnsupportedError: says what is in the way.
+        UnsupportedError: one of the two is unsupported.
     """
     if type(conv) is not nn.Conv2d:
         raise UnsupportedError(f'{type_name(conv)} is not an exact Conv2d')
     if geometry(conv) is None:
-        raise UnsupportedError(f'a convolution pads with padding={conv.padding!r}, padding_mode={conv.padding_mode!r}')
+        raise UnsupportedError(f'a convolution has padding={conv.padding!r}, padding_mode={conv.padding_mode!r}')
     if type(norm) is nn.Identity:
         return conv, None
     if type_name(norm) not in BATCH_NORMS:
@@ -168,34 +173,34 @@ def conv_and_norm(conv: nn.Module, norm: nn.Module) -> tuple[nn.Conv2d, Any]:
 
 
 def check_untouched(part: nn.Module, name: str = 'it', own: type | tuple[type, ...] = ()) -> None:
-    """Check that a layer runs what its class's file says, that nobody looks into it, and that nothing of it is trained.
+    """Check that a layer runs its class's original code, has no hooks and is frozen.
 
     Args:
-        part (nn.Module): The layer; its children are not looked at.
-        name (str): What to call it.
-        own (type | tuple): A replaced forward of this type is no obstacle.
+        part (nn.Module): The layer; its children are not checked.
+        name (str): The layer's name in error messages.
+        own (type | tuple): Types of replaced forwards to accept.
 
     Raises:
-        UnsupportedError: says what was found.
+        UnsupportedError: one of the three does not hold.
     """
     check_own(part, name, own)
     check_unhooked(part, name)
 
 
 def check_unhooked(part: nn.Module, name: str) -> None:
-    """Raise UnsupportedError where a layer has hooks."""
+    """Raise UnsupportedError if a layer has hooks."""
     if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
         raise UnsupportedError(f'{name} has hooks')
 
 
 def check_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()) -> None:
-    """The same, but hooks are no obstacle."""
+    """Check like :func:`check_untouched`, but accept hooks."""
     check_frozen(part, name)
     check_runs_own(part, name, own)
 
 
 def check_runs_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()) -> None:
-    """Raise UnsupportedError where something was put in the place of a layer's methods, or of its class's."""
+    """Raise UnsupportedError if a method of the layer's instance or class was replaced."""
     for key in part.__dict__.keys() - _KEYS_OF_ALL:
         value = part.__dict__[key]
         if callable(value) and not (isinstance(value, own) if key == 'forward' else key in MARKS):
@@ -204,7 +209,7 @@ def check_runs_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()
 
 
 def check_frozen(part: nn.Module, name: str) -> None:
-    """Raise UnsupportedError where a layer's own tensors are trained, be they parameters or computed from some."""
+    """Raise UnsupportedError if a tensor of the layer requires a gradient: a parameter, a buffer or an attribute."""
     own = part.__dict__
     found = [*part._parameters.values(), *part._buffers.values(), *(own[key] for key in own.keys() - _KEYS_OF_ALL)]
     for value in found:
@@ -213,7 +218,7 @@ def check_frozen(part: nn.Module, name: str) -> None:
 
 
 def check_class(cls: type, name: str) -> None:
-    """Raise UnsupportedError where a class's methods that run it are not those of the files that define them."""
+    """Raise UnsupportedError if a method that runs the class does not come from the file that defines the class."""
     methods = [getattr(cls, method, None) for method in _METHODS]
     codes = [getattr(method, '__code__', None) for method in methods]
     if _seen.get(cls) == codes:

@@ -1,4 +1,4 @@
-"""When a graph of our own may take the place of torch's."""
+"""Conditions under which a custom autograd node may replace torch's own graph."""
 
 from typing import Any
 
@@ -12,7 +12,12 @@ from protuning_mm.frozen.higher_order import is_transformed
 
 
 def runs_plainly(x: Any, dims: int = 4) -> bool:
-    """Whether ``x`` is an ordinary batch (of maps: 4 dims), run for its values: not traced, compiled or transformed."""
+    """Return whether ``x`` is an ordinary batch in an ordinary call: not traced, compiled, transformed or hooked.
+
+    Args:
+        x (Any): The input of a layer.
+        dims (int): Expected number of dimensions. Defaults to 4, feature maps (N, C, H, W).
+    """
     return (
         type(x) in (Tensor, nn.Parameter)
         and x.dim() == dims
@@ -34,7 +39,7 @@ def runs_plainly(x: Any, dims: int = 4) -> bool:
 
 
 def _has_modes() -> bool:
-    """Whether somebody looks into every operation; a default device does not."""
+    """Return whether a torch mode intercepts operations; the mode that sets a default device does not count."""
     if torch._C._len_torch_dispatch_stack():
         return True
     modes = (torch._C._get_function_stack_at(i) for i in range(torch._C._len_torch_function_stack()))
@@ -42,9 +47,11 @@ def _has_modes() -> bool:
 
 
 def compute_dtype(x: Tensor, conv: nn.Conv2d, norm: Any = None) -> torch.dtype | None:
-    """The type that torch would run a convolution in, and the batch norm after it.
+    """Return the dtype in which torch would run a convolution and the batch norm after it.
 
-    None where torch would refuse, or where tensors are not ordinary ones: that is left to it.
+    Returns:
+        torch.dtype: None if torch would raise an error or a tensor is not ordinary; the caller then leaves the call to
+            torch.
     """
     kind, weight = x.device.type, conv.weight
     vectors = [] if conv.bias is None else [conv.bias]
@@ -68,7 +75,7 @@ def compute_dtype(x: Tensor, conv: nn.Conv2d, norm: Any = None) -> torch.dtype |
 
 
 def _is_ordinary(t: Tensor, device: torch.device) -> bool:
-    """Whether a weight is a strided tensor of its own class, and may stand in a graph if one is made."""
+    """Return whether a weight is a strided floating-point tensor that may be used in an autograd graph."""
     return (
         type(t) in (Tensor, nn.Parameter)
         and t.layout == torch.strided
@@ -80,7 +87,7 @@ def _is_ordinary(t: Tensor, device: torch.device) -> bool:
 
 
 def is_watched(module: nn.Module) -> bool:
-    """Whether anybody looks into a module or its children: hooks, or other methods than their classes' own."""
+    """Return whether a module or one of its children has hooks or replaced methods."""
     try:
         for part in module.modules():
             check_unhooked(part, 'it')

@@ -1,4 +1,4 @@
-"""A convolution as numbers: its result, and the gradient of its input or of its weights, each on its own."""
+"""Convolutions and batch norms as plain tensors, with separate functions for the output and for each gradient."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from protuning_mm.frozen.higher_order import is_observed
 
 
 class NormOp(NamedTuple):
-    """A batch norm by fixed statistics, without a module and without a graph.
+    """A batch norm with fixed statistics, without a module and without an autograd graph.
 
     Args:
         mean, var (Tensor): (C,), the running statistics.
@@ -32,12 +32,12 @@ class NormOp(NamedTuple):
         return F.batch_norm(x, self.mean, self.var, self.weight, self.bias, False, 0.0, self.eps)
 
     def input_grad(self, grad: Tensor) -> Tensor:
-        """The gradient of the input, given the output's."""
+        """Return the gradient of the input, given the gradient of the output."""
         return (grad * self.scale).to(grad.dtype)
 
 
 def norm_op(norm: Any) -> NormOp:
-    """A module's own batch norm, which has running statistics."""
+    """Read a batch norm module that has running statistics."""
     with torch.no_grad(), torch.inference_mode(False):
         weight, bias = (None if t is None else t.detach() for t in (norm.weight, norm.bias))
         mean, var = norm.running_mean.detach(), norm.running_var.detach()
@@ -45,23 +45,23 @@ def norm_op(norm: Any) -> NormOp:
 
 
 def norm_scale(norm: Any) -> Tensor:
-    """γ / √(σ² + ε) of a batch norm: (C,), in float32 or better."""
+    """Return γ / √(σ² + ε) of a batch norm: (C,), in at least float32."""
     exact = torch.promote_types(norm.running_var.dtype, torch.float32)
     scale = (norm.running_var.to(exact) + norm.eps).rsqrt()
     return scale if norm.weight is None else scale * norm.weight.to(exact)
 
 
 class ConvOp(NamedTuple):
-    """A convolution without a module and without a graph.
+    """A convolution without a module and without an autograd graph.
 
     Args:
         weight (Tensor): (C_out, C_in / groups, k_h, k_w).
         bias (Tensor, optional): (C_out,).
         stride, padding, dilation (tuple[int, int]): As in :class:`torch.nn.Conv2d`.
         groups (int): As in :class:`torch.nn.Conv2d`.
-        by_matmul (bool): Let a matrix product do a pointwise convolution on a CPU: it takes less memory. Without a
-            graph oneDNN is faster. Defaults to True.
-        norm (NormOp, optional): The batch norm after it, where it is not folded in.
+        by_matmul (bool): Whether to compute a pointwise convolution on a CPU as a matrix product, which needs less
+            memory. Where no graph is built, oneDNN's convolution is faster. Defaults to True.
+        norm (NormOp, optional): The batch norm after the convolution, unless it is folded into it.
     """
 
     weight: Tensor
@@ -74,17 +74,18 @@ class ConvOp(NamedTuple):
     norm: NormOp | None = None
 
     def _is_matmul(self, x: Tensor) -> bool:
-        """Whether a matrix product does it: oneDNN copies contiguous maps to a layout of its own and back."""
+        """Return whether to use a matrix product; oneDNN would copy contiguous maps to its own layout and back."""
         pointwise = self.weight.shape[2:] == (1, 1) and self.padding == (0, 0) and self.groups == 1
         fits = x.device.type == 'cpu' and x.element_size() >= 4 and x.is_contiguous()
         return self.by_matmul and pointwise and fits and not is_observed(x)
 
     def __call__(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
-        """Convolve.
+        """Apply the convolution and its norm.
 
         Args:
             x (Tensor): (N, C_in, H, W).
-            onto (Tensor, optional): What the result is added to, in place, without the bias; not with a norm.
+            onto (Tensor, optional): (N, C_out, H', W'). Add the result to this tensor in place, without the bias. Not
+                allowed together with a norm.
 
         Returns:
             Tensor: (N, C_out, H', W'), or ``onto``.
@@ -104,7 +105,7 @@ class ConvOp(NamedTuple):
         return _product(matrix, columns, size, self.bias)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """(C, H, W) of the result for an input of (C, H, W); None where torch would refuse it."""
+        """Return the output shape (C, H, W) for an input shape (C, H, W); None if torch would reject the input."""
         size = (
             (full + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 if stride > 0 else 0
             for full, kernel, stride, padding, dilation in zip(
@@ -115,12 +116,13 @@ class ConvOp(NamedTuple):
         return result if self.weight.shape[1] * self.groups == shape[0] and min(result) > 0 else None
 
     def input_grad(self, grad: Tensor, size: Sequence[int], onto: Tensor | None = None) -> Tensor:
-        """The gradient of the input, given the output's.
+        """Return the gradient of the input, given the gradient of the output.
 
         Args:
-            grad (Tensor): (N, C_out, H', W').
+            grad (Tensor): (N, C_out, H', W'), the gradient of the output.
             size (Sequence[int]): (H, W) of the input.
-            onto (Tensor, optional): What the result is added to, in place where nobody observes it.
+            onto (Tensor, optional): (N, C_in, H, W). Add the result to this tensor, in place unless the backward pass
+                is itself differentiated.
 
         Returns:
             Tensor: (N, C_in, H, W).
@@ -141,10 +143,10 @@ class ConvOp(NamedTuple):
         return x_grad if onto is None else add_gradient(onto, x_grad)
 
     def weight_grad(self, grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The gradients of the weight and of the bias, where there is one.
+        """Return the gradients of the weight and of the bias (None without a bias).
 
         Args:
-            grad (Tensor): (N, C_out, H', W'), that of the output.
+            grad (Tensor): (N, C_out, H', W'), the gradient of the output.
             x (Tensor): (N, C_in, H, W), the input.
         """
         if self._is_matmul(x) and self.stride == (1, 1):
@@ -181,24 +183,24 @@ class ConvOp(NamedTuple):
 
 
 def add_gradient(onto: Tensor, grad: Tensor) -> Tensor:
-    """The sum of two gradients, in the place of the first where nobody observes it."""
+    """Add two gradients, in place of the first unless the backward pass is itself differentiated."""
     return onto + grad if is_observed(onto) else onto.add_(grad)
 
 
 def versions(ops: Iterable[ConvOp]) -> list[int]:
-    """How often each convolution's weight was changed in place."""
+    """Return the version counter of each convolution's weight, which counts in-place changes."""
     return [-1 if op.weight.is_inference() else op.weight._version for op in ops]
 
 
 def check_unchanged(ops: Iterable[ConvOp], noted: list[int]) -> None:
-    """Refuse a backward pass by other weights than those of the forward pass, as torch does.
+    """Refuse a backward pass if a weight has changed since the forward pass, as torch does.
 
     Args:
         ops (Iterable[ConvOp]): The convolutions.
-        noted (list[int]): Their :func:`versions` at the forward pass.
+        noted (list[int]): Their :func:`versions` during the forward pass.
 
     Raises:
-        RuntimeError: a weight was changed in place since then.
+        RuntimeError: a weight was changed in place after the forward pass.
     """
     if versions(ops) != noted:
         raise RuntimeError(
@@ -208,7 +210,10 @@ def check_unchanged(ops: Iterable[ConvOp], noted: list[int]) -> None:
 
 
 def _product(matrix: Tensor, columns: Tensor, size: Sequence[int], bias: Tensor | None = None) -> Tensor:
-    """A matrix product for each image, as new maps: autograd refuses to change a view out of a Function in place."""
+    """Multiply a matrix with each image's columns.
+
+    The result is a new tensor, because autograd forbids in-place changes to a view returned by a Function.
+    """
     maps = columns.new_empty(len(columns), matrix.shape[1], *size)
     out = maps.flatten(2)
     if bias is None:
@@ -219,7 +224,7 @@ def _product(matrix: Tensor, columns: Tensor, size: Sequence[int], bias: Tensor 
 
 
 def unfolded(conv: nn.Conv2d, norm: Any = None) -> ConvOp:
-    """A module's own convolution, whose :func:`geometry` is known, and the batch norm after it."""
+    """Read a convolution module with a supported :func:`geometry`, and the batch norm after it."""
     geo = geometry(conv)
     assert geo is not None
     bias = None if conv.bias is None else conv.bias.detach()
@@ -227,7 +232,11 @@ def unfolded(conv: nn.Conv2d, norm: Any = None) -> ConvOp:
 
 
 def geometry(conv: nn.Conv2d) -> dict[str, Any] | None:
-    """Stride, padding, dilation and groups; None where the padding is not a number of zeros, or a number is none."""
+    """Return stride, padding, dilation and groups of a convolution.
+
+    Returns:
+        dict: None if the padding is not zero padding of a fixed size, or if a setting is malformed.
+    """
     given = dict(stride=conv.stride, padding=0 if conv.padding == 'valid' else conv.padding, dilation=conv.dilation)
     pairs = {name: _pair(value) for name, value in given.items()}
     if conv.padding_mode != 'zeros' or None in pairs.values():
@@ -236,7 +245,7 @@ def geometry(conv: nn.Conv2d) -> dict[str, Any] | None:
 
 
 def _pair(value: Any) -> tuple[int, int] | None:
-    """A number for both directions, or one for each, as torch's convolutions take them."""
+    """Expand a number, or a sequence of one or two numbers, to a pair; return None for anything else."""
     if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
         return value
     values = (value,) if isinstance(value, int) else value

@@ -1,7 +1,7 @@
-"""Which frozen parts of a network are run efficiently, and which are not.
+"""Entry points to run the frozen parts of a network efficiently, and a report of what does.
 
-A part that is taken over keeps its class, its tensors and its place; its instance alone gets another ``forward``, which
-looks at the part as it is at every call.
+A module that runs efficiently keeps its class, its tensors and its place in the network. Only the instance gets another
+``forward``, which reads the module's current state at every call.
 """
 
 from collections import Counter, defaultdict
@@ -26,12 +26,13 @@ from protuning_mm.frozen.memory_efficient_block import BlockOp, ResidualBlock, p
 
 @dataclass
 class FrozenReport:
-    """What runs efficiently and what does not.
+    """Which modules run efficiently and which do not.
 
     Args:
-        taken (dict): Path of each part that is run efficiently, and its type.
-        plain (dict): Path of each part of a known type that is not, and why; layers in it may be.
-        unknown (dict): Types of other layers that hold frozen parameters, and how many there are.
+        taken (dict): Module path -> type of each module that runs efficiently.
+        plain (dict): Module path -> reason for each module of a supported type that does not run efficiently. Layers
+            inside it may still do so.
+        unknown (dict): Type -> number of other layers that have frozen parameters.
     """
 
     taken: dict[str, str] = field(default_factory=dict)
@@ -50,19 +51,19 @@ class FrozenReport:
 def freeze_efficiently(module: nn.Module) -> FrozenReport:
     """Run the frozen parts of a network efficiently.
 
-    Only the way of running changes: classes, names, tensors and, up to rounding, results stay. It freezes nothing:
-    what takes a gradient, or norms by the batch, goes on as before. :func:`release` undoes it.
+    Classes, names and tensors stay the same, and so do results up to rounding. The function does not freeze anything:
+    parameters that require a gradient and batch norms in training mode work as before. :func:`release` undoes it.
 
-    Known are the residual blocks of mmdet, mmseg, mmpretrain, timm and torchvision (ResNet, V1c, V1d, ResNeXt, RegNet),
-    by their exact types, and those networks' stems. Elsewhere, and inside blocks that take the plain path, exact
-    convolutions and batch norms still keep nothing for themselves, and Swin's window attention (of mmdet, mmseg and
-    mmpretrain) queries, keys and values alone.
+    Supported are the residual blocks of mmdet, mmseg, mmpretrain, timm and torchvision (ResNet, V1c, V1d, ResNeXt,
+    RegNet), by exact type, and the stems of these networks. Elsewhere, and inside unsupported blocks, plain Conv2d and
+    batch norm layers save no activations for the backward pass. Swin's window attention (of mmdet, mmseg and
+    mmpretrain) saves only queries, keys and values.
 
     Args:
         module (nn.Module): The network, or a part of it.
 
     Returns:
-        FrozenReport: What is run efficiently as the network stands now; see :func:`report`.
+        FrozenReport: Which modules run efficiently in the network's current state; see :func:`report`.
     """
     for part in list(module.modules()):
         if type_name(part) in BLOCKS:
@@ -81,35 +82,36 @@ def release(module: nn.Module) -> None:
 
 
 def refold(module: nn.Module) -> None:
-    """Forget all folded weights.
+    """Discard all folded weights.
 
-    Needed after a change that cannot be seen: a write through ``.data`` on a GPU, which raises no version.
+    Call this after writing to a frozen tensor through ``.data`` on a GPU: such a write does not increase the tensor's
+    version counter and is therefore not noticed in time.
     """
     for forward in _forwards(module):
         forward.refold()
 
 
 def verify(module: nn.Module) -> None:
-    """Wait for what is still being compared on a GPU, and tell whether the network ran on weights that had changed.
+    """Wait for pending weight comparisons on a GPU, and check that no forward pass used outdated folded weights.
 
     Raises:
-        StaleWeightsError: it did.
+        StaleWeightsError: a forward pass used outdated folded weights.
     """
     for forward in _forwards(module):
         forward.verify()
 
 
 def report(module: nn.Module) -> FrozenReport:
-    """Tell what of a network is run efficiently as it stands now, what is not, and why.
+    """List which modules of a network run efficiently in its current state, which do not, and why.
 
     Args:
-        module (nn.Module): What :func:`freeze_efficiently` was given.
+        module (nn.Module): The module that was passed to :func:`freeze_efficiently`.
     """
     found, inside = FrozenReport(), set[int]()
     for path, part in module.named_modules():
         forward = part.__dict__.get('forward')
         if isinstance(forward, EfficientStem):
-            inside.update(id(norm) for norm in forward.norms())  # their convolutions speak for them
+            inside.update(id(norm) for norm in forward.norms())  # already covered by their convolutions
         elif id(part) in inside:
             continue
         elif isinstance(forward, EfficientForward):
@@ -134,7 +136,7 @@ def _listed(counts: dict[str, int]) -> str:
 
 
 class EfficientBlock(EfficientForward):
-    """Forward of a frozen residual block: one node of the graph (:mod:`protuning_mm.frozen.memory_efficient_block`)."""
+    """Forward of a frozen residual block as one autograd node (:mod:`protuning_mm.frozen.memory_efficient_block`)."""
 
     def _attach(self, module: nn.Module) -> None:
         super()._attach(module)
@@ -164,9 +166,10 @@ class EfficientBlock(EfficientForward):
                 return fixed(x)
 
     def _pays_to_fold(self, x: Tensor) -> bool:
-        """Whether folding saves time: on a CPU, all weights are compared for it at every call.
+        """Return whether folding saves time.
 
-        A block's maps have about twice its input's elements, and norms read and write each of them.
+        On a CPU, each call compares all weights with the folded ones. In return it saves the norms' reads and writes of
+        the block's feature maps, which have about twice as many elements as its input.
         """
         if self._size is None:
             self._size = sum(p.numel() for p in self.module.parameters())

@@ -1,4 +1,4 @@
-"""Another forward for one module, which hands over to the class's own where anything is not as it should be."""
+"""Base class of replacement forwards, which fall back to the class's own forward where they do not apply."""
 
 import weakref
 from abc import ABC, abstractmethod
@@ -12,14 +12,14 @@ from protuning_mm.frozen.folding import FoldedConv
 
 
 def _nothing() -> None:
-    """The module of a forward that has none."""
+    """Stand in for the weak reference of a forward whose module is gone."""
 
 
 class EfficientForward(ABC):
-    """Stands in the ``forward`` of one module's instance.
+    """Replaces ``forward`` of one module instance.
 
-    It does not keep the module alive, and a deep copy or a pickle of the module has its own, without what was cached. A
-    shallow copy has none: it shares the module's layers, but a forward belongs to one module.
+    It holds only a weak reference to the module. A deep copy or a pickle of the module gets its own replacement with an
+    empty cache. A shallow copy gets none, because a replacement belongs to exactly one module.
 
     Args:
         module (nn.Module): The module.
@@ -34,7 +34,7 @@ class EfficientForward(ABC):
         module.__dict__.update(marks, forward=self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {'module': self._module()}  # None in a shallow copy whose original is gone
+        return {'module': self._module()}  # None if the module no longer exists
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state['module'] is None:
@@ -43,7 +43,7 @@ class EfficientForward(ABC):
             self._attach(state['module'])
 
     def restore(self) -> None:
-        """Let the module run its class's forward again."""
+        """Remove the replacement, so that the module runs its class's forward again."""
         self._leave(self.module)
 
     def _leave(self, module: nn.Module) -> None:
@@ -53,66 +53,73 @@ class EfficientForward(ABC):
             del module.__dict__['forward']
 
     def _state_of_module(self) -> Any:
-        """What copies and pickles of the module take. Where this forward is copied, too, it takes the copy."""
-        self.verify()  # before anything is saved
+        """Return the module's state for copies and pickles, without the replacement.
+
+        A deep copy of the replacement attaches itself to the copied module.
+        """
+        self.verify()  # never save after a forward pass with outdated weights
         of_class = getattr(type(self.module), '__getstate__', None)
         if of_class is None or of_class is getattr(object, '__getstate__', None):
             state = self.module.__dict__
-        else:  # such as a parametrized module's, which refuses
+        else:  # a class's own method, such as that of a parametrized module, which raises an error
             state = of_class(self.module)
         if not isinstance(state, dict):
             return state
         return {k: v for k, v in state.items() if k not in MARKS[1:] and not (k == 'forward' and v is self)}
 
     def _replica_of_module(self) -> nn.Module:
-        """A shallow copy, as ``nn.DataParallel`` makes it."""
+        """Return a shallow copy of the module, as ``nn.DataParallel`` makes it, without the replacement."""
         replica: nn.Module = type(self.module)._replicate_for_data_parallel(self.module)
         self._leave(replica)
         return replica
 
     @property
     def module(self) -> Any:
-        """The module that this is the forward of."""
+        """The module whose forward is replaced.
+
+        Raises:
+            ReferenceError: the module no longer exists.
+        """
         module = self._module()
         if module is None:
             raise ReferenceError(
-                'this forward was kept alone, without its module, which is gone: keep the module and call that'
+                'the module of this forward no longer exists: keep a reference to the module and call it instead'
             )
         return module
 
     def plain(self, *args: Any, **kwargs: Any) -> Any:
-        """The forward of the module's class."""
+        """Run the forward of the module's class."""
         module = self.module
         return type(module).forward(module, *args, **kwargs)
 
     @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module returns."""
+        """Run the module."""
 
     def folds(self) -> Iterable[FoldedConv]:
-        """What was folded."""
+        """Return the folded convolutions that this forward caches."""
         return ()
 
     def refold(self) -> None:
-        """Forget what was folded."""
+        """Discard the folded weights."""
         for fold in self.folds():
             fold.forget()
 
     def verify(self) -> None:
-        """Raise StaleWeightsError where folded weights were used that were no longer the module's."""
+        """Raise StaleWeightsError if a forward pass used outdated folded weights."""
         for fold in self.folds():
             fold.verify()
 
     def covers(self) -> Iterable[nn.Module]:
-        """The modules whose work this does."""
+        """Return the modules whose computation this forward performs."""
         return (self.module,)
 
     @abstractmethod
     def check(self) -> Any:
-        """Look at the module as it is now; raise UnsupportedError where the plain path is to be taken, and say why."""
+        """Check the module's current state; raise UnsupportedError with the reason if it cannot run efficiently."""
 
     def unsupported_reason(self) -> str | None:
-        """Why the plain path is taken now; None where it is not."""
+        """Return why the module cannot run efficiently in its current state; None if it can."""
         try:
             self.check()
         except UnsupportedError as why:

@@ -1,6 +1,6 @@
-"""Frozen layers outside known blocks: convolutions and batch norms that keep nothing for the backward pass.
+"""Frozen convolutions and batch norms outside supported blocks, which save no activations for the backward pass.
 
-torch keeps a convolution's input for the weight's gradient and a norm's for that of γ, asked for or not.
+torch saves the input of a convolution and of a batch norm for the gradients of their weights, even if these are frozen.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from protuning_mm.frozen.higher_order import anchor, anchored
 
 
 def wrap_layer(layer: nn.Module) -> None:
-    """Let a convolution or a batch norm keep nothing, while it is frozen and in eval mode."""
+    """Replace the forward of a convolution or batch norm by one that saves nothing while the layer is frozen."""
     if 'forward' in layer.__dict__:
         return
     if type(layer) is nn.Conv2d:
@@ -33,7 +33,7 @@ def _in_graph(x: Tensor, bias: Tensor | None) -> bool:
 
 
 class EfficientConv(EfficientForward):
-    """Forward of a convolution whose weight is frozen; its bias may be trained: that gradient needs no input either."""
+    """Forward of a convolution with a frozen weight. The bias may be trained: its gradient does not need the input."""
 
     def _attach(self, module: nn.Module) -> None:
         super()._attach(module)
@@ -47,7 +47,7 @@ class EfficientConv(EfficientForward):
             raise UnsupportedError(f'{type_name(self.module)} is not an exact Conv2d')
         check_runs_own(self.module, 'it', own=EfficientConv)
         if self.module.weight.requires_grad:
-            raise UnsupportedError('its weight is trained')
+            raise UnsupportedError('weight is trained')
         if geometry(self.module) is None:
             raise UnsupportedError(f'padding={self.module.padding!r}, padding_mode={self.module.padding_mode!r}')
 
@@ -66,7 +66,7 @@ class EfficientConv(EfficientForward):
 
 
 class FrozenConv(torch.autograd.Function):
-    """A convolution with gradients for x and the bias alone; ``op`` has both weights in x's type."""
+    """A convolution with gradients for x and the bias only; ``op`` has weight and bias in the dtype of x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, op: ConvOp, anchor: tuple[Tensor]) -> Tensor:
@@ -87,7 +87,7 @@ class FrozenConv(torch.autograd.Function):
 
 
 class EfficientNorm(EfficientForward):
-    """Forward of a batch norm in eval mode whose γ is frozen; β may be trained: its gradient needs no input either."""
+    """Forward of a batch norm in eval mode with a frozen γ. β may be trained: its gradient does not need the input."""
 
     def check(self) -> None:
         norm = self.module
@@ -99,7 +99,7 @@ class EfficientNorm(EfficientForward):
         if norm.running_mean is None or norm.running_var is None:
             raise UnsupportedError('a batch norm has no running statistics')
         if any(t is not None and t.requires_grad for t in (norm.weight, norm.running_mean, norm.running_var)):
-            raise UnsupportedError('its weight is trained')
+            raise UnsupportedError('weight is trained')
 
     def __call__(self, x: Tensor) -> Tensor:
         norm = self.module
@@ -111,7 +111,7 @@ class EfficientNorm(EfficientForward):
 
 
 class FrozenNorm(torch.autograd.Function):
-    """A batch norm by fixed statistics with gradients for x and β alone; ``run`` is the norm's own forward."""
+    """A batch norm with fixed statistics and gradients for x and β only; ``run`` is the class's own forward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, scale: Tensor, run: Any, anchor: tuple[Tensor]) -> Tensor:

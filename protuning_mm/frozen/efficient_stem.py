@@ -1,7 +1,7 @@
-"""A frozen stem: each convolution does the work of the norm after it.
+"""A frozen stem whose batch norms are folded into the convolutions before them.
 
-Neither layer can do that alone: what a convolution returns when it is called by itself has to be its own result. So
-what runs them in order, the network or the Sequential or ConvModule that holds them, is run with the two exchanged.
+A convolution called on its own must still return its unfolded result. Folding is therefore done in the forward of the
+module that calls the two layers in order: the network, or a Sequential or ConvModule that contains them.
 """
 
 from collections import defaultdict
@@ -32,13 +32,13 @@ _PASS = nn.Identity()
 
 
 def wrap_stem(network: Any) -> None:
-    """Let what runs a stem fold its norms into its convolutions, where the network's type is known."""
+    """Replace the forward of the modules that run a network's stem, if the network's type is supported."""
     if type_name(network) not in STEMS:
         return
     stem = getattr(network, 'stem', None)
     if type(stem) is not nn.Sequential:
         parts = [network]
-    else:  # V1c, V1d; mmpretrain's are made of mmcv's ConvModule
+    else:  # V1c and V1d; in mmpretrain their stem consists of mmcv's ConvModules
         parts = [stem, *(part for part in stem if type_name(part) == CONV_MODULE)]
     for part in parts:
         if _pairs(part) and 'forward' not in part.__dict__:
@@ -46,7 +46,7 @@ def wrap_stem(network: Any) -> None:
 
 
 def _pairs(holder: Any) -> list[tuple[str, str]]:
-    """The names of each convolution and of the batch norm that is called right after it."""
+    """Return the names of each convolution and of the batch norm that is called right after it."""
     children = holder._modules
     if type(holder) is nn.Sequential:
         names = list(children)
@@ -63,10 +63,10 @@ def _pairs(holder: Any) -> list[tuple[str, str]]:
 
 
 class EfficientStem(EfficientForward):
-    """Forward of what runs a stem: the class's own, with each norm folded into the convolution before it.
+    """Forward of the module that runs a stem, with each batch norm folded into the convolution before it.
 
-    The class's forward runs on a shallow copy that lives for this call alone, so that calls in several threads know
-    nothing of each other, and layers that are called by themselves are what they are.
+    The class's forward runs on a shallow copy of the module that exists only during the call. Threads therefore do not
+    affect each other, and layers called on their own still return their unfolded results.
     """
 
     def _attach(self, module: nn.Module) -> None:
@@ -77,7 +77,7 @@ class EfficientStem(EfficientForward):
         return list(self._folds.values())  # another thread may add one meanwhile
 
     def check(self) -> dict[str, str]:
-        """The names of convolutions, and of the norms that are folded into them."""
+        """Return convolution name -> name of the norm that can be folded into it."""
         found: dict[str, str] = {}
         try:
             check_class(type(self.module), 'it')
@@ -95,7 +95,7 @@ class EfficientStem(EfficientForward):
         return found
 
     def norms(self) -> list[nn.Module]:
-        """The norms whose work is done by convolutions."""
+        """Return the norms that are folded into convolutions."""
         return [self.module._modules[norm] for norm in self.check().values()]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -117,7 +117,7 @@ def _runs_folded(x: Any) -> bool:
 
 
 def _run(fold: FoldedConv, conv: nn.Conv2d, norm: Any, x: Tensor) -> Tensor:
-    """The convolution and its norm; one by one where something before them takes a gradient."""
+    """Run a convolution and its norm, folded unless an earlier layer requires a gradient."""
     dtype = compute_dtype(x, conv, norm) if _runs_folded(x) else None
     if dtype is None:
         y: Tensor = norm(conv(x))

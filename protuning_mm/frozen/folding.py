@@ -1,7 +1,7 @@
 """A frozen convolution and the batch norm after it, folded into one convolution.
 
-With γ, β, μ, σ² the norm's affine parameters and statistics, and s = γ / √(σ² + ε): W' = s W and b' = s (b − μ) + β.
-The modules keep their own tensors; folded ones are a cache beside them, and are made anew whenever those change.
+With the norm's affine parameters γ, β, its statistics μ, σ², and s = γ / √(σ² + ε): W' = s W and b' = s (b − μ) + β.
+The modules keep their own tensors. The folded tensors are a cache, which is computed anew whenever those change.
 """
 
 from collections import deque
@@ -13,46 +13,48 @@ from torch import Tensor, nn
 from protuning_mm.frozen.conv import ConvOp, norm_scale, unfolded
 from protuning_mm.frozen.relu_mask import same_words
 
-# How many elements of a weight are folded at once to be compared: what a CPU's cache holds.
+# Number of weight elements that are folded and compared at once, chosen to fit into a CPU's cache.
 _CHUNK = 1 << 17
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class StaleWeightsError(RuntimeError):
-    """Frozen weights were changed where it could not be seen in time, and the old ones were used."""
+    """A forward pass used outdated folded weights, because a change of the frozen weights was not noticed in time."""
 
 
 class FoldedConv:
-    """Conv2d and, after it, a batch norm in eval mode, as one :class:`ConvOp`.
+    """A Conv2d and the batch norm after it, in eval mode, as one :class:`ConvOp`.
 
-    Weights of two bytes are not folded: to round s W again costs more than the rounding between the two saves.
+    In half precision the norm is not folded: rounding s W loses more accuracy than the rounding between convolution
+    and norm, which folding avoids.
 
-    On a CPU each use folds again, piece by piece, and compares every bit with the cache: what is written through
-    ``.data`` or numpy raises no version. It needs no copy of the weights, and reads each of them once.
+    On a CPU, each use folds again piece by piece and compares every bit with the cache, because writes through
+    ``.data`` or numpy do not increase the version counter. The comparison needs no copy of the weights and reads each
+    weight once.
 
-    On a GPU the result of a comparison would have to be waited for. There the cache is used while every tensor is the
-    same by its storage, version and type. The comparison runs beside the step; its result is read at a later use, or by
-    :meth:`verify`.
+    On a GPU, waiting for the result of a comparison would stall the step. There the cache is used as long as storage,
+    version and dtype of every tensor are unchanged. The comparison runs asynchronously; its result is read at a later
+    use or by :meth:`verify`.
     """
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Drop what was folded, and what is still being compared."""
+        """Discard the folded weights and the pending comparisons."""
         self._folded: dict[torch.dtype, _Folded] = {}
         self._running: deque[_Comparison] = deque()
 
     def __call__(self, conv: nn.Conv2d, norm: Any, dtype: torch.dtype) -> ConvOp:
-        """Fold, where that was not done already.
+        """Return the folded convolution, from the cache if it is current.
 
         Args:
             conv (nn.Conv2d): The convolution.
             norm (nn.Module, optional): The batch norm, in eval mode.
-            dtype (torch.dtype): Of the result: autocast's cast is made once, too.
+            dtype (torch.dtype): Dtype of the result, so that autocast's cast is cached as well.
 
         Raises:
-            StaleWeightsError: an earlier use, on a GPU, took weights that were no longer the module's.
+            StaleWeightsError: an earlier use, on a GPU, used outdated folded weights.
         """
         if conv.weight.dtype == dtype and (norm is None or dtype.itemsize < 4):  # these alias the modules' tensors
             return unfolded(conv, norm)
@@ -64,25 +66,26 @@ class FoldedConv:
         return unfolded(conv)._replace(weight=found.weight, bias=found.bias)
 
     def verify(self, wait: bool = True) -> None:
-        """Read the results of comparisons that run beside the step.
+        """Read the results of asynchronous comparisons.
 
         Args:
-            wait (bool): Wait for those that are not there yet. Defaults to True.
+            wait (bool): Whether to wait for comparisons that are still running. Defaults to True.
 
         Raises:
-            StaleWeightsError: an earlier use took weights that were no longer the module's.
+            StaleWeightsError: an earlier use used outdated folded weights.
         """
         while (oldest := self._next(wait)) is not None:
             if oldest.found_difference():
                 self.forget()
                 raise StaleWeightsError(
-                    'frozen weights were written through .data or a view of their memory, which no version counter '
-                    'sees, and the network ran on the old ones. Call protuning_mm.frozen.refold(model) after such a '
-                    'write, or write inside torch.no_grad() and without .data'
+                    'frozen weights were written through .data or a view of their memory, which does not increase '
+                    'their version counter, and the network ran with the old weights. Call '
+                    'protuning_mm.frozen.refold(model) after such a write, or write inside torch.no_grad() without '
+                    '.data'
                 )
 
     def _next(self, wait: bool) -> '_Comparison | None':
-        try:  # another thread may take it
+        try:  # another thread may have taken the last one
             oldest = self._running.popleft()
         except IndexError:
             return None
@@ -104,15 +107,15 @@ class FoldedConv:
 
 
 class _Folded(NamedTuple):
-    """Folded weights and what they were made of.
+    """Folded weights and the inputs that they were computed from.
 
     Args:
         weight, bias (Tensor): W' and b'.
-        scale (Tensor, optional): s, in the shape of W'; None where there is no norm.
-        vectors (Tensor): Biases, statistics and affine parameters as they were, one after the other.
-        settings (tuple): What decides the result beside values.
-        identities (list): Of each tensor; empty where values are compared at once.
-        views (list[Tensor]): They keep a storage from being freed and its address from being used again.
+        scale (Tensor, optional): s, (C_out, 1, 1, 1); None without a norm.
+        vectors (Tensor): Bias, statistics and affine parameters at the time of folding, concatenated.
+        settings (tuple): Everything but tensor values that the result depends on.
+        identities (list): Identity of each input tensor; empty on a CPU, where values are compared instead.
+        views (list[Tensor]): Views that keep the input storages alive, so that their addresses are not reused.
     """
 
     weight: Tensor
@@ -124,7 +127,7 @@ class _Folded(NamedTuple):
     views: list[Tensor]
 
     def has_values_of(self, conv: nn.Conv2d, norm: Any) -> bool:
-        """Whether folding now would give the same, bit for bit."""
+        """Return whether folding now would give the same result, bit for bit."""
         if not torch.equal(_vectors(conv, norm), self.vectors):
             return False
         weight = conv.weight.detach()
@@ -139,14 +142,14 @@ class _Folded(NamedTuple):
         )
 
     def differs_from(self, conv: nn.Conv2d, norm: Any) -> Tensor:
-        """Whether folding now would give something else, as a tensor on the weights' device: nothing waits for it."""
+        """Return whether folding now would give another result, as a bool tensor on the weights' device."""
         vectors = _words(_vectors(conv, norm)) != _words(self.vectors)
         weights = _words(_scaled(conv.weight.detach(), self.scale, self.weight.dtype)) != _words(self.weight)
         return vectors.any() | weights.any()
 
 
 class _Comparison:
-    """A comparison whose result is on its way to the host."""
+    """A comparison whose result is being copied to the CPU."""
 
     def __init__(self, different: Tensor) -> None:
         self._different = different.to('cpu', non_blocking=True)
@@ -165,7 +168,7 @@ class _Comparison:
 
 
 def defers(weight: Tensor) -> bool:
-    """Whether a comparison's result is read later: to wait for the device would cost more than the comparison."""
+    """Return whether comparisons are read later, because waiting for the device costs more than comparing."""
     return weight.device.type != 'cpu'
 
 
@@ -187,8 +190,8 @@ def _vectors(conv: nn.Conv2d, norm: Any) -> Tensor:
 
 def _settings(conv: nn.Conv2d, norm: Any) -> tuple[Any, ...]:
     weight = conv.weight
-    there = None if norm is None else (norm.eps, norm.weight is None, norm.bias is None)
-    return weight.dtype, weight.device, weight.shape, weight.stride(), conv.bias is None, there
+    of_norm = None if norm is None else (norm.eps, norm.weight is None, norm.bias is None)
+    return weight.dtype, weight.device, weight.shape, weight.stride(), conv.bias is None, of_norm
 
 
 def _identity(t: Tensor) -> tuple[Any, ...]:
@@ -223,5 +226,5 @@ def _scaled(weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
 
 
 def _words(t: Tensor) -> Tensor:
-    """As integers: a NaN equals itself, and zeros of two signs do not."""
+    """View a tensor as integers, so that NaN equals NaN and 0 differs from -0."""
     return t.view(_INTEGERS[t.element_size()])

@@ -1,8 +1,8 @@
-"""The prompt block and its blend as one node of the graph, which keeps no more than their gradients need.
+"""The prompt block and its blend as one autograd node, which saves only what the gradients need.
 
-x̃ = x + W_3 a_2 + b_3, a_2 = φ(norm(h_2)), h_2 = W_2 * a_1 (depth-wise), a_1 = φ(norm(h_1)), h_1 = W_1 x. Kept are x,
-which is the stage's feature, h_1 and h_2. The norms and activations between are made again from them in the backward
-pass: that is cheap, and gives exactly what was there. torch keeps each of them, too.
+x̃ = x + W_3 a_2 + b_3, a_2 = φ(norm(h_2)), h_2 = W_2 * a_1 (depth-wise), a_1 = φ(norm(h_1)), h_1 = W_1 x. Saved are the
+stage's feature map x and the hidden maps h_1 and h_2. The backward pass recomputes norms and activations from them,
+which is cheap and exact. torch would save the results of norms and activations as well.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ _ACTS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.LeakyReLU, nn.Identity)
 
 @dataclass(frozen=True)
 class NormAct:
-    """A norm and the activation after it, which can be run again.
+    """A norm and the activation after it, which the backward pass can recompute.
 
     Args:
-        norm (nn.Module): The norm; running it once updates its statistics, if it has any.
+        norm (nn.Module): The norm; calling it updates its running statistics, if it has any.
         act (nn.Module): The activation.
-        again (Callable): The norm as a function of (h, weight, bias), without any effect.
+        again (Callable): The norm as a function of (h, weight, bias) without side effects.
     """
 
     norm: Any
@@ -38,19 +38,19 @@ class NormAct:
         return self._act(self.norm(h), h)
 
     def run_again(self, h: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-        """The same result once more."""
+        """Recompute the result without updating running statistics."""
         return self._act(self.again(h, weight, bias), h)
 
     def _act(self, normed: Tensor, h: Tensor) -> Tensor:
         if normed is not h and type(self.act) is nn.ReLU:
             return normed.relu_()
         if normed is h and getattr(self.act, 'inplace', False):
-            normed = h.clone()  # h is kept for the backward pass
+            normed = h.clone()  # h is saved for the backward pass and must not be overwritten
         acted: Tensor = self.act(normed)
         return acted
 
     def grads(self, h: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Callable[..., Any]]:
-        """The activation a, and what maps the gradient of a to those of h, weight and bias."""
+        """Return the activation a, and a function from the gradient of a to the gradients of h, weight and bias."""
         leaves = [None if t is None else t.detach().requires_grad_() for t in (h, weight, bias)]
         with torch.enable_grad():
             a = self.run_again(*leaves)  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ class NormAct:
 
 
 def norm_act(norm: Any, act: nn.Module) -> NormAct | None:
-    """Read a norm and an activation; None where it is not known how to run them again."""
+    """Read a norm and an activation; return None if they cannot be recomputed."""
     if type(act) not in _ACTS:
         return None
     again = _again(norm)
@@ -87,9 +87,9 @@ def _again(norm: Any) -> Callable[[Tensor, Tensor | None, Tensor | None], Tensor
 
 
 class MemoryEfficientBlend(torch.autograd.Function):
-    """x̃ from x, the layers between, and every weight, in the order in which they are used.
+    """Computes x̃ from x, the norms and activations, and all weights in the order in which they are used.
 
-    ``geometry`` holds the depth-wise convolution's padding and groups; for ``by_matmul`` see :class:`ConvOp`.
+    ``geometry`` holds padding and groups of the depth-wise convolution. For ``by_matmul`` see :class:`ConvOp`.
     """
 
     @staticmethod
@@ -120,7 +120,7 @@ class MemoryEfficientBlend(torch.autograd.Function):
 def _run(
     ctx: Any, x: Tensor, weights: Sequence[Any], norm_acts: Sequence[Callable[..., Tensor]], by_matmul: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """h_1, h_2 and x̃."""
+    """Return h_1, h_2 and x̃."""
     w1, b1, n1, c1, w2, b2, n2, c2, w3, b3 = weights
     kind, dtype = x.device.type, ctx.dtype
     with torch.autocast(kind, enabled=False):
@@ -135,18 +135,18 @@ def _run(
 
 
 def _autocast(ctx: Any, kind: str) -> torch.autocast:
-    """The autocast of the forward pass."""
+    """Return the autocast context of the forward pass."""
     return torch.autocast(kind, dtype=ctx.dtype if ctx.autocast else None, enabled=ctx.autocast)
 
 
 def _differentiable_backward(ctx: Any, grad: Tensor) -> list[Any]:
-    """The gradients of x and each weight, from a forward pass by torch's own operations."""
+    """Return the gradients of x and each weight by rerunning the forward pass with torch's own operations."""
     x, _, _, *weights = ctx.saved_tensors
     create_graph = torch.is_grad_enabled()
     needed = [i for i, needs in enumerate(ctx.needs_input_grad[:1] + ctx.needs_input_grad[4:]) if needs]
     inputs = [x, *weights]
     with torch.enable_grad():
-        for i in needed:  # tensors of their own: one input may depend on another
+        for i in needed:  # separate tensors, because one input may depend on another
             inputs[i] = inputs[i].view_as(inputs[i])
         _, _, y = _run(ctx, inputs[0], inputs[1:], [layer.run_again for layer in ctx.layers], False)
     found = torch.autograd.grad(y, [inputs[i] for i in needed], grad, create_graph=create_graph)
@@ -157,13 +157,13 @@ def _differentiable_backward(ctx: Any, grad: Tensor) -> list[Any]:
 
 
 def _backward(ctx: Any, grad: Tensor) -> list[Any]:
-    """The gradients of x and each weight, from the hidden maps that were kept."""
+    """Return the gradients of x and each weight, computed from the saved hidden maps."""
     x, h1, h2, w1, b1, n1, c1, w2, b2, n2, c2, w3, b3 = ctx.saved_tensors
     dtype = ctx.dtype
     of: dict[int, Tensor | None] = {}
 
     def through(i: int, op: ConvOp, grad: Tensor, h: Tensor, norm: tuple[Tensor | None, Tensor | None]) -> Tensor:
-        """From the gradient of a convolution's result to that of the hidden map before the norm before it."""
+        """Propagate a gradient back through a convolution, activation and norm, to the hidden map h."""
         with _autocast(ctx, grad.device.type):
             a, backward = ctx.layers[i].grads(h, *norm)
         of[4 * i + 4], of[4 * i + 5] = op.weight_grad(grad, a.to(dtype))

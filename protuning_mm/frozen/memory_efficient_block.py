@@ -1,9 +1,8 @@
-"""A frozen residual block as one node of the graph.
+"""A frozen residual block as one autograd node.
 
-y = ReLU(f_k(… ReLU(f_1(x))) + g(x)), where each f and the shortcut g is a convolution with its batch norm, as a rule
-folded in. The gradient of x needs the weights, which are there anyway, and for each ReLU which elements it passed on.
-So a bit an element is kept, where torch keeps the input of every convolution and of every batch norm: four bytes an
-element each.
+y = ReLU(f_k(… ReLU(f_1(x))) + g(x)), where each f and the shortcut g is a convolution with its batch norm, usually
+folded in. The gradient of x needs the weights, which exist anyway, and the mask of each ReLU. So one bit per element is
+saved, where torch saves the input of every convolution and every batch norm, at four bytes per element.
 """
 
 from collections.abc import Sequence
@@ -21,12 +20,12 @@ from protuning_mm.frozen.relu_mask import ReluMask, apply_relu_mask, pack_relu_m
 
 @dataclass(frozen=True)
 class BlockOp:
-    """A residual block as numbers.
+    """A residual block as plain tensors, without modules.
 
     Args:
         branch (Sequence[ConvOp]): f_1 … f_k.
         pool (tuple, optional): Arguments of the average pooling before the shortcut's convolution.
-        shortcut (ConvOp, optional): g; None where it is the identity.
+        shortcut (ConvOp, optional): g; None for the identity.
     """
 
     branch: Sequence[ConvOp]
@@ -34,11 +33,14 @@ class BlockOp:
     shortcut: ConvOp | None = None
 
     def convs(self) -> list[ConvOp]:
-        """Every convolution."""
+        """Return every convolution, the shortcut's last."""
         return [*self.branch, *([] if self.shortcut is None else [self.shortcut])]
 
     def fits(self, x: torch.Size) -> bool:
-        """Whether an input of this size goes through, and both ways end in one size: torch might broadcast."""
+        """Return whether the block accepts an input of this shape.
+
+        Branch and shortcut must give the same shape; torch's addition would silently broadcast otherwise.
+        """
         y: tuple[int, ...] | None = tuple(x[1:])
         given = y
         for conv in self.branch:
@@ -51,18 +53,19 @@ class BlockOp:
         return y is not None and y == given
 
     def __call__(self, x: Tensor, kept: list[ReluMask] | None = None) -> Tensor:
-        """Run the block without a graph.
+        """Run the block without building a graph.
 
         Args:
             x (Tensor): (N, C, H, W).
-            kept (list, optional): Takes what the backward needs: for each ReLU, in order, what it did not pass on.
+            kept (list, optional): List to which the mask of each ReLU is appended, in order, for the backward pass.
 
         Returns:
-            Tensor: (N, C', H', W'), in the weights' type.
+            Tensor: (N, C', H', W'), in the dtype of the weights.
         """
         last, shortcut = self.branch[-1], self.shortcut
         dtype = last.weight.dtype
-        adds = shortcut is not None and last.norm is None and shortcut.norm is None  # in the sum's place
+        # whether the shortcut's convolution can add its result to the branch's in place
+        adds = shortcut is not None and last.norm is None and shortcut.norm is None
         if adds and shortcut is not None and shortcut.bias is not None:
             last = last._replace(bias=shortcut.bias if last.bias is None else last.bias + shortcut.bias)
         y = x.to(dtype)
@@ -82,16 +85,16 @@ class BlockOp:
         return y
 
     def input_grad(self, grad: Tensor, kept: Sequence[ReluMask], size: torch.Size, dtype: torch.dtype) -> Tensor:
-        """The gradient of x, given that of y.
+        """Return the gradient of x, given the gradient of y.
 
         Args:
-            grad (Tensor): The gradient of y; it is left as it is.
-            kept (Sequence[ReluMask]): What :meth:`__call__` noted.
-            size (torch.Size): Of x.
-            dtype (torch.dtype): Of x.
+            grad (Tensor): (N, C', H', W'), the gradient of y; not modified.
+            kept (Sequence[ReluMask]): The ReLU masks that :meth:`__call__` appended.
+            size (torch.Size): Shape of x.
+            dtype (torch.dtype): Dtype of x.
 
         Returns:
-            Tensor: (N, C, H, W), in x's type.
+            Tensor: (N, C, H, W), in the dtype of x.
         """
         at_sum = apply_relu_mask(grad, kept[-1])
         down = at_sum
@@ -99,23 +102,23 @@ class BlockOp:
             down = apply_relu_mask(conv.input_grad(down, mask.size[2:]), mask, inplace=True)
         first = self.branch[0]
         if self.shortcut is None:
-            # the identity's gradient is the sum's own, and the branch's is added to it
+            # the identity passes the sum's gradient on unchanged, so the branch's gradient is added to it
             return first.input_grad(down, size[2:], onto=at_sum.to(dtype))
         x_grad = first.input_grad(down, size[2:]).to(dtype)
         del down
         if self.pool is None:
             return self.shortcut.input_grad(at_sum, size[2:], onto=x_grad)
-        like_x = x_grad.new_empty(1).expand(size)  # only its size is read
+        like_x = x_grad.new_empty(1).expand(size)  # only its shape is read
         pooled_size = F.avg_pool2d(like_x[:1, :1], *self.pool).shape[2:]
         pooled = self.shortcut.input_grad(at_sum, pooled_size).to(dtype)
         return add_gradient(x_grad, torch.ops.aten.avg_pool2d_backward(pooled, like_x, *self.pool))
 
 
 class ResidualBlock(torch.autograd.Function):
-    """:class:`BlockOp` with a gradient for x, and for nothing else.
+    """Runs a :class:`BlockOp` with a gradient for x only.
 
-    The gradient is a linear map of the output's gradient, and does not change with x but at a ReLU's edge. Its own
-    derivative by x is zero: see :func:`~protuning_mm.frozen.higher_order.anchored`.
+    The gradient is a linear function of the output's gradient and piecewise constant in x. Its derivative with respect
+    to x is therefore zero: see :func:`~protuning_mm.frozen.higher_order.anchored`.
     """
 
     @staticmethod
@@ -138,7 +141,7 @@ class ResidualBlock(torch.autograd.Function):
 
 
 def pool_args(pool: nn.AvgPool2d) -> tuple[Any, ...]:
-    """An average pooling's settings in the order of torch's functions."""
+    """Return the settings of an average pooling in the argument order of torch's functions."""
     return (
         pool.kernel_size,
         pool.stride,

@@ -1,6 +1,7 @@
-"""One bit an element for each ReLU: all that its backward needs.
+"""The backward pass of a ReLU from one bit per element.
 
-torch keeps a ReLU's whole output. Whether an element was passed on is one bit, and eight of them are one byte.
+torch saves the whole output of a ReLU. Its backward pass only needs to know which elements were positive, and eight
+such bits fit into one byte.
 """
 
 import ctypes
@@ -13,21 +14,21 @@ from torch import Tensor
 
 from protuning_mm.frozen.higher_order import is_observed
 
-# Multiplying eight bytes that are each 0 or 1 by this gathers them in the highest byte: byte j becomes bit j.
+# Multiplying eight bytes that are each 0 or 1 by this number packs them into the highest byte: byte j becomes bit j.
 _GATHER = 0x0102040810204080
-# twice as fast as torch.equal
+# memcmp is twice as fast as torch.equal
 _compare_memory = ctypes.CDLL('msvcrt' if os.name == 'nt' else None).memcmp
 _compare_memory.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class ReluMask(NamedTuple):
-    """Which elements a ReLU did not pass on.
+    """The elements that a ReLU set to zero, one bit each.
 
     Args:
-        bits (Tensor): (⌈numel / 8⌉,), uint8, in memory order.
-        size (torch.Size): Of the ReLU's output.
-        stride (tuple[int]): Of the ReLU's output: contiguous, or with channels last.
+        bits (Tensor): (⌈numel / 8⌉,), uint8, in memory order; a set bit marks a zero.
+        size (torch.Size): Shape of the ReLU's output.
+        stride (tuple[int]): Strides of the ReLU's output, contiguous or channels last.
     """
 
     bits: Tensor
@@ -36,9 +37,12 @@ class ReluMask(NamedTuple):
 
 
 def pack_relu_mask(x: Tensor) -> ReluMask:
-    """Note which elements of a ReLU's output, dense in memory, were not passed on.
+    """Record which elements a ReLU set to zero.
 
-    A NaN was passed on, as it is in torch's own backward.
+    NaN does not count as zero, as in torch's own backward pass.
+
+    Args:
+        x (Tensor): The ReLU's output, dense in memory (see :func:`is_dense`).
     """
     number, step = x.numel(), _step(x.device)
     flat = x.as_strided((number,), (1,))
@@ -53,15 +57,15 @@ def pack_relu_mask(x: Tensor) -> ReluMask:
 
 
 def apply_relu_mask(grad: Tensor, mask: ReluMask, inplace: bool = False) -> Tensor:
-    """A ReLU's backward: zero where an element was not passed on, the gradient itself elsewhere.
+    """Compute the backward pass of a ReLU: set the gradient to zero where the mask has a bit.
 
     Args:
         grad (Tensor): The gradient of the ReLU's output.
-        mask (ReluMask): What :func:`pack_relu_mask` noted.
-        inplace (bool): Whether ``grad`` may be written to. Defaults to False.
+        mask (ReluMask): The mask from :func:`pack_relu_mask`.
+        inplace (bool): Whether ``grad`` may be overwritten. Defaults to False.
 
     Returns:
-        Tensor: In the layout of the ReLU's output.
+        Tensor: The gradient of the ReLU's input, with the strides of the ReLU's output.
     """
     if is_observed(grad):
         return grad.masked_fill(_unpack(mask), 0)
@@ -74,7 +78,7 @@ def apply_relu_mask(grad: Tensor, mask: ReluMask, inplace: bool = False) -> Tens
     for start in range(0, number, step):
         end = min(start + step, number)
         rows = mask.bits[start // 8 : (end + 7) // 8].int()
-        # all ones leave a number as it is, bit for bit; all zeros make it +0
+        # ANDing with all ones preserves a number bit for bit; ANDing with all zeros gives +0
         keep = table.index_select(0, rows).view(-1)[: end - start]
         torch.bitwise_and(source[start:end], keep, out=target[start:end])
     return out
@@ -87,25 +91,25 @@ def _unpack(mask: ReluMask) -> Tensor:
 
 
 def is_dense(x: Tensor) -> bool:
-    """Whether memory order is plain: contiguous, or contiguous with channels last."""
+    """Return whether a tensor is contiguous, possibly with channels last."""
     return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
 
 
 def same_words(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one shape and type, on a CPU, hold the same bits: a NaN equals itself."""
+    """Return whether two CPU tensors of the same shape and dtype are equal; if both are dense, bit for bit."""
     if a.stride() == b.stride() and is_dense(a):
         return _compare_memory(a.data_ptr(), b.data_ptr(), a.nbytes) == 0
     return torch.equal(a, b)
 
 
 def _step(device: torch.device) -> int:
-    """How many elements are handled at once: what the cache holds on a CPU, fewer launches on a GPU."""
+    """Return how many elements to process at once: few enough for a CPU's cache, more on a GPU for fewer launches."""
     return 1 << (19 if device.type == 'cpu' else 24)
 
 
 @lru_cache
 def _table(integers: torch.dtype, device: torch.device) -> Tensor:
-    """(256, 8): for each byte of bits, all zeros where a bit is set, all ones elsewhere."""
+    """Return a table (256, 8): for each byte of mask bits, all zeros where a bit is set, all ones elsewhere."""
     with torch.inference_mode(False):
         bits = torch.arange(256).unsqueeze(1).bitwise_right_shift(torch.arange(8)).bitwise_and(1)
         return bits.sub(1).to(device, integers)

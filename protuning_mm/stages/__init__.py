@@ -1,4 +1,4 @@
-"""How each family of backbones is read: a stem, and stages of blocks."""
+"""Reads each family of backbones as a stem and a list of stages, which consist of blocks."""
 
 from protuning_mm.stages.layouts import Maps, MapsLast, PrefixedTokens, SizedTokens
 from protuning_mm.stages.structure import (

@@ -8,7 +8,7 @@ from protuning_mm.stages.structure import Block, Stage, Stages
 
 @register_reader('mmpretrain.ConvNeXt')
 def read_convnext(plain: Any, num_stages: int) -> Stages:
-    """A stage begins with its downsampling, save the first, whose downsampling is the stem."""
+    """Read ConvNeXt: every stage but the first begins with its downsampling; that of the first stage is the stem."""
     stages = []
     for i, stage in enumerate(plain.stages):
         path = f'stages.{i}'

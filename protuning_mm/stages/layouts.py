@@ -1,6 +1,6 @@
-"""The layouts of a stage's feature, and how each becomes a map (N, C, H, W) and back.
+"""The layouts of a stage's feature, and their conversion to a feature map (N, C, H, W) and back.
 
-A layout holds settings and no state of a forward pass.
+A layout holds settings, but no state of a forward pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ Grid = tuple[int, int]
 
 
 class TokenMap:
-    """Tokens as the map of their grid, with their prefix tokens beside it.
+    """Tokens as a feature map of their grid, together with their prefix tokens.
 
-    In functions of torch it stands for its map, so that a prompt block takes it as it takes a map. Adding a map keeps
-    the prefix tokens.
+    Functions of torch operate on the feature map, so that a prompt block accepts a TokenMap like any feature map.
+    Adding a feature map keeps the prefix tokens.
 
     Args:
-        map (Tensor): (N, C, H, W).
+        map (Tensor): (N, C, H, W), the patch tokens.
         prefix (Tensor): (N, P, C), such as a class token.
-        call (tuple): Further arguments and keyword arguments of the blocks, such as rotary positions.
+        call (tuple): Further positional and keyword arguments of the blocks, such as rotary position embeddings.
     """
 
     def __init__(self, map: Tensor, prefix: Tensor, call: tuple[tuple[Any, ...], dict[str, Any]]) -> None:  # noqa: A002
@@ -47,23 +47,23 @@ Feature = Tensor | TokenMap
 
 
 class Maps:
-    """Features are maps: (N, C, H, W)."""
+    """The layout of feature maps (N, C, H, W)."""
 
     def grid(self, args: tuple[Any, ...], embedded: Grid | None) -> Grid | None:
-        """(H, W) of a feature's tokens; None where the feature is a map.
+        """Return (H, W) of a feature's token grid; None if the feature is a map.
 
         Args:
-            args (tuple): What the stage's last module was called with.
+            args (tuple): Arguments with which the stage's last module was called.
             embedded (tuple[int, int], optional): (H, W) of the grid of embedded patches.
         """
         return None
 
     def to_map(self, feature: Tensor, grid: Grid | None) -> Tensor:
-        """Show a stage's feature as a map.
+        """Convert a stage's feature to a feature map.
 
         Args:
-            feature (Tensor): What the stage's last module returned.
-            grid (tuple[int, int], optional): What :meth:`grid` returned.
+            feature (Tensor): Output of the stage's last module.
+            grid (tuple[int, int], optional): Result of :meth:`grid`.
 
         Returns:
             Tensor: (N, C, H, W).
@@ -71,7 +71,7 @@ class Maps:
         return feature
 
     def from_map(self, x: Tensor, feature: Tensor) -> Tensor:
-        """Put a map back in the place of ``feature``."""
+        """Convert a feature map (N, C, H, W) to the layout of ``feature``, the feature that it replaces."""
         return x
 
     @property
@@ -80,18 +80,18 @@ class Maps:
         return self
 
     def enter(self, args: tuple[Any, ...], kwargs: dict[str, Any], embedded: Grid | None) -> Feature:
-        """The stem's result, given what the host calls the first stage's first module with."""
+        """Return the stem's output, given the arguments with which the host calls the first module of stage 1."""
         return self.to_map(args[0], self.grid(args, embedded))
 
     def run(self, modules: Sequence[Callable[..., Any]], x: Any) -> Feature:
-        """Run a stage's modules one after the other on the feature of the stage before."""
+        """Run a stage's modules in sequence on the feature of the previous stage."""
         for module in modules:
             x = module(x)
         return x
 
 
 class MapsLast(Maps):
-    """Features are maps with channels last: (N, H, W, C)."""
+    """The layout of feature maps with channels last, (N, H, W, C)."""
 
     def to_map(self, feature: Tensor, grid: Grid | None) -> Tensor:
         return feature.permute(0, 3, 1, 2)
@@ -105,7 +105,7 @@ class MapsLast(Maps):
 
 
 class SizedTokens(Maps):
-    """Features are tokens (N, H W, C), and every block is called with their (H, W)."""
+    """The layout of tokens (N, H W, C) whose blocks are called with the tokens and (H, W)."""
 
     def grid(self, args: tuple[Any, ...], embedded: Grid | None) -> Grid | None:
         height, width = args[1]
@@ -122,20 +122,21 @@ class SizedTokens(Maps):
         grid, tokens = x.shape[2:], x.flatten(2).transpose(1, 2)
         for module in modules:
             tokens = module(tokens, grid)
-            if isinstance(tokens, tuple):  # the merging of patches returns the new grid, too
+            if isinstance(tokens, tuple):  # patch merging also returns the new grid
                 tokens, grid = tokens
         return self.to_map(tokens, grid)
 
 
 class PrefixedTokens(Maps):
-    """Features are tokens (N, P + H W, C): P prefix tokens, which stay as they are, and a grid.
+    """The layout of tokens (N, P + H W, C): P prefix tokens, which stay unchanged, and a grid of patch tokens.
 
     Args:
-        prefix (int): P.
+        prefix (int): Number P of prefix tokens.
         embedding (str): Path of the module that embeds the patches.
-        size (Callable): Tells (H, W) of the grid from that module, what it was called with and what it returned.
-        prefix_only (bool): Whether the backbone returns prefix tokens alone, as classifiers do. What is done to the
-            last stage's patches would be lost then, so its mean is done to the prefix tokens. Defaults to False.
+        size (Callable): Returns (H, W) of the grid, given the embedding module, its arguments and its output.
+        prefix_only (bool): Whether the backbone returns only prefix tokens, as classifiers do. A change of the last
+            stage's patch tokens would then be lost, so its mean over the patches is added to the prefix tokens.
+            Defaults to False.
     """
 
     def __init__(
@@ -177,7 +178,7 @@ class PrefixedTokens(Maps):
 
 
 class _ToPrefix(Maps):
-    """The last stage of a backbone that returns prefix tokens alone."""
+    """The layout of the last stage of a backbone that returns only prefix tokens."""
 
     def __init__(self, tokens: PrefixedTokens) -> None:
         self.tokens = tokens

@@ -1,4 +1,4 @@
-"""Which function reads which class."""
+"""The registry of readers: functions that read a class of backbones as stages."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -11,18 +11,18 @@ from protuning_mm.stages.structure import ReadingError, Stages
 Reader = Callable[[Any, int], Stages]
 
 _READERS: dict[str, Reader] = {}
-WHERE = 'docs/backbones.md tells which networks are read as stages, and how another is taught'
+WHERE = 'docs/backbones.md lists the supported networks and shows how to add another'
 
 
 def register_reader(*names: str) -> Callable[[Reader], Reader]:
     """Register a function that reads a class of backbones and its subclasses.
 
-    Args:
-        *names (str): ``'<top package>.<class>'``, such as ``'mmdet.ResNet'``. Names, so that no library has to be
-            imported for it.
-
-    The function takes the backbone, and the number of stages that a plain transformer is to be cut into; it returns a
+    The function takes the backbone and the number of stages into which to divide a plain transformer. It returns a
     :class:`~protuning_mm.stages.Stages`.
+
+    Args:
+        *names (str): ``'<top package>.<class>'``, such as ``'mmdet.ResNet'``. Classes are given by name, so that no
+            library has to be imported to register a reader.
     """
 
     def register(reader: Reader) -> Reader:
@@ -37,12 +37,12 @@ def read_stages(backbone: nn.Module, num_stages: int = 4) -> Stages:
     """Read a backbone as stages.
 
     Args:
-        backbone (nn.Module): A backbone of the host libraries, of timm, or of a class with a reader.
-        num_stages (int): How many stages a plain transformer is cut into; networks that have stages keep theirs.
-            Defaults to 4.
+        backbone (nn.Module): A backbone of the host libraries or timm, or of a class with a registered reader.
+        num_stages (int): Number of stages into which to divide a plain transformer. Networks that have stages keep
+            theirs. Defaults to 4.
 
     Raises:
-        ReadingError: a TypeError; no reader is registered for its class, or it cannot be read by it.
+        ReadingError: no reader is registered for the class, or its reader cannot read this backbone.
     """
     for cls in type(backbone).__mro__:
         package = cls.__module__.split('.')[0]
@@ -53,13 +53,13 @@ def read_stages(backbone: nn.Module, num_stages: int = 4) -> Stages:
     name = f'{cls.__module__.split(".")[0]}.{cls.__name__}'
     raise ReadingError(
         f'{cls.__module__}.{cls.__name__} cannot be read as stages: no reader is registered for {name!r} or a class '
-        f"that it inherits from. Write one of a few lines and register it with protuning_mm.register_reader('{name}'); "
-        f'docs/backbones.md shows how. Readers there are: {", ".join(sorted(_READERS))}'
+        f"that it inherits from. Write a reader and register it with protuning_mm.register_reader('{name}'); "
+        f'docs/backbones.md shows how. Registered readers: {", ".join(sorted(_READERS))}'
     )
 
 
 def describe(plain: nn.Module) -> str:
-    """What to call a network: its name and class in timm, or its host's class."""
+    """Return a network's name for messages: model name and class for timm, else its host's class."""
     cls, fetch = type(plain), getattr(plain, 'fetch_pretrained', None)
     if fetch is not None:
         return f'timm model {fetch.args[0]} ({cls.__name__})'

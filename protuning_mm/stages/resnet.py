@@ -1,4 +1,4 @@
-"""ResNet and what inherits from it: ResNetV1c, ResNetV1d, ResNeXt, RegNet, … of mmdet, mmseg and mmpretrain."""
+"""ResNet and its subclasses in mmdet, mmseg and mmpretrain: ResNetV1c, ResNetV1d, ResNeXt, RegNet, …"""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from protuning_mm.stages.structure import Block, Stage, Stages
 
 @register_reader('mmdet.ResNet', 'mmseg.ResNet', 'mmpretrain.ResNet')
 def read_resnet(plain: Any, num_stages: int) -> Stages:
-    """Stages are ``layer1``, ``layer2``, …; the spatial convolution of a block is its second (of RegNet's, too)."""
+    """Read ResNet: its stages are ``layer1``, ``layer2``, …; a block's spatial convolution is its second."""
     widths = getattr(plain, 'stage_widths', None)  # RegNet
     if widths is None:
-        # mmpretrain keeps the expansion on the network, mmdet and mmseg on the block's class
+        # mmpretrain stores the expansion in the network, mmdet and mmseg in the block's class
         expansion = getattr(plain, 'expansion', None) or plain.block.expansion
         widths = [plain.base_channels * expansion * 2**i for i in range(len(plain.res_layers))]
     stages = []

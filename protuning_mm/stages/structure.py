@@ -1,6 +1,6 @@
-"""The structure of a backbone: a stem and an ordered list of stages of blocks, each named by its module path.
+"""The structure of a backbone: a stem and an ordered list of stages of blocks, given by module paths.
 
-It holds names and no modules, so it stays valid in a deep copy of the backbone.
+Because it contains paths and no modules, it stays valid for a deep copy of the backbone.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from protuning_mm.stages.layouts import Maps
 
 
 class SettingError(ValueError):
-    """A setting of a backbone is wrong; the message names it, what was found and what would be right."""
+    """A setting of a backbone is wrong; the message names the setting, the value found and a correct value."""
 
 
 class ReadingError(TypeError):
@@ -27,10 +27,10 @@ class Block:
 
     Args:
         path (str): Module path in the backbone.
-        attention (str, optional): The module whose output is the attention branch's, (N, L, C) or a tuple that begins
-            with it, before the residual sum.
-        mlp (str, optional): The same for the MLP branch.
-        conv (str, optional): The block's spatial convolution, (N, C, H, W) in and out.
+        attention (str, optional): Path of the module that computes the attention branch before the residual sum. It
+            returns (N, L, C), or a tuple that begins with it.
+        mlp (str, optional): Path of the module that computes the MLP branch before the residual sum, likewise.
+        conv (str, optional): Path of the block's spatial convolution, which maps (N, C, H, W) to (N, C', H', W').
     """
 
     path: str
@@ -41,14 +41,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage.
+    """A stage, given by the paths of its modules.
 
     Args:
-        modules (tuple[str]): Paths of its modules, in order: called one after the other they compute the stage,
-            from the feature of the stage before to its own. Down-sampling between two stages belongs to the second.
-        blocks (tuple[Block]): Its blocks, in order; they lie in its modules.
+        modules (tuple[str]): Paths of the stage's modules, in order. Called in sequence on the feature of the previous
+            stage, they compute the feature of this stage. Downsampling between two stages belongs to the second one.
+        blocks (tuple[Block]): The stage's blocks, in order; they are part of its modules.
         end (str): Path of the module whose output is the stage's feature, which feeds the next stage.
-        channels (int): Channels C_i of that feature.
+        channels (int): Channels C_i of the stage's feature.
     """
 
     modules: tuple[str, ...]
@@ -63,12 +63,12 @@ class Stages:
 
     Args:
         stages (tuple[Stage]): The stages, in order.
-        outs (tuple[int]): For each of the backbone's outputs, the stage that it comes from.
-        layout (Maps): What a stage's feature looks like, and how it becomes a map.
-        run (Callable, optional): Maps the backbone and an image to what the backbone returns, where that is not its
+        outs (tuple[int]): For each output of the backbone, the index of the stage that it comes from.
+        layout (Maps): The layout of the stages' features and its conversion to feature maps.
+        run (Callable, optional): Computes the outputs from the backbone and an image. Defaults to the backbone's
             forward.
-        convert (Callable, optional): Maps the backbone and a state dict in a layout that is published for it to the
-            backbone's own keys and sizes.
+        convert (Callable, optional): Converts a state dict published for this architecture to the keys and shapes of
+            the backbone; it takes the backbone and the state dict.
         optional_keys (tuple[str]): Key prefixes of tensors that exist only for dense tasks. Pre-trained files do not
             contain them, so tensors missing from the file keep the host's initial values.
         unused_keys (tuple[str]): Key prefixes of parameters that no output depends on; no tuning trains them.
@@ -88,7 +88,7 @@ class Stages:
         return tuple(stage.channels for stage in self.stages)
 
     def up_to_last_out(self) -> 'Stages':
-        """The same without stages that no output depends on."""
+        """Return a copy without the stages after the last output, whose keys are added to ``unused_keys``."""
         kept, left = self.stages[: max(self.outs) + 1], self.stages[max(self.outs) + 1 :]
         idle = tuple(f'{path}.' for stage in left for path in stage.modules)
         return replace(self, stages=kept, unused_keys=self.unused_keys + idle)
@@ -100,16 +100,22 @@ class Stages:
 
 
 def split(items: Sequence[Any], parts: int) -> list[Sequence[Any]]:
-    """Cut ``items`` into ``parts`` runs whose lengths differ by one at most, longer ones last."""
+    """Split ``items`` into ``parts`` contiguous groups whose sizes differ by at most one."""
     bounds = [i * len(items) // parts for i in range(parts + 1)]
     return [items[a:b] for a, b in itertools.pairwise(bounds)]
 
 
 def stage_indices(key: str, indices: Sequence[int], num_stages: int, counted: str = '') -> tuple[int, ...]:
-    """Check that ``indices`` number stages of a network of ``num_stages``; ``counted`` says which those are.
+    """Check that ``indices`` are distinct stage indices.
+
+    Args:
+        key (str): Config key of the setting, for the error message.
+        indices (Sequence[int]): The indices.
+        num_stages (int): Number of stages.
+        counted (str): Which stages are counted, for the error message. Defaults to all.
 
     Raises:
-        SettingError: names ``key``, what was written and what would be right.
+        SettingError: an index is out of range or repeated.
     """
     written = indices if isinstance(indices, Sequence) else repr(indices)
     if (
@@ -118,23 +124,24 @@ def stage_indices(key: str, indices: Sequence[int], num_stages: int, counted: st
         or len(set(indices)) < len(indices)
     ):
         raise SettingError(
-            f'{key}={written}: must number stages from 0 to {num_stages - 1}, each once, '
+            f'{key}={written}: must contain distinct stage indices from 0 to {num_stages - 1}, '
             f'because the backbone has {num_stages} stages{counted}'
         )
     return tuple(indices)
 
 
 def out_stages(out_indices: Sequence[int], num_stages: int) -> tuple[int, ...]:
-    """The stages that ``out_indices`` name; negative ones count from the end.
+    """Return ``out_indices`` with negative indices resolved, which count from the last stage.
 
     Raises:
-        SettingError: there are no such stages.
+        SettingError: an index is out of range.
     """
     try:
         return tuple(range(num_stages)[i] for i in out_indices)
     except (TypeError, IndexError):
         right = tuple(range(num_stages))
         raise SettingError(
-            f'out_indices={out_indices!r}: must number stages from 0 to {num_stages - 1}, because the backbone has '
-            f'{num_stages} stages. The stem is none of them (timm counts it as 0): out_indices={right} names them all'
+            f'out_indices={out_indices!r}: must contain stage indices from 0 to {num_stages - 1}, because the backbone '
+            f'has {num_stages} stages. The stem does not count (in timm it has index 0): out_indices={right} selects '
+            'all stages'
         ) from None

@@ -8,7 +8,7 @@ from protuning_mm.stages.layouts import SizedTokens
 from protuning_mm.stages.readers import register_reader, renamed
 from protuning_mm.stages.structure import Block, Stage, Stages
 
-# the authors' names to the hosts', which agree
+# from the names in the authors' checkpoints to those of the hosts, which all use the same
 _NAMES = {
     r'^layers\.': 'stages.',
     r'^patch_embed\.proj\.': 'patch_embed.projection.',
@@ -20,7 +20,7 @@ _NAMES = {
 
 @register_reader('mmdet.SwinTransformer', 'mmseg.SwinTransformer', 'mmpretrain.SwinTransformer')
 def read_swin(plain: Any, num_stages: int) -> Stages:
-    """A stage begins with the merging of the tokens of the stage before, and ends with its last block."""
+    """Read Swin: every stage but the first begins with patch merging, and a stage ends with its last block."""
     stages = []
     for i, sequence in enumerate(plain.stages):
         paths = [f'stages.{i}.blocks.{j}' for j in range(len(sequence.blocks))]
@@ -33,7 +33,7 @@ def read_swin(plain: Any, num_stages: int) -> Stages:
 
 
 def _convert(plain: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' layout to the hosts'; a classifier's final norm becomes that of the last output."""
+    """Convert the authors' state dict to the hosts' layout; a classifier's final norm becomes the last output norm."""
     if any(key.startswith('layers.') for key in state):
         state = {renamed(key, _NAMES): _as_unfolded(key, value) for key, value in state.items()}
     last = f'norm{plain.out_indices[-1]}.'
@@ -41,7 +41,11 @@ def _convert(plain: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _as_unfolded(key: str, value: Tensor) -> Tensor:
-    """The authors merge patches as (corner, channel), corners by columns; the hosts unfold them: (channel, corner)."""
+    """Reorder the weights of patch merging.
+
+    The authors concatenate the four corners of a patch as (corner, channel), column by column. The hosts unfold them as
+    (channel, corner), row by row.
+    """
     if 'downsample' not in key:
         return value
     corners = value.reshape(*value.shape[:-1], 4, -1)[..., [0, 2, 1, 3], :]

@@ -1,4 +1,4 @@
-"""Models of timm, by the stage information that they carry."""
+"""Models of timm, read from their ``feature_info``."""
 
 import sys
 from collections.abc import Iterator
@@ -15,31 +15,31 @@ from protuning_mm.stages.vit import cut
 
 @register_reader('timm.*')
 def read_timm(plain: Any, num_stages: int) -> Stages:
-    """Stages are what the model's ``feature_info`` names, without the stem.
+    """Read a model of timm: its stages are the features listed in ``feature_info``, without the stem.
 
     Raises:
-        ReadingError: the model has no such information, or names no modules that follow each other.
-        SettingError: ``out_indices`` numbers stages that there are not.
+        ReadingError: the model has no ``feature_info``, or it does not list distinct modules made of blocks.
+        SettingError: ``out_indices`` is out of range.
     """
     info = [dict(entry) for entry in getattr(plain, 'feature_info', None) or ()]
     chosen = getattr(plain, 'out_indices', None)
     if not info or not all('module' in entry for entry in info):
         raise _unread(plain, 'it has no feature_info that names modules')
     if chosen is not None and not hasattr(plain, 'forward_intermediates'):
-        raise _unread(plain, 'it has no forward_intermediates, which makes a pyramid: leave out_indices out')
+        raise _unread(plain, 'it has no forward_intermediates, which out_indices requires: remove out_indices')
     if hasattr(plain, 'num_prefix_tokens') and hasattr(plain, 'blocks'):
         return _read_vit(plain, num_stages, chosen)
     ends = [entry['module'] for entry in info]
     known = {name for name, _ in plain.named_modules()} - {''}
     for path in ends:
         if path not in known:
-            raise _unread(plain, f'its feature_info names {path!r}, which is none of its modules')
+            raise _unread(plain, f'its feature_info names {path!r}, which is not one of its modules')
         if ends.count(path) > 1:
             raise _unread(plain, f'its feature_info names {path!r} for {ends.count(path)} features')
-    # a stem is one layer, a stage is made of blocks
+    # features before the first one made of blocks belong to the stem
     first = next((i for i, path in enumerate(ends) if _paths_of_blocks(plain, path)), None)
     if first is None:
-        raise _unread(plain, f'none of {ends}, which its feature_info names, is made of blocks')
+        raise _unread(plain, f'none of the modules {ends} in its feature_info is made of blocks')
     stages = []
     for entry, modules in zip(info[first:], _modules_of_stages(plain, ends, first)):
         blocks = tuple(_block(plain, path) for module in modules for path in _paths_of_blocks(plain, module))
@@ -53,7 +53,13 @@ def read_timm(plain: Any, num_stages: int) -> Stages:
 
 
 def _modules_of_stages(plain: nn.Module, ends: list[str], first: int) -> list[tuple[str, ...]]:
-    """For each end of a stage, from the first on, it and the modules with weights between the end before and it."""
+    """Return the modules of each stage: its end, preceded by the modules with weights since the previous stage's end.
+
+    Args:
+        plain (nn.Module): The model.
+        ends (list[str]): Paths of the modules in ``feature_info``, the stem's included.
+        first (int): Index of the first stage in ``ends``.
+    """
     parent, stem = ends[first].rpartition('.')[0], ends[first - 1] if first else None
     if stem and parent and stem.startswith(f'{parent}.') and stem.rpartition('.')[0] != parent:
         stem = None  # a layer inside a block of the first stage
@@ -62,7 +68,7 @@ def _modules_of_stages(plain: nn.Module, ends: list[str], first: int) -> list[tu
         if path == stem:
             modules = []
         elif path in ends[first:]:
-            if not found:  # the stem stands before it: what is not in one list with the end belongs there
+            if not found:  # before the first stage, modules outside the end's parent belong to the stem
                 modules = [module for module in modules if (module.startswith(f'{parent}.') if parent else stem)]
             found.append((*modules, path))
             modules = []
@@ -72,7 +78,7 @@ def _modules_of_stages(plain: nn.Module, ends: list[str], first: int) -> list[tu
 
 
 def _units(plain: nn.Module, path: str, ends: list[str]) -> Iterator[str]:
-    """Paths of modules in order: the ends of stages, and beside them whatever holds none."""
+    """Yield module paths in order: the ends of stages, and the outermost modules that contain no end."""
     for name, _ in plain.get_submodule(path).named_children():
         child = f'{path}.{name}' if path else name
         inside = child not in ends and any(end.startswith(f'{child}.') for end in ends)
@@ -85,7 +91,7 @@ def _unread(plain: Any, why: str) -> ReadingError:
 
 def _read_vit(plain: Any, num_stages: int, chosen: Any) -> Stages:
     if not hasattr(getattr(plain, 'patch_embed', None), 'dynamic_feat_size'):
-        raise _unread(plain, 'its patch_embed does not tell the size of its grid')
+        raise _unread(plain, 'its patch_embed has no dynamic_feat_size, which gives the size of the grid')
     paths = [f'blocks.{i}' for i in range(len(plain.blocks))]
     groups = cut([Block(path, attention=f'{path}.attn', mlp=f'{path}.mlp') for path in paths], num_stages)
     stages = tuple(
@@ -102,13 +108,13 @@ def _read_vit(plain: Any, num_stages: int, chosen: Any) -> Stages:
 
 
 def _convert(plain: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """timm keeps what it knows of others' layouts and sizes beside each family."""
+    """Convert a published state dict by the model family's own ``checkpoint_filter_fn``, if timm has one."""
     convert = getattr(sys.modules[type(plain).__module__], 'checkpoint_filter_fn', None)
     return state if convert is None else convert(state, plain)
 
 
 def _pooled(plain: nn.Module, image: Tensor) -> tuple[Tensor]:
-    """The feature (N, C) that timm's own classifier would see."""
+    """Return the pooled feature (N, C), the input of timm's own classifier."""
     return (plain(image),)
 
 
@@ -117,7 +123,7 @@ def _pyramid(indices: tuple[int, ...], plain: Any, image: Tensor) -> tuple[Tenso
 
 
 def _after(plain: nn.Module, last: Stage) -> tuple[str, ...]:
-    """What stands behind the last stage, such as a final norm: a pyramid does without."""
+    """Return the key prefixes of modules after the last stage, such as a final norm, which a pyramid does not use."""
     names = [name for name, _ in plain.named_children()]
     return tuple(f'{name}.' for name in names[names.index(last.end.split('.')[0]) + 1 :])
 
@@ -128,7 +134,7 @@ def _grid(module: Any, args: Any, output: Any) -> tuple[int, int]:
 
 
 def _paths_of_blocks(plain: nn.Module, path: str) -> list[str]:
-    """Blocks are the children of a stage, or of its ``blocks``, that have layers with weights in them."""
+    """Return the paths of a stage's blocks: children of the stage or of its ``blocks`` that contain weight layers."""
     stage = plain.get_submodule(path)
     inner = getattr(stage, 'blocks', None)
     holder, prefix = (inner, f'{path}.blocks') if isinstance(inner, nn.Module) else (stage, path)

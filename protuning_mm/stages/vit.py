@@ -8,7 +8,7 @@ from protuning_mm.stages.layouts import PrefixedTokens
 from protuning_mm.stages.readers import register_reader, renamed
 from protuning_mm.stages.structure import Block, Stage, Stages, split
 
-# timm's names, which MAE, MoCo v3 and DeiT publish, to the hosts'
+# from timm's names, which the checkpoints of MAE, MoCo v3 and DeiT use, to those of each host
 _TIMM_TO = {
     'mmpretrain': {
         r'^blocks\.': 'layers.',
@@ -35,7 +35,7 @@ _TIMM_TO = {
 
 @register_reader('mmseg.VisionTransformer', 'mmpretrain.VisionTransformer')
 def read_vit(plain: Any, num_stages: int) -> Stages:
-    """A stage is a group of layers, the same number in each as far as that goes."""
+    """Read a plain vision transformer: its layers are divided into ``num_stages`` groups of nearly equal size."""
     host = _host(plain)
     attention = 'attn.attn' if host == 'mmseg' else 'attn'
     prefix = int(plain.with_cls_token) if host == 'mmseg' else plain.num_extra_tokens
@@ -54,10 +54,10 @@ def read_vit(plain: Any, num_stages: int) -> Stages:
 
 
 def cut(blocks: list[Block], num_stages: int) -> list[Any]:
-    """Cut layers into stages.
+    """Divide layers into stages.
 
     Raises:
-        ValueError: there are fewer layers than stages.
+        ValueError: ``num_stages`` is not between 1 and the number of layers.
     """
     if not 1 <= num_stages <= len(blocks):
         raise ValueError(f'num_stages={num_stages}: must be from 1 to {len(blocks)}, the number of layers')
@@ -65,7 +65,7 @@ def cut(blocks: list[Block], num_stages: int) -> list[Any]:
 
 
 def stage_of(layer: int, groups: list[Any]) -> int:
-    """The stage that a layer belongs to."""
+    """Return the index of the stage that a layer belongs to."""
     return next(i for i in range(len(groups)) if layer < sum(len(group) for group in groups[: i + 1]))
 
 
@@ -83,11 +83,11 @@ def _convert(plain: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
     host = _host(plain)
     if any(key.startswith('blocks.') for key in state):
         state = {renamed(key, _TIMM_TO[host]): value for key, value in state.items()}
-        if not hasattr(plain, 'ln1'):  # built without a final norm
+        if not hasattr(plain, 'ln1'):  # the backbone was built without a final norm
             state = {key: value for key, value in state.items() if not key.startswith('ln1.')}
     positions = state.get('pos_embed')
     if host == 'mmseg' and positions is not None and positions.shape != plain.pos_embed.shape:
-        # mmseg does this in init_weights, mmpretrain whenever a state dict is loaded
+        # mmseg resizes position embeddings only in init_weights; mmpretrain does it in every load_state_dict
         side = int((positions.shape[1] - 1) ** 0.5)
         grid = tuple(size // plain.patch_size for size in plain.img_size)
         state['pos_embed'] = plain.resize_pos_embed(positions, grid, (side, side), plain.interpolate_mode)

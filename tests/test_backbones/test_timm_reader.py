@@ -13,13 +13,13 @@ from protuning_mm.cli.parameter_grid import no_memory
 UNREAD = {
     'coat_tiny': "'parallel_blocks' for 3 features",
     'crossvit_tiny_240': "'blocks.0' for 2 features",
-    'hrnet_w18_small': "'stem', which is none of its modules",
-    'mvitv2_tiny': "'block.0', which is none of its modules",
+    'hrnet_w18_small': "'stem', which is not one of its modules",
+    'mvitv2_tiny': "'block.0', which is not one of its modules",
     'nasnetalarge': 'none of .*conv0.* is made of blocks',
     'legacy_xception': 'none of .*block12.rep.0.* is made of blocks',
-    'tresnet_m': "'', which is none of its modules",
+    'tresnet_m': "'', which is not one of its modules",
     'vgg11': 'none of .*features.4.* is made of blocks',
-    'xcit_nano_12_p8_224': 'patch_embed does not tell the size',
+    'xcit_nano_12_p8_224': 'patch_embed has no dynamic_feat_size, which gives the size of the grid',
 }
 # read as stages of maps, or of patches behind a class token, and found to be others when the backbone is built
 MISREAD = {

@@ -94,7 +94,7 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
         'conv2 has hooks',
     ),
     'forward replaced': (changed(replaced_forward), 'the forward of conv2 was replaced'),
-    'plugin': (changed(with_plugin), 'scale is a torch.nn.modules.activation.Hardtanh, which is not known'),
+    'plugin': (changed(with_plugin), 'scale is a torch.nn.modules.activation.Hardtanh, which is not supported'),
     'another activation': (
         changed(lambda b: setattr(b, 'relu', nn.ELU())),
         'relu is a torch.nn.modules.activation.ELU',
