@@ -1,4 +1,4 @@
-"""Ways to adapt a pre-trained backbone, one file each."""
+"""Methods to adapt a pre-trained backbone, one file each."""
 
 from protuning_mm.tunings.adapter import AdapterTuning
 from protuning_mm.tunings.adaptformer import AdaptFormerTuning

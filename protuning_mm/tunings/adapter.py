@@ -1,8 +1,8 @@
 """Adapters: bottlenecks inside the transformer layers.
 
-Source: Houlsby et al., *Parameter-Efficient Transfer Learning for NLP*, ICML 2019. The paper compares "Adapter1" and
-"Adapter2" without more; our reading: one adapter a layer, after the MLP, and two, after the attention and after the
-MLP. Both stand before the residual sum.
+Source: Houlsby et al., *Parameter-Efficient Transfer Learning for NLP*, ICML 2019. The Pro-Tuning paper compares
+"Adapter1" and "Adapter2" without defining them. Our interpretation: one adapter per layer, after the MLP, and two,
+after the attention and after the MLP; both act before the residual sum.
 """
 
 from torch import nn
@@ -19,11 +19,11 @@ class AdapterTuning(Tuning):
     """One or two bottleneck adapters in every transformer layer.
 
     Args:
-        variant (int): 1: after the MLP. 2: after the attention, too. Defaults to 1.
-        reduction (int): Channels per channel of the bottleneck. Defaults to 8.
+        variant (int): 1: an adapter after the MLP. 2: another one after the attention. Defaults to 1.
+        reduction (int): Ratio of channels to bottleneck width. Defaults to 8.
 
     Raises:
-        TuningError: ``variant`` is neither, or the blocks have no MLP (convolutional networks).
+        TuningError: ``variant`` is neither 1 nor 2, or a block has no attention and MLP (convolutional networks).
     """
 
     child = 'adapter'
@@ -31,7 +31,7 @@ class AdapterTuning(Tuning):
     def __init__(self, variant: int = 1, reduction: int = 8) -> None:
         super().__init__()
         if variant not in (1, 2):
-            raise TuningError(f'adapter with variant={variant!r}: must be 1 or 2')
+            raise TuningError(f'adapter with variant={variant!r}: variant must be 1 or 2')
         self.variant = variant
         self.reduction = reduction
 

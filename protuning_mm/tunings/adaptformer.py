@@ -1,7 +1,7 @@
-"""AdaptFormer: a bottleneck beside every MLP.
+"""AdaptFormer: a bottleneck parallel to every MLP.
 
 Source: Chen et al., *AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition*, NeurIPS 2022.
-Differs: its bottleneck sees the MLP's input after the layer norm, where theirs sees it before.
+Differs from the paper: the bottleneck's input is the MLP's input after the layer norm, not before.
 """
 
 from torch import nn
@@ -14,14 +14,14 @@ from protuning_mm.tunings.base import Tuning, TuningError
 
 @TUNINGS.register_module('adaptformer')
 class AdaptFormerTuning(Tuning):
-    """A parallel bottleneck at every transformer layer's MLP.
+    """A bottleneck parallel to the MLP of every transformer layer.
 
     Args:
         hidden (int): Width of the bottleneck. Defaults to 64.
-        scale (float): s. Defaults to 0.1.
+        scale (float): Scale s of the bottleneck's output. Defaults to 0.1.
 
     Raises:
-        TuningError: the blocks have no MLP (convolutional networks).
+        TuningError: a block has no MLP (convolutional networks).
     """
 
     child = 'adaptformer'

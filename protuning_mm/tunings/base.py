@@ -1,4 +1,4 @@
-"""What a tuning is: what it trains of the backbone, and what it adds."""
+"""The base class of tunings, which select trained parameters of a backbone and add modules to it."""
 
 from typing import Any, ClassVar
 
@@ -10,11 +10,11 @@ from protuning_mm.tunings.reads import Reads
 
 
 class TuningError(ValueError):
-    """A tuning does not fit the backbone, or another tuning, or what is asked of it."""
+    """A tuning does not fit the backbone or another tuning, or it does not support an operation."""
 
 
 class Tap:
-    """A forward hook that hands a frozen module's input and output to an added one, whose result takes its place."""
+    """A forward hook that replaces a frozen module's output y by ``added(x, y)``, where x is the module's input."""
 
     def __init__(self, added: nn.Module) -> None:
         self.added = added
@@ -27,23 +27,24 @@ class Tap:
 
 
 class Tuning:
-    """A way to adapt a pre-trained backbone. The defaults are linear probing: nothing is trained, nothing is added.
+    """A method to adapt a pre-trained backbone.
 
-    A tuning is written by overriding some of :meth:`setup`, :meth:`after_stage`, :meth:`after_forward`,
-    :meth:`init_weights` and :meth:`merge`. It holds settings and references into one backbone; a deep copy of
-    that backbone holds its own.
+    The defaults are linear probing: the whole backbone is frozen and nothing is added. To write a tuning, override some
+    of :meth:`setup`, :meth:`after_stage`, :meth:`after_forward`, :meth:`init_weights` and :meth:`merge`. A tuning holds
+    settings and references to one backbone; a deep copy of that backbone has its own copy of the tuning.
 
     Attributes:
-        child (str): The backbone's child that holds what is added; its keys begin with this name.
+        child (str): Name of the backbone's child that contains the added modules; their state dict keys begin with it.
         identity_at_init (bool): Whether the initialized tuning leaves the plain backbone's outputs unchanged.
-        combines (bool): Whether it may stand in a list with others.
-        passes_to (type, optional): The block that takes the arguments which the tuning itself does not name.
-        trained (frozenset[str]): The plain backbone's own parameters that are trained, by their keys.
-        trains_mode (bool): Whether the backbone follows ``train()``; otherwise it stays in eval mode.
-        readers (dict[str, str]): For layers whose weights another module reads instead of calling them: that module's
-            path by the layer's (:meth:`tap_reads`).
-        settings (dict): Its name and all its arguments, as :func:`~protuning_mm.tunings.build.build_tunings` fills in.
-        efficient (bool): Whether what is added may run on a graph of its own that keeps less than torch's.
+        combines (bool): Whether the tuning can be combined with others.
+        passes_to (type, optional): The block that receives the arguments which the tuning itself does not name.
+        trained (frozenset[str]): Keys of the plain backbone's parameters that are trained.
+        trains_mode (bool): Whether the plain backbone follows ``train()``; otherwise it stays in eval mode.
+        readers (dict[str, str]): Path of a linear layer that is never called -> path of the module that multiplies by
+            the layer's weight instead (:meth:`tap_reads`).
+        settings (dict): The tuning's name and all its arguments, set by
+            :func:`~protuning_mm.tunings.build.build_tunings`.
+        efficient (bool): Whether the added modules may run as memory-efficient autograd nodes.
     """
 
     child: ClassVar[str] = 'added'
@@ -62,50 +63,63 @@ class Tuning:
 
     @property
     def name(self) -> str:
-        """The name that configs use."""
+        """The name by which configs refer to the tuning."""
         return next((name for name, cls in TUNINGS.module_dict.items() if cls is type(self)), type(self).__name__)
 
     def setup(self, backbone: nn.Module, stages: Stages) -> None:
-        """Choose what is trained (:attr:`trained`) and make what is added (:attr:`added`, :meth:`tap`).
+        """Select the trained parameters (:attr:`trained`) and create the added modules (:attr:`added`, :meth:`tap`).
 
         Args:
             backbone (nn.Module): The plain backbone.
-            stages (Stages): How it is read, up to its last output.
+            stages (Stages): The backbone's stages, up to its last output.
 
         Raises:
             TuningError: the tuning does not fit this backbone.
         """
 
     def after_stage(self, i: int, x: Tensor) -> Tensor:
-        """What feeds the next stage, given stage ``i``'s feature (N, C_i, H_i, W_i)."""
+        """Return the input of the next stage, given the feature map of stage ``i``.
+
+        Args:
+            i (int): Index of the stage.
+            x (Tensor): (N, C_i, H_i, W_i), the stage's feature map.
+
+        Returns:
+            Tensor: (N, C_i, H_i, W_i).
+        """
         return x
 
     def after_forward(self, image: Tensor, outs: Any) -> Any:
-        """What the backbone returns, given the image (N, 3, H, W) and what the plain forward returned."""
+        """Return the outputs of the tuned backbone.
+
+        Args:
+            image (Tensor): (N, 3, H, W).
+            outs (Any): Outputs of the plain backbone's forward.
+        """
         return outs
 
     def init_weights(self) -> None:
-        """Give what is added its initial values; runs after the backbone was filled."""
+        """Initialize the added modules; called after the backbone's weights were loaded."""
         parts: list[Any] = [] if self.added is None else list(self.added.modules())
         for part in parts:
             if hasattr(part, 'init_weights'):
                 part.init_weights()
 
     def merge(self, backbone: nn.Module) -> None:
-        """Fold what is added into ``backbone``'s own tensors, so that it computes the same without it.
+        """Merge the added modules into the weights of ``backbone``, so that it computes the same without them.
 
-        Where nothing is added there is nothing to fold.
+        A tuning that adds nothing has nothing to merge.
 
         Raises:
-            TuningError: it cannot be folded.
+            TuningError: the added modules cannot be merged.
         """
         if self.added is not None:
-            raise TuningError(f'{self.name} cannot be merged: what it adds is no change of the frozen weights')
+            raise TuningError(f'{self.name} cannot be merged: no change of the frozen weights equals what it adds')
 
     def tap(self, backbone: nn.Module, path: str, added: nn.Module) -> None:
-        """Let ``added(x, y)`` replace the output y of the frozen module at ``path``, whose input is x.
+        """Replace the output y of the frozen module at ``path`` by ``added(x, y)``, where x is the module's input.
 
-        The module's keys begin with ``<child>.<path with underscores>``.
+        The state dict keys of ``added`` begin with ``<child>.<path with underscores>``.
         """
         if self.added is None:
             self.added = nn.ModuleDict()
@@ -116,7 +130,13 @@ class Tuning:
         backbone.get_submodule(path).register_forward_hook(Tap(added), with_kwargs=True)
 
     def tap_reads(self, backbone: nn.Module, path: str, reader: str) -> None:
-        """Let what was added to the linear layer at ``path`` act where ``reader`` multiplies by that layer's weight."""
+        """Apply the module added to a linear layer that is never called.
+
+        Args:
+            backbone (nn.Module): The plain backbone.
+            path (str): Path of the linear layer.
+            reader (str): Path of the module that multiplies by the layer's weight itself.
+        """
         assert isinstance(self.added, nn.ModuleDict)
         key = path.replace('.', '_')
         reads = Reads(backbone.get_submodule(path), self.added[key])
@@ -127,10 +147,10 @@ class Tuning:
 
     @property
     def tapped_paths(self) -> dict[str, str]:
-        """Paths of the frozen modules that something was added to, by its key in :attr:`added`."""
+        """Key in :attr:`added` -> path of the frozen module that the added module belongs to."""
         return self._tapped
 
     def tapped(self, backbone: nn.Module) -> list[tuple[Any, Any]]:
-        """Pairs of a module of ``backbone`` and what was added to it."""
+        """Return pairs of a frozen module of ``backbone`` and the module added to it."""
         assert isinstance(self.added, nn.ModuleDict)
         return [(backbone.get_submodule(self._tapped[key]), added) for key, added in self.added.items()]

@@ -1,4 +1,4 @@
-"""From what a config says of tunings to the tunings."""
+"""Builds tunings from a config."""
 
 import inspect
 import json
@@ -8,7 +8,7 @@ from typing import Any
 from protuning_mm.registry import TUNINGS
 from protuning_mm.tunings.base import Tuning, TuningError
 
-# what mmengine may leave in a config's dict: of an inherited one, and where _delete_ found nothing to replace
+# Keys that mmengine may leave in a config dict: _scope_ in inherited ones, _delete_ if there was nothing to replace.
 _MARKS = ('_scope_', '_delete_')
 TuningCfg = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 
@@ -17,10 +17,10 @@ def build_tunings(cfg: TuningCfg) -> list[Tuning]:
     """Build one tuning or several.
 
     Args:
-        cfg (str | dict | list): A name, a config, or a list of these.
+        cfg (str | dict | list): A name, a dict with a ``type``, or a list of these.
 
     Raises:
-        TuningError: a name is unknown, an argument is, or the tunings do not combine.
+        TuningError: a name or an argument is unknown, or the tunings cannot be combined.
     """
     if not isinstance(cfg, str | Mapping | Sequence):
         raise TuningError(f'tuning={cfg!r}: must be a name, a dict with a type, or a list of these')
@@ -41,7 +41,7 @@ def build_tunings(cfg: TuningCfg) -> list[Tuning]:
             others = ', '.join(list(taken)[1:]) or 'nothing'
             raise TuningError(
                 f'tuning={item!r}: {name} takes no {", ".join(unknown)}, but {others}. '
-                'Where a config of another tuning is overridden, replace that one wholly: '
+                'To override the tuning of an inherited config by another one, replace it completely: '
                 f'model.backbone.tuning={name} on the command line, tuning=dict(_delete_=True, type={name!r}) in a file'
             )
         try:
@@ -53,19 +53,19 @@ def build_tunings(cfg: TuningCfg) -> list[Tuning]:
     names = [tuning.name for tuning in tunings]
     alone = [tuning.name for tuning in tunings if not tuning.combines]
     if len(tunings) > 1 and (alone or len(set(names)) < len(names)):
-        why = f'{alone[0]} stands alone' if alone else 'each may stand there once'
-        raise TuningError(f'tunings {names} do not combine: {why}')
+        why = f'{alone[0]} must be the only tuning' if alone else 'each may be listed only once'
+        raise TuningError(f'tunings {names} cannot be combined: {why}')
     return tunings
 
 
 def _known(cls: type[Tuning]) -> bool:
-    """Whether all arguments of a tuning are known by name."""
+    """Return whether all argument names of a tuning are known."""
     kinds = [parameter.kind for parameter in inspect.signature(cls).parameters.values()]
     return inspect.Parameter.VAR_KEYWORD not in kinds or cls.passes_to is not None
 
 
 def _all_settings(name: str | None, cls: type[Tuning], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given and what was left to its default, in JSON's types: the same tuning reads the same."""
+    """Return the given arguments and the defaults of all others, in JSON types, so that equal tunings compare equal."""
     settings = _with_defaults(cls, given)
     if cls.passes_to is not None:
         settings |= _with_defaults(cls.passes_to, {k: v for k, v in given.items() if k not in settings}, skipped=1)

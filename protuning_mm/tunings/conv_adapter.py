@@ -1,4 +1,4 @@
-"""Conv-Adapter: a bottleneck beside the spatial convolution of every residual block.
+"""Conv-Adapter: a bottleneck parallel to the spatial convolution of every residual block.
 
 Source: Chen et al., *Conv-Adapter: Exploring Parameter Efficient Transfer Learning for ConvNets*, arXiv 2208.07463,
 the "convolution parallel" scheme.
@@ -18,10 +18,10 @@ class ConvAdapterTuning(Tuning):
     """A convolutional adapter in every residual block.
 
     Args:
-        reduction (int): Channels of the convolution per channel of the bottleneck. Defaults to 4.
+        reduction (int): Ratio of the convolution's input channels to the bottleneck width. Defaults to 4.
 
     Raises:
-        TuningError: a block has no convolution of torch's (transformers, deformable convolutions).
+        TuningError: a block has no ``torch.nn.Conv2d`` (transformers, deformable convolutions).
     """
 
     child = 'conv_adapter'

@@ -9,7 +9,7 @@ from protuning_mm.tunings.base import Tuning
 
 @TUNINGS.register_module('full')
 class FullTuning(Tuning):
-    """Every parameter is trained; batch norms follow the host's policy (``norm_eval``)."""
+    """Trains every parameter; batch norms follow the host's setting (``norm_eval``)."""
 
     combines = False
     trains_mode = True

@@ -1,4 +1,4 @@
-"""Linear probing: only neck and head are trained."""
+"""Linear probing: only the neck and the head are trained."""
 
 from protuning_mm.registry import TUNINGS
 from protuning_mm.tunings.base import Tuning
@@ -6,6 +6,6 @@ from protuning_mm.tunings.base import Tuning
 
 @TUNINGS.register_module('linear')
 class LinearTuning(Tuning):
-    """The backbone is frozen, and nothing is added."""
+    """Freezes the backbone and adds nothing."""
 
     combines = False

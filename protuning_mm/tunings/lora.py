@@ -1,10 +1,10 @@
 """LoRA: low-rank updates of linear layers and convolutions.
 
-Source: Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022, for linear layers. For
-convolutions ours: A has the convolution's kernel, B is 1x1. Layers whose update would have no fewer parameters than
-the layer itself (depth-wise convolutions) are left alone, and so are the projections inside
-``torch.nn.MultiheadAttention``, which are never called as modules (mmseg's VisionTransformer has them; mmpretrain's
-and timm's have their own).
+Source: Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022, for linear layers. The update of
+convolutions is our choice: A has the convolution's kernel size, B is 1x1. Two kinds of layers get no update: layers
+with no more parameters than their update (depth-wise convolutions), and the projections inside
+``torch.nn.MultiheadAttention``, which are never called as modules. mmseg's VisionTransformer uses that class;
+mmpretrain's and timm's do not.
 """
 
 import torch
@@ -21,11 +21,11 @@ class LoRATuning(Tuning):
     """A low-rank update of every linear layer and convolution of the blocks.
 
     Args:
-        rank (int): r, for each group of a convolution. Defaults to 4.
+        rank (int): Rank r of the update, in each group of a convolution. Defaults to 4.
         alpha (float): The update is scaled by ``alpha / rank``. Defaults to 4.
 
     Raises:
-        TuningError: ``rank`` is not positive, or no layer is large enough for it.
+        TuningError: ``rank`` is not a positive integer, or every layer is smaller than its update.
     """
 
     child = 'lora'
@@ -33,7 +33,7 @@ class LoRATuning(Tuning):
     def __init__(self, rank: int = 4, alpha: float = 4) -> None:
         super().__init__()
         if not isinstance(rank, int) or rank < 1:
-            raise TuningError(f'lora with rank={rank!r}: must be a positive whole number')
+            raise TuningError(f'lora with rank={rank!r}: rank must be a positive integer')
         self.rank = rank
         self.alpha = alpha
 
@@ -47,7 +47,9 @@ class LoRATuning(Tuning):
                     if sum(p.numel() for p in update.parameters()) < layer.weight.numel():
                         self.tap(backbone, f'{block.path}.{name}', update)
         if self.added is None:
-            raise TuningError(f'lora with rank={self.rank}: no layer of this backbone is larger than its update')
+            raise TuningError(
+                f'lora with rank={self.rank}: no layer of this backbone is larger than its update; choose a lower rank'
+            )
 
     @torch.no_grad()
     def merge(self, backbone: nn.Module) -> None:

@@ -1,8 +1,8 @@
 """Norm tuning: the affine parameters of every norm are trained.
 
-Source: Frankle et al., *Training BatchNorm and Only BatchNorm*, ICLR 2021, which trains from random weights; and
+Source: Frankle et al., *Training BatchNorm and Only BatchNorm*, ICLR 2021, which starts from random weights; and
 LayerNorm tuning of transformers, as in Kim et al., *How to Adapt Your Large-Scale Vision-and-Language Model*, 2021.
-Ours: batch norms keep their pre-trained statistics.
+Our choice: batch norms keep their pre-trained statistics.
 """
 
 from torch import nn

@@ -1,8 +1,9 @@
 """Partial-k: the last k blocks are trained.
 
-Source: Yosinski et al., *How transferable are features in deep neural networks?*, NeurIPS 2014, and the paper's
-comparison. Ours: a block is a residual block or a transformer layer (the paper's counts ask for that), and its batch
-norms keep their pre-trained statistics; norms after the last block that belong to no stage stay frozen.
+Source: Yosinski et al., *How transferable are features in deep neural networks?*, NeurIPS 2014, and the comparison in
+the Pro-Tuning paper. Our choice: a block is a residual block or a transformer layer, as the paper's parameter counts
+imply; its batch norms keep their pre-trained statistics; norms after the last block that belong to no stage stay
+frozen.
 """
 
 from torch import nn
@@ -31,7 +32,7 @@ class PartialTuning(Tuning):
         blocks = stages.blocks
         if not isinstance(self.k, int) or not 1 <= self.k <= len(blocks):
             raise TuningError(
-                f'partial with k={self.k!r}: must be from 1 to {len(blocks)}, the number of blocks of this backbone'
+                f'partial with k={self.k!r}: k must be from 1 to {len(blocks)}, the number of blocks of this backbone'
             )
         starts = tuple(f'{block.path}.' for block in blocks[-self.k :])
         self.trained = frozenset(name for name, _ in backbone.named_parameters() if name.startswith(starts))

@@ -1,9 +1,10 @@
-"""Pro-Tuning: after every frozen stage a prompt block makes a prompt from the feature, and is blended into it.
+"""Pro-Tuning: after every frozen stage, a prompt block computes a prompt that is blended into the feature map.
 
 Paper: *Pro-tuning: Unified Prompt Tuning for Vision Tasks* (Nie et al., arXiv 2207.14381, IEEE TCSVT 2024). The paper
-leaves the blend's scale open: ours is the plain sum. How tokens become a map is ours too: prefix tokens (class,
-distillation) are left out and put back untouched, save in the last stage of a network that returns nothing but them:
-there the prompt's mean over the image is added to them, or the last prompt would reach no head.
+leaves the scale of the blend open; our choice is the plain sum. The conversion of tokens to feature maps is our choice
+too: prefix tokens (class, distillation) are removed before and restored unchanged after the prompt block. If the
+network returns only prefix tokens, the last stage differs: the mean of the prompt over the image is added to the prefix
+tokens, because the last prompt would otherwise not reach the head.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ from protuning_mm.tunings.base import Tuning, TuningError
 
 @TUNINGS.register_module('pro')
 class ProTuning(Tuning):
-    """With stages S_i and prompt blocks P_i, x̃_i = S_i(x̃_{i-1}) + P_i(S_i(x̃_{i-1})) feeds the next stage and the neck.
+    """Adds a prompt to the feature map of every stage.
+
+    With stages S_i and prompt blocks P_i, x̃_i = S_i(x̃_{i-1}) + P_i(S_i(x̃_{i-1})) feeds the next stage and the neck.
 
     Args:
         prompt_stages (Sequence[int], optional): Stages that get a prompt block. Defaults to every stage.
@@ -40,7 +43,7 @@ class ProTuning(Tuning):
 
     @property
     def prompts(self) -> Any:
-        """The prompt blocks, one for each stage; ``None`` where there is none."""
+        """The prompt block of each stage; ``None`` for stages without one."""
         return self.added
 
     def setup(self, backbone: nn.Module, stages: Stages) -> None:
@@ -62,4 +65,4 @@ class ProTuning(Tuning):
         return x
 
     def merge(self, backbone: nn.Module) -> None:
-        raise TuningError('pro cannot be merged: its prompts depend on the image, so no fixed weights hold them')
+        raise TuningError('pro cannot be merged: its prompts depend on the image, so fixed weights cannot replace them')

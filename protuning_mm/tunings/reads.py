@@ -1,7 +1,7 @@
-"""An update for a linear layer that is never called, because another module multiplies by its weight itself.
+"""Modules added to a linear layer that is never called, because another module multiplies by its weight itself.
 
-The attention of timm's BEiT, EVA-02 and Swin V2 calls ``F.linear(x, self.qkv.weight, bias)`` with a bias that it puts
-together: a forward hook of ``qkv`` never runs there.
+The attention of timm's BEiT, EVA-02 and Swin V2 calls ``F.linear(x, self.qkv.weight, bias)`` with a bias that it
+assembles itself, so a forward hook of ``qkv`` never runs.
 """
 
 from typing import Any
@@ -12,13 +12,13 @@ from torch.overrides import TorchFunctionMode
 
 
 class Reads(TorchFunctionMode):
-    """While it is entered, a product with a layer's weight gets what was added to that layer.
+    """A torch function mode that replaces the result y of a product with a layer's weight by ``added(x, y)``.
 
-    It keeps nothing between calls, and torch's stack of modes is each thread's own.
+    It has no state, and torch's stack of modes is thread-local.
 
     Args:
-        layer (nn.Linear): The layer whose weight is read.
-        added (nn.Module): Maps a product's input and result to what takes the result's place.
+        layer (nn.Linear): The layer whose weight another module reads.
+        added (nn.Module): Computes the new result from the product's input x and its result y.
     """
 
     def __init__(self, layer: nn.Module, added: nn.Module) -> None:
@@ -34,9 +34,9 @@ class Reads(TorchFunctionMode):
         return self.added(given['input'], y) if given['weight'] is self.layer.weight else y
 
     def enter(self, reader: nn.Module, args: Any) -> None:
-        """A forward pre-hook for the module that reads the weight."""
+        """Enter the mode; a forward pre-hook of the module that reads the weight."""
         self.__enter__()  # type: ignore[no-untyped-call]
 
     def leave(self, reader: nn.Module, args: Any, output: Any) -> None:
-        """A forward hook for it, to be called always."""
+        """Leave the mode; a forward hook of the same module, to be registered with ``always_call=True``."""
         self.__exit__(None, None, None)  # type: ignore[no-untyped-call]

@@ -1,7 +1,8 @@
-"""Side-Tuning: a light network beside the frozen one, fused with its outputs.
+"""Side-Tuning: a lightweight network parallel to the frozen one, fused with its outputs.
 
-Source: Zhang et al., *Side-Tuning: A Baseline for Network Adaptation via Additive Side Networks*, ECCV 2020. The side
-network's make is ours (:class:`~protuning_mm.blocks.SideNetwork`); nothing of it feeds a frozen stage.
+Source: Zhang et al., *Side-Tuning: A Baseline for Network Adaptation via Additive Side Networks*, ECCV 2020. The
+architecture of the side network is our choice (:class:`~protuning_mm.blocks.SideNetwork`). It does not feed any frozen
+stage.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ from protuning_mm.tunings.base import Tuning, TuningError
 
 @TUNINGS.register_module('side')
 class SideTuning(Tuning):
-    """α times the frozen outputs plus 1 - α times a side network's.
+    """Returns α times the frozen outputs plus 1 - α times the outputs of a side network.
 
     Args:
         width (int): Channels of the side network's stem. Defaults to 32.
@@ -40,7 +41,7 @@ class SideTuning(Tuning):
         features = [outs] if single else list(outs)
         if not all(isinstance(out, Tensor) and out.dim() in (2, 4) for out in features):
             raise TuningError(
-                'side needs outputs that are maps (N, C, H, W) or pooled features (N, C): set out_type or '
+                'side needs outputs that are feature maps (N, C, H, W) or pooled features (N, C): set out_type or '
                 'output_cls_token of the backbone accordingly'
             )
         fused = self.added[0](image, features)  # type: ignore[index]

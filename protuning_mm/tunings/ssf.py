@@ -1,8 +1,8 @@
 """SSF: a scale and a shift after every layer.
 
-Source: Lian et al., *Scaling & Shifting Your Features*, NeurIPS 2022: after linear layers, convolutions and norms.
-Ours: those of the stages' blocks; layer norms over maps, norms with an activation inside (timm's BatchNormAct2d) and
-the projections inside ``torch.nn.MultiheadAttention`` are left alone.
+Source: Lian et al., *Scaling & Shifting Your Features*, NeurIPS 2022: after linear layers, convolutions and norms. Our
+choice: only layers in the stages' blocks. Left out are layer norms over feature maps, norms with a built-in activation
+(timm's BatchNormAct2d) and the projections inside ``torch.nn.MultiheadAttention``.
 """
 
 import torch
@@ -16,7 +16,7 @@ from protuning_mm.tunings.base import Tuning, TuningError
 
 @TUNINGS.register_module('ssf')
 class SSFTuning(Tuning):
-    """A learned scale and shift for each channel after the layers of every block."""
+    """A learned scale and shift per channel after the layers of every block."""
 
     child = 'ssf'
 
@@ -39,8 +39,8 @@ class SSFTuning(Tuning):
     def merge(self, backbone: nn.Module) -> None:
         for path, reader in self.readers.items():
             raise TuningError(
-                f'ssf cannot be merged: {reader!r} multiplies by the weight of {path!r} and adds a bias of its own, so '
-                'that no tensor of that layer could hold the shift'
+                f'ssf cannot be merged: {reader!r} multiplies by the weight of {path!r} and adds its own bias, so the '
+                'shift cannot be stored in that layer'
             )
         for layer, added in self.tapped(backbone):
             scale, shift = added.scale.flatten(), added.shift.flatten()

@@ -1,9 +1,9 @@
-"""Visual Prompt Tuning: learned tokens among the image's own.
+"""Visual Prompt Tuning: learned tokens in the sequence of image tokens.
 
-Source: Jia et al., *Visual Prompt Tuning*, ECCV 2022. Shallow: the tokens enter before the first layer and walk
-through all. Deep: every layer gets tokens of its own, and those of the layer before are dropped. Differs: our tokens
-stand at the end of the sequence, which attention does not notice, so that class token and patches stay where the host
-expects them, and no host ever sees the tokens between layers.
+Source: Jia et al., *Visual Prompt Tuning*, ECCV 2022. Shallow: the tokens are inserted before the first layer and pass
+through all layers. Deep: every layer gets its own tokens, and those of the previous layer are dropped. Differs from the
+paper: the tokens are appended to the end of the sequence, to which attention is invariant. Class token and patches thus
+stay where the host expects them. The tokens are removed between layers, so that the host's code never sees them.
 """
 
 from typing import Any
@@ -17,13 +17,13 @@ from protuning_mm.tunings.base import Tuning, TuningError
 
 
 class _Carried:
-    """Tokens on their way from one layer to the next."""
+    """The tokens passed from one layer to the next."""
 
     tokens: Tensor | None = None
 
 
 class _Append:
-    """A forward pre-hook: puts tokens behind a layer's own."""
+    """A forward pre-hook that appends tokens to a layer's input."""
 
     def __init__(self, prompts: nn.ParameterList, i: int, carried: _Carried | None) -> None:
         self.prompts = prompts
@@ -39,7 +39,7 @@ class _Append:
 
 
 class _Remove:
-    """A forward hook: takes the tokens away again, and keeps them where the next layer wants them."""
+    """A forward hook that removes the tokens from a layer's output and, if ``carried``, stores them for the next."""
 
     def __init__(self, number: int, carried: _Carried | None, last: bool) -> None:
         self.number = number
@@ -58,11 +58,11 @@ class VPTTuning(Tuning):
 
     Args:
         number (int): Number of tokens. Defaults to 10.
-        deep (bool): Whether every layer gets its own. Defaults to False.
+        deep (bool): Whether every layer gets its own tokens. Defaults to False.
 
     Raises:
-        TuningError: the backbone is no plain vision transformer. Swin is none: the position bias of its windows is
-            made for their own tokens alone.
+        TuningError: ``number`` is not a positive integer, or the backbone is not a plain vision transformer. Swin is
+            not supported, because the position bias of its windows does not cover additional tokens.
     """
 
     child = 'vpt'
@@ -71,15 +71,15 @@ class VPTTuning(Tuning):
     def __init__(self, number: int = 10, deep: bool = False) -> None:
         super().__init__()
         if not isinstance(number, int) or number < 1:
-            raise TuningError(f'vpt with number={number!r}: must be a positive whole number of tokens')
+            raise TuningError(f'vpt with number={number!r}: number must be a positive integer, the count of tokens')
         self.number = number
         self.deep = deep
 
     def setup(self, backbone: nn.Module, stages: Stages) -> None:
         if not isinstance(stages.layout, PrefixedTokens):
             raise TuningError(
-                f'vpt needs a plain vision transformer, whose layers all see one sequence of tokens; '
-                f"{type(backbone).__name__} is none: use 'pro', or 'adapter' for a Swin"
+                f'vpt needs a plain vision transformer, whose layers all take the same sequence of tokens, but got '
+                f"{type(backbone).__name__}: use 'pro', or 'adapter' for a Swin"
             )
         blocks = stages.blocks
         shape = (1, self.number, stages.channels[0])
@@ -93,6 +93,9 @@ class VPTTuning(Tuning):
             layer.register_forward_hook(_Remove(self.number, carried, last=i == len(blocks) - 1))
 
     def init_weights(self) -> None:
-        """Small random tokens; Jia et al. draw them uniformly, from a range that depends on the patches."""
+        """Initialize the tokens with small random values.
+
+        Jia et al. draw them from a uniform distribution whose range depends on the patch size.
+        """
         for prompt in self.added.parameters():  # type: ignore[union-attr]
             nn.init.trunc_normal_(prompt, std=0.02)
