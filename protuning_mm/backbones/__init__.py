@@ -1,4 +1,4 @@
-"""Pre-trained backbones, and what a tuning trains of them and adds to them."""
+"""Pre-trained backbones with the parameters that tunings train and the modules that they add."""
 
 from protuning_mm.backbones.delta_loading import tuned_backbones
 from protuning_mm.backbones.protuned_resnet import ProTunedResNet

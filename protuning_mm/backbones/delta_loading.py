@@ -1,4 +1,4 @@
-"""Models with tuned backbones load deltas: each completes a delta from its frozen base before it loads."""
+"""Loading of deltas into models with tuned backbones: a delta is completed from its frozen base before loading."""
 
 from torch import Tensor, nn
 
@@ -7,15 +7,15 @@ from protuning_mm.weights.deltas import complete
 
 
 def tuned_backbones(model: nn.Module) -> dict[str, TunedBackbone]:
-    """The tuned backbones in a model, by name."""
+    """Return module path -> backbone for all tuned backbones in a model."""
     return {name: part for name, part in model.named_modules() if isinstance(part, TunedBackbone)}
 
 
 def accept_deltas(parent: nn.Module, name: str, child: nn.Module | None) -> None:
-    """Let every model that takes in a tuned backbone complete deltas; torch calls this for each new child of a module.
+    """Let every model that contains a tuned backbone load deltas; torch calls this for each new child of a module.
 
-    The backbone cannot do it: a delta's record covers the whole model, and a child sees only its own part of a state
-    dict.
+    The backbone itself cannot complete a delta: the record in a delta covers the whole model, while a child only
+    receives its own part of the state dict.
     """
     if _accepts(child) and not _accepts(parent):
         object.__setattr__(parent, 'accepts_deltas', True)
@@ -27,5 +27,5 @@ def _complete_delta(model: nn.Module, state_dict: dict[str, Tensor], prefix: str
 
 
 def _accepts(module: nn.Module | None) -> bool:
-    # not getattr: a compiled model looks for what it lacks in the model that it is about to take in
+    # not getattr: a compiled model would look up a missing attribute in the model that it is about to contain
     return isinstance(module, TunedBackbone) or (module is not None and 'accepts_deltas' in vars(module))

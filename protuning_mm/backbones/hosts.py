@@ -1,4 +1,4 @@
-"""Which of mmdet, mmseg and mmpretrain a plain backbone comes from, and how it is built there."""
+"""Building of plain backbones in mmdet, mmseg, mmpretrain (the hosts) or timm."""
 
 import inspect
 import re
@@ -20,24 +20,24 @@ _MISSING = re.compile(r'(\w+)\.__init__\(\) missing \d+ required .*?: (.*)')
 
 
 class ArgumentError(SettingError):
-    """A backbone's class takes no such argument, or lacks one.
+    """An argument of a backbone's class is unknown or missing.
 
     Args:
-        wrong (str): What is wrong.
-        taken (list[str]): The arguments that the class takes.
+        wrong (str): The message, without the list of arguments.
+        taken (list[str]): Names of the arguments that the class takes.
     """
 
     def __init__(self, wrong: str, taken: Sequence[str] = ()) -> None:
         self.wrong = wrong
         self.taken = taken
-        super().__init__(f'{wrong}. It takes {", ".join(taken)}' if taken else wrong)
+        super().__init__(f'{wrong}. Known arguments: {", ".join(taken)}' if taken else wrong)
 
 
 def current_host() -> str:
-    """Name the library whose classes do the work.
+    """Return the name of the library whose classes are used by default.
 
-    The default scope decides, which every config and every ``init_*`` function of the hosts sets; without one, the
-    first of mmdet, mmseg and mmpretrain that is imported already, then the first that is installed.
+    This is the default scope, which every config and every ``init_*`` function of the hosts sets. Without a default
+    scope it is the first of mmdet, mmseg and mmpretrain that is already imported, else the first that is installed.
 
     Raises:
         ImportError: none of the three is installed.
@@ -61,26 +61,26 @@ def build_plain(cfg: dict[str, Any], host: str | None = None) -> nn.Module:
     """Build a host's own backbone, or a model of timm.
 
     Args:
-        cfg (dict): The backbone's config in the host's words; ``type='timm'`` and the arguments of
-            ``timm.create_model`` for a model of timm, with ``out_indices`` for a pyramid.
+        cfg (dict): The backbone's config, as the host takes it. For a model of timm: ``type='timm'`` and the arguments
+            of ``timm.create_model``, with ``out_indices`` for a feature pyramid.
         host (str, optional): ``mmdet``, ``mmseg`` or ``mmpretrain``. Defaults to :func:`current_host`.
 
     Raises:
-        SettingError: ``host`` is none of the three, or the backbone's type or an argument is unknown.
+        SettingError: ``host`` is not one of the three, or the backbone's type or an argument is unknown.
     """
     if cfg.get('type') == 'timm':
         return _build_timm(**{key: value for key, value in cfg.items() if key != 'type'})
     host = host or current_host()
     if host not in HOSTS:
         raise SettingError(f'host={host!r}: must be one of {list(HOSTS)}')
-    # Under another default scope a bare `ResNet` finds another library's class of that name.
+    # Under another default scope, `ResNet` without a scope prefix would resolve to another library's class.
     with MODELS.switch_scope_and_registry(host) as registry:
         kind = cfg['type']
         found = registry.get(kind) if isinstance(kind, str) else kind
         if found is None:
             raise SettingError(
-                f'backbone type={kind!r}: {host} has no class of that name. Names of another library begin with it, '
-                "such as 'mmpretrain.ConvNeXt'; a model of timm is type='timm', model_name=…"
+                f'backbone type={kind!r}: {host} has no class of that name. For a class of another library, write its '
+                "scope too, such as 'mmpretrain.ConvNeXt'; for a model of timm, type='timm', model_name=…"
             )
         try:
             return registry.build(cfg)
@@ -92,7 +92,7 @@ def build_plain(cfg: dict[str, Any], host: str | None = None) -> nn.Module:
 
 
 def _wrong_argument(said: str, cfg: dict[str, Any], kind: Any) -> str | None:
-    """What is wrong with a config's keys, if that is what Python's error says."""
+    """Describe the unknown or missing argument that a TypeError reports; None if it reports something else."""
     name = f'{kind.__module__.split(".")[0]}.{kind.__name__}'
     unknown, missing = _UNKNOWN.search(said), _MISSING.match(said)
     if unknown is not None and unknown[1] in cfg:
@@ -103,7 +103,7 @@ def _wrong_argument(said: str, cfg: dict[str, Any], kind: Any) -> str | None:
 
 
 def _arguments(kind: type) -> list[str]:
-    """Names of a class's arguments, those that it hands to its bases among them."""
+    """Return the names of a class's arguments, including those of its base classes."""
     parameters = [p for cls in kind.__mro__ if '__init__' in vars(cls) for p in _parameters(cls)]
     return list(dict.fromkeys(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)))
 
@@ -115,15 +115,17 @@ def _parameters(cls: Any) -> list[inspect.Parameter]:
 def _build_timm(
     model_name: str = '', pretrained: bool = False, out_indices: Sequence[int] | None = None, **kwargs: Any
 ) -> nn.Module:
-    """Build a model of timm without its classifier; ``pretrained`` is timm's own mechanism."""
+    """Build a model of timm without its classifier; ``pretrained`` works as in timm."""
     import timm
 
     if not isinstance(pretrained, bool):
-        raise SettingError(f"pretrained={pretrained!r}: timm's is True or False; a file is named by init_cfg")
-    if not (timm.is_model(model_name) or ':' in model_name):  # a model on a hub is named with a colon
+        raise SettingError(
+            f'pretrained={pretrained!r}: must be True or False for a model of timm; to load a file, set init_cfg'
+        )
+    if not (timm.is_model(model_name) or ':' in model_name):  # a colon denotes a model on a hub
         raise SettingError(
             f'model_name={model_name!r}: timm {timm.__version__} has no such model; '
-            "timm.list_models('*resnet*') lists those of a family"
+            "timm.list_models('*resnet*') lists the models of a family"
         )
     try:
         model: Any = timm.create_model(model_name, pretrained=pretrained, num_classes=0, **kwargs)
@@ -141,14 +143,17 @@ def _build_timm(
 
 
 def read_timm(plain: nn.Module, source: str) -> dict[str, Tensor]:
-    """Fetch the published weights of a model of timm once more.
+    """Fetch the published weights of a model of timm again.
 
     Args:
-        plain (nn.Module): The model, as :func:`build_plain` made it.
-        source (str): ``timm://`` and its name; no other model is ever built.
+        plain (nn.Module): The model, built by :func:`build_plain`.
+        source (str): ``timm://<model name>``. The name must be that of ``plain``; no other model is ever built.
+
+    Returns:
+        dict: The state dict of the pre-trained model.
 
     Raises:
-        CheckpointError: ``plain`` is not that model of timm, or its weights cannot be fetched.
+        CheckpointError: ``source`` names another model than ``plain``, or the weights cannot be fetched.
     """
     fetch: Any = getattr(plain, 'fetch_pretrained', None)
     name = fetch.args[0] if fetch else type(plain).__name__

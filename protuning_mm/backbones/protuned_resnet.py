@@ -20,33 +20,33 @@ from protuning_mm.tunings.build import TuningCfg
 class ProTunedResNet(TunedBackbone):
     """A frozen ResNet with a prompt block after every stage; only the prompt blocks are trained.
 
-    A :class:`TunedBackbone` whose config is flat, like the host's: what inherits a host's config changes ``type`` and
-    little else. The host's own class (mmdet, mmseg or mmpretrain, see ``host``) is the frozen network: ResNet, or
-    ResNeXt where ``groups`` or ``base_width`` is given.
+    This is a :class:`TunedBackbone` with a flat config like the host's, so that a config that inherits a host's config
+    changes ``type`` and little else. The frozen network is the host's own class (mmdet, mmseg or mmpretrain, see
+    ``host``): ResNet, or ResNeXt if ``groups`` or ``base_width`` is given.
 
     Args:
         prompt_stages (Sequence[int], optional): Stages that get a prompt block. Defaults to every stage up to the
             last output.
         prompt (dict, optional): Arguments of :class:`~protuning_mm.blocks.PromptBlock`: ``ratio``, ``kernel_size``,
             ``norm_cfg``, ``act_cfg``, ``init``.
-        tuning (str | dict | list, optional): Another tuning, or several, in the place of Pro-Tuning with
-            ``prompt_stages`` and ``prompt``; for comparisons. See :class:`TunedBackbone`.
+        tuning (str | dict | list, optional): One or several tunings to use instead of Pro-Tuning, for comparisons;
+            ``prompt_stages`` and ``prompt`` are then ignored. See :class:`TunedBackbone`.
         host (str, optional): ``mmdet``, ``mmseg`` or ``mmpretrain``. Defaults to the current default scope.
         init_cfg (dict, optional): See :class:`TunedBackbone`.
-        pretrained (str, optional): Short for ``init_cfg=dict(type='Pretrained', checkpoint=…)``; mmseg has it.
+        pretrained (str, optional): Short for ``init_cfg=dict(type='Pretrained', checkpoint=…)``, as in mmseg.
         allow_random_backbone (bool): See :class:`TunedBackbone`. Defaults to False.
         efficient_frozen (bool): See :class:`TunedBackbone`. Defaults to True.
-        **resnet: What the host's ResNet takes: ``depth``, ``base_channels``, ``style``, ``dcn``, ``dilations``,
-            ``strides``, ``contract_dilation``, ``deep_stem`` (V1c), ``avg_down`` (with it, V1d), ``out_indices``,
-            ``with_cp``, …
+        **resnet: Arguments of the host's ResNet: ``depth``, ``base_channels``, ``style``, ``dcn``, ``dilations``,
+            ``strides``, ``contract_dilation``, ``deep_stem`` (V1c), ``avg_down`` (with ``deep_stem``: V1d),
+            ``out_indices``, ``with_cp``, …
 
     Shape:
         - Input: (N, 3, H, W)
         - Output: a tuple of (N, C_i, H_i, W_i), one for each of ``out_indices``
 
     Raises:
-        ValueError: ``prompt_stages``, ``out_indices`` or ``prompt`` is out of range, the host's ResNet takes no such
-            argument, or both ``pretrained`` and ``init_cfg`` are given.
+        ValueError: ``prompt_stages``, ``out_indices`` or ``prompt`` is out of range, the host's ResNet does not take
+            an argument, or both ``pretrained`` and ``init_cfg`` are given.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class ProTunedResNet(TunedBackbone):
             )
         except ArgumentError as error:
             raise ArgumentError(
-                f'{error.wrong}, and ProTunedResNet is one, such as depth=50; for any other network write '
-                "type='protuning_mm.TunedBackbone', backbone=dict(type=…)",
+                f'{error.wrong}. ProTunedResNet takes the arguments of a ResNet, such as depth=50; for any other '
+                "network write type='protuning_mm.TunedBackbone', backbone=dict(type=…)",
                 error.taken,
             ) from None
         self.out_indices = self.reading.outs

@@ -1,7 +1,7 @@
-"""One forward without values, after building: is each stage what it was read as, and can what was added learn?
+"""A trial forward pass after building, which checks the stages' features and that all added modules can learn.
 
-It runs on a copy of the network whose tensors have shapes alone (torch's meta device). That costs milliseconds, and
-leaves nothing behind in the network, such as what some networks keep from a forward in eval mode.
+It runs on a copy of the network on torch's meta device, whose tensors have shapes but no values. That takes
+milliseconds and leaves no traces in the network, such as the state that some networks store in a forward pass.
 """
 
 import copy
@@ -21,7 +21,10 @@ from protuning_mm.tunings import Tuning, TuningError
 
 
 class _Idle(NamedTuple):
-    """A part that was added and reaches no output; ``reader`` multiplies by the weight of its layer instead."""
+    """An added module on which no output depends.
+
+    ``reader`` is the path of the module that multiplies by the layer's weight instead of calling the layer, if any.
+    """
 
     tuning: Tuning
     path: str
@@ -29,25 +32,25 @@ class _Idle(NamedTuple):
 
 
 class _MisreadError(Exception):
-    """A stage is not what it was read as."""
+    """A stage of the network differs from what its reader stated."""
 
 
 def rehearse(backbone: Any, cfg: Mapping[str, Any]) -> None:
-    """Check a backbone that has just been built.
+    """Check a newly built backbone.
 
-    Where a module multiplies by the weight of a linear layer instead of calling it, what was added to that layer is
-    brought there.
+    If a module multiplies by the weight of a linear layer instead of calling that layer, the module that a tuning added
+    to the layer is applied there (:meth:`~protuning_mm.tunings.Tuning.tap_reads`).
 
     Args:
         backbone (TunedBackbone): The backbone.
-        cfg (dict): The plain backbone's config, for the size and the channels of its images.
+        cfg (dict): The plain backbone's config, which gives the size and the channels of its images.
 
     Raises:
-        ReadingError: a stage is not what it was read as.
-        TuningError: what a tuning adds does not fit, or can never learn, because no output depends on it.
+        ReadingError: a stage does not run in order or does not return a feature of the stated layout and channels.
+        TuningError: an added module does not fit, or can never learn because no output depends on it.
     """
     if all(tuning.added is None for tuning in backbone.tunings) or next(backbone.parameters()).is_meta:
-        return  # on the meta device networks are counted, and never run
+        return  # a backbone built on the meta device is only used to count parameters and never runs
     idle = _run(backbone, cfg)
     past = [part for part in idle if part.reader is not None]
     for tuning, path, reader in past:
@@ -58,16 +61,20 @@ def rehearse(backbone: Any, cfg: Mapping[str, Any]) -> None:
         tuning, path, _ = idle[0]
         more = f' and at {len(idle) - 1} other places' if len(idle) > 1 else ''
         raise TuningError(
-            f'{tuning.name} does not fit {describe(backbone.plain)}: no output depends on what it adds at {path!r}'
-            f'{more}, so that it would never learn: the network does not call that module, or drops its result'
+            f'{tuning.name} does not fit {describe(backbone.plain)}: no output depends on the module it adds at '
+            f'{path!r}{more}, which would never learn: the network does not call the module at that path, or drops '
+            'its result'
         )
 
 
 @torch.inference_mode(False)
 def _run(backbone: Any, cfg: Mapping[str, Any]) -> list[_Idle]:
-    """What is idle in a forward on the first device and image that the plain network takes, if it takes any."""
+    """Return the added modules on which no output depends.
+
+    Devices and image sizes are tried until the plain network accepts one; if it accepts none, nothing is checked.
+    """
     failed: Exception | None = None
-    for device in ('meta', None):  # some operators of the hosts know no meta device
+    for device in ('meta', None):  # some operators of the hosts do not support the meta device
         for size in _sizes(backbone.plain, cfg):
             some = next(backbone.parameters())
             image = torch.zeros(2, _channels(cfg), *size, device=device or some.device, dtype=some.dtype)
@@ -75,16 +82,16 @@ def _run(backbone: Any, cfg: Mapping[str, Any]) -> list[_Idle]:
                 return _observe(_shadow(backbone, device), backbone.tunings, image)
             except _MisreadError as why:
                 raise ReadingError(f'{describe(backbone.plain)} cannot be read as stages: {why}. {WHERE}') from None
-            except Exception as error:  # anything that a host's code raises on an image that is not for it
+            except Exception as error:  # a host's code may raise anything for an unsupported image size
                 if _plain_runs(backbone, device, image):
                     failed = error
                     break
     if failed is not None:
         names = ' and '.join(tuning.name for tuning in backbone.tunings)
-        told = str(failed).splitlines() or ['']
+        lines = str(failed).splitlines() or ['']
         raise TuningError(
             f'{names} does not fit {describe(backbone.plain)}, whose forward fails with it: '
-            f'{type(failed).__name__}: {told[0]}'
+            f'{type(failed).__name__}: {lines[0]}'
         ) from None
     return []
 
@@ -98,7 +105,7 @@ def _observe(shadow: Any, tunings: Sequence[Tuning], image: Tensor) -> list[_Idl
     if ends is not None and ends != expected:
         paths = [stage.end for stage in shadow.reading.stages]
         raise _MisreadError(
-            f'of the ends of its stages {paths} run {[paths[i] for i in ends]}; each must run once, in turn'
+            f'its stages end in {paths}, each of which must run once and in order, but {[paths[i] for i in ends]} ran'
         )
     reached = _leaves(outs)
     idle = []
@@ -112,13 +119,17 @@ def _observe(shadow: Any, tunings: Sequence[Tuning], image: Tensor) -> list[_Idl
 
 
 def _parts(tuning: Tuning) -> Iterator[tuple[str, nn.Module]]:
-    """What a tuning added, by its key there."""
+    """Yield key and module of everything that a tuning added."""
     if tuning.added is not None:
         yield from ((key, part) for key, part in tuning.added.named_children())
 
 
 def _watch_stages(shadow: Any) -> list[int] | None:
-    """Check each stage's feature in front of the tunings' hooks, and note the order; None where no tuning has any."""
+    """Register hooks that check each stage's feature before the tunings change it.
+
+    Returns:
+        list[int]: Filled with stage indices in the order in which the stages run; None if no tuning acts on stages.
+    """
     if all(type(tuning).after_stage is Tuning.after_stage for tuning in shadow.tunings):
         return None
     calls: list[int] = []
@@ -131,11 +142,11 @@ def _watch_stages(shadow: Any) -> list[int] | None:
         try:
             x = layout.to_map(feature, layout.grid(args, shadow._grid.now))
             right = x.dim() == 4 and x.shape[1] == stage.channels
-        except Exception:  # whatever a layout stumbles over
+        except Exception:  # a layout may raise anything for a feature that does not fit it
             right = False
         if not right:
             raise _MisreadError(
-                f'{stage.end!r}, read as the end of stage {i + 1} of {len(reading.stages)}, gives {shape}, which is no '
+                f'{stage.end!r}, read as the end of stage {i + 1} of {len(reading.stages)}, gives {shape}, not a '
                 f'feature of {stage.channels} channels in the layout {type(layout).__name__}'
             )
 
@@ -146,10 +157,10 @@ def _watch_stages(shadow: Any) -> list[int] | None:
 
 
 class _Readers(TorchFunctionMode):
-    """Notes which module multiplies by the weight of a linear layer that a tuning added something to.
+    """Records which modules multiply by the weight of a linear layer that a tuning added a module to.
 
     Attributes:
-        found (dict): Path of the module by that of the layer.
+        found (dict): Path of the linear layer -> path of the module that multiplies by its weight.
     """
 
     def __init__(self, shadow: Any) -> None:
@@ -179,7 +190,7 @@ class _Readers(TorchFunctionMode):
 
 
 def _leaves(outs: Any) -> set[int]:
-    """The identities of all leaves that the outputs' graph begins with."""
+    """Return the ids of all leaf tensors that the outputs depend on."""
     todo = [out.grad_fn for out in _tensors(outs)]
     seen, found = set[Any](), set[int]()
     while todo:
@@ -203,7 +214,10 @@ def _tensors(outs: Any) -> Iterator[Tensor]:
 
 
 def _shadow(backbone: Any, device: str | None) -> Any:
-    """A copy in eval mode, where no process waits for another; with ``device='meta'`` its tensors have no values."""
+    """Copy a backbone in eval mode; with ``device='meta'`` the copy's tensors have no values.
+
+    In eval mode, SyncBatchNorm does not wait for other processes.
+    """
     memo: dict[int, Any] = {}
     if device is not None:
         for tensor in chain(backbone.parameters(), backbone.buffers()):
@@ -214,11 +228,11 @@ def _shadow(backbone: Any, device: str | None) -> Any:
 
 
 def _plain_runs(backbone: Any, device: str | None, image: Tensor) -> bool:
-    """Whether the plain network can be copied and takes this image."""
+    """Return whether the plain network can be copied and accepts this image."""
     try:
         shadow = _shadow(backbone, device)
         run, plain = shadow.reading.run, shadow._without_added(copied=True)
-        plain.eval()  # some hosts return None
+        plain.eval()  # not chained, because eval() of some hosts returns None
         plain(image) if run is None else run(plain, image)
     except Exception:
         return False
@@ -230,9 +244,9 @@ def _channels(cfg: Mapping[str, Any]) -> int:
 
 
 def _sizes(plain: Any, cfg: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """Sizes of images that a network may take, its own first: some take no other."""
-    told = [getattr(holder, 'img_size', None) for holder in (plain, getattr(plain, 'patch_embed', None))]
+    """Return image sizes to try, (H, W) each. The network's own size comes first, because some accept no other."""
+    given = [getattr(holder, 'img_size', None) for holder in (plain, getattr(plain, 'patch_embed', None))]
     published = getattr(plain, 'pretrained_cfg', None) or {}
-    told = [cfg.get('img_size'), *told, (published.get('input_size') or (3, None))[1:], 224, 64]
-    sizes = [(size, size) if isinstance(size, int) else tuple(size or ()) for size in told]
+    given = [cfg.get('img_size'), *given, (published.get('input_size') or (3, None))[1:], 224, 64]
+    sizes = [(size, size) if isinstance(size, int) else tuple(size or ()) for size in given]
     return list(dict.fromkeys(size for size in sizes if len(size) == 2 and all(isinstance(s, int) for s in size)))

@@ -1,4 +1,4 @@
-"""The forward hooks by which tunings act at the ends of stages."""
+"""Forward hooks through which tunings change the features of stages."""
 
 from collections.abc import Callable, Sequence
 from threading import get_ident
@@ -22,13 +22,13 @@ _TABLES = (
 
 
 class PatchGrid:
-    """(H, W) of the grid of patches in the forward pass that runs; a forward hook of the module that embeds them.
+    """A forward hook of the patch embedding that records (H, W) of the patch grid in the current forward pass.
 
-    Each thread has its own. A backward pass that computes a block again runs in another thread, and finds the grid of
-    the last forward pass.
+    The grid is stored per thread. Gradient checkpointing recomputes a block in the thread of the backward pass, which
+    then gets the grid of the last forward pass.
 
     Args:
-        size (Callable, optional): Tells (H, W) from the module, its arguments and its output.
+        size (Callable, optional): Returns (H, W), given the embedding module, its arguments and its output.
     """
 
     only_watches = True
@@ -47,20 +47,20 @@ class PatchGrid:
 
     @property
     def now(self) -> Grid | None:
-        """(H, W); None where features are no tokens of patches."""
+        """(H, W) of the current grid; None if the features are not patch tokens."""
         if torch.compiler.is_compiling():
             return self._last
         return self._of_threads.get(get_ident(), self._last)
 
 
 class StageEnd:
-    """The forward hook at the end of a stage: what the tunings make of its feature feeds the next stage.
+    """A forward hook of the last module of a stage, which passes the stage's feature through the tunings.
 
     Args:
-        i (int): The stage.
-        layout (Maps): Its feature's layout.
+        i (int): Index of the stage.
+        layout (Maps): Layout of the stage's feature.
         grid (PatchGrid): The grid of patches.
-        tunings (Sequence[Tuning]): The tunings that act there.
+        tunings (Sequence[Tuning]): The tunings to apply, in order.
     """
 
     def __init__(self, i: int, layout: Maps, grid: PatchGrid, tunings: Sequence[Tuning]) -> None:
@@ -77,15 +77,15 @@ class StageEnd:
 
 
 def hook_stages(plain: nn.Module, reading: Stages, tunings: Sequence[Tuning]) -> PatchGrid:
-    """Let tunings act at the ends of stages.
+    """Register the hooks that apply tunings to the features of stages.
 
     Args:
-        plain (nn.Module): The backbone.
-        reading (Stages): Its structure, up to its last output.
+        plain (nn.Module): The plain backbone.
+        reading (Stages): The backbone's structure, up to its last output.
         tunings (Sequence[Tuning]): The tunings.
 
     Returns:
-        PatchGrid: The grid of patches, which its own hook keeps up to date.
+        PatchGrid: The grid of patches; it is registered as a hook of the patch embedding, if there is one.
     """
     layout, grid = reading.layout, PatchGrid()
     if isinstance(layout, PrefixedTokens):
@@ -93,19 +93,19 @@ def hook_stages(plain: nn.Module, reading: Stages, tunings: Sequence[Tuning]) ->
         plain.get_submodule(layout.embedding).register_forward_hook(grid)
     acting = [tuning for tuning in tunings if type(tuning).after_stage is not Tuning.after_stage]
     for i, stage in enumerate(reading.stages if acting else ()):
-        here = layout.last if i == len(reading.stages) - 1 else layout
-        plain.get_submodule(stage.end).register_forward_hook(StageEnd(i, here, grid, acting))
+        of_stage = layout.last if i == len(reading.stages) - 1 else layout
+        plain.get_submodule(stage.end).register_forward_hook(StageEnd(i, of_stage, grid, acting))
     return grid
 
 
 def forward_hooks(module: nn.Module) -> set[tuple[str, str, int]]:
-    """Every forward hook in a module's tree, as (module path, table of hooks, key)."""
+    """Return all forward hooks of a module and its submodules as (module path, table of hooks, key)."""
     return {
         (path, table, key) for path, part in module.named_modules() for table in _TABLES for key in getattr(part, table)
     }
 
 
 def remove_hooks(module: nn.Module, hooks: set[tuple[str, str, int]]) -> None:
-    """Remove hooks that :func:`forward_hooks` listed."""
+    """Remove hooks that :func:`forward_hooks` returned."""
     for path, table, key in hooks:
         del getattr(module.get_submodule(path), table)[key]

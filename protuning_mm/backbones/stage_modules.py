@@ -1,6 +1,6 @@
-"""The stem and the stages of a frozen backbone as callables, for the loop of the paper.
+"""The stem and the stages of a frozen backbone as separate callables, to write the paper's loop over stages.
 
-The host's own forward is what trains and serves. Here are its parts, one by one.
+Training and inference use the host's own forward, not these callables.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from protuning_mm.stages.layouts import Feature, Maps
 
 
 class _View(nn.Module):
-    """A module that shares the tree of another, so that paths such as ``stages.0.blocks`` mean what they mean there."""
+    """Shares the children of another module, so that paths such as ``stages.0.blocks`` lead to the same modules."""
 
     def __init__(self, parts: Sequence[nn.Module], tree: nn.Module | None) -> None:
         super().__init__()
@@ -28,23 +28,23 @@ class _View(nn.Module):
 
 
 class FrozenStage(_View):
-    """One stage: from the feature of the stage before to its own, without what a tuning does at its end.
+    """Computes a stage's feature from that of the previous stage, without the tunings applied at its end.
 
     Args:
         parts (Sequence[nn.Module]): The stage's modules in order.
-        end (nn.Module): The one whose output is the stage's feature.
-        layout (Maps): The feature's layout.
-        tree (nn.Module, optional): The host's module under the stage's name, where there is one.
+        end (nn.Module): The module whose output is the stage's feature.
+        layout (Maps): Layout of the feature.
+        tree (nn.Module, optional): The host's module at ``stages.<i>``, if it has one.
 
     Shape:
-        - Input: (N, C_{i-1}, H_{i-1}, W_{i-1}), a :class:`~protuning_mm.stages.layouts.TokenMap` where there are
-          prefix tokens
+        - Input: (N, C_{i-1}, H_{i-1}, W_{i-1}); a :class:`~protuning_mm.stages.layouts.TokenMap` if there are prefix
+          tokens
         - Output: (N, C_i, H_i, W_i), likewise
     """
 
     def __init__(self, parts: Sequence[nn.Module], end: nn.Module, layout: Maps, tree: nn.Module | None = None) -> None:
         super().__init__(parts, tree)
-        # the tunings' hooks are at the end of the stage: its forward is called without them
+        # the tunings are hooks of the stage's last module, so its forward is called directly to bypass them
         self.calls: list[Callable[..., Any]] = [part.forward if part is end else part for part in parts]
         self.layout = layout
 
@@ -53,11 +53,11 @@ class FrozenStage(_View):
 
 
 class FrozenStem(_View):
-    """What the host's forward does before its first stage.
+    """Computes what the host's forward computes before its first stage.
 
     Args:
         run (Callable): Computes it; see :func:`run_stem`.
-        tree (nn.Module, optional): The host's module of that name, where there is one.
+        tree (nn.Module, optional): The host's module at ``stem``, if it has one.
 
     Shape:
         - Input: (N, 3, H, W)
@@ -90,11 +90,11 @@ def run_stem(
         forward (Callable): The host's forward.
         first (nn.Module): The first module of the first stage.
         image (Tensor): (N, 3, H, W).
-        layout (Maps): The layout of features.
-        grid (PatchGrid): Where the size of the grid of patches is noted.
+        layout (Maps): Layout of the features.
+        grid (PatchGrid): The recorded grid of patches.
 
     Returns:
-        Tensor: (N, C_0, H_0, W_0), what the first stage is called with.
+        Tensor: (N, C_0, H_0, W_0), the input of the first stage.
     """
     thread = get_ident()
 

@@ -1,4 +1,4 @@
-"""Any backbone that can be read as stages, with any tuning."""
+"""A backbone of the host libraries or timm, combined with one or several tunings."""
 
 import copy
 import warnings
@@ -28,26 +28,26 @@ from protuning_mm.weights.backbone_state import convert_state, fill_strictly, ho
 from protuning_mm.weights.deltas import complete
 from protuning_mm.weights.pretrained import check_frozen_tensors, read_backbone_state
 
-# The tables that make a module's tree. Sharing them gives every tensor the plain backbone's own name.
+# The tables of nn.Module that form its tree. Sharing them keeps the plain backbone's name for every tensor.
 _TREE = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set')
 _LOADING = ('_load_state_dict_pre_hooks', '_load_state_dict_post_hooks')
-# the source of frozen tensors that came by load_state_dict
+# frozen_source of tensors that were loaded by load_state_dict
 LOADED = 'a loaded state dict'
 
 
 @MMENGINE_MODELS.register_module()
 @MODELS.register_module()
 class TunedBackbone(BaseModule):
-    """A backbone of the hosts or of timm, and what a tuning trains of it and adds to it.
+    """A pre-trained backbone of the hosts or timm with one or several tunings.
 
-    The plain backbone's tables of children, parameters and buffers become this module's own, and its own forward does
-    the work. So a state dict of the tuned network is the plain network's plus what was added: checkpoints of the
-    hosts load as they are, and what is saved here loads there.
+    This module shares the plain backbone's tables of children, parameters and buffers, and runs the plain backbone's
+    forward. The state dict of the tuned network is therefore that of the plain network plus the keys of the added
+    modules: checkpoints of the hosts load without conversion, and checkpoints saved here load in the hosts.
 
-    Frozen means: no parameter takes a gradient, and the plain backbone stays in eval mode (batch norms use and keep
-    their pre-trained statistics), whatever ``train()`` is told. The tuning owns freezing, and nothing else does.
+    In a frozen backbone no parameter requires a gradient, and the plain backbone stays in eval mode (batch norms use
+    and keep their pre-trained statistics), regardless of ``train()``. Only the tuning decides what is frozen.
 
-    In a loop, as the paper writes it (:meth:`features`)::
+    The loop over stages as in the paper (:meth:`features`)::
 
         x = backbone.stem(image)
         for stage, prompt in zip(backbone.stages, backbone.prompts):
@@ -55,39 +55,41 @@ class TunedBackbone(BaseModule):
             x = x + prompt(x)
 
     Args:
-        backbone (dict): The backbone's config in its host's words. ``type='timm'`` with ``model_name`` is a model of
-            timm; ``out_indices`` makes it a pyramid, without them its output is the pooled feature.
-        tuning (str | dict | list): One tuning or several: ``'pro'``, ``dict(type='lora', rank=8)``, … Defaults to
+        backbone (dict): The backbone's config, as the host takes it. ``type='timm'`` with ``model_name`` builds a model
+            of timm. With ``out_indices`` it returns a feature pyramid, otherwise the pooled feature.
+        tuning (str | dict | list): One or several tunings: ``'pro'``, ``dict(type='lora', rank=8)``, … Defaults to
             ``'pro'``.
-        num_stages (int): How many stages a plain vision transformer is cut into. Defaults to 4.
+        num_stages (int): Number of stages into which to divide a plain vision transformer. Defaults to 4.
         host (str, optional): ``mmdet``, ``mmseg`` or ``mmpretrain``. Defaults to the current default scope.
-        init_cfg (dict, optional): ``dict(type='Pretrained', checkpoint=…)`` names the file of the backbone's weights
-            (``torchvision://resnet50``, ``open-mmlab://resnet50_v1c``, a path, a whole detector or segmentor, …). It
-            is loaded strictly. Anything else initialises the backbone at random, as the host would. Defaults to the
-            backbone config's own.
-        pretrained (str, optional): Short for ``init_cfg=dict(type='Pretrained', checkpoint=…)``; mmseg has it.
-        allow_random_backbone (bool): Let training start on frozen weights that came from no file. Defaults to False.
-        efficient_frozen (bool): Run what is frozen on a graph that keeps almost nothing, with batch norms folded into
-            convolutions (:mod:`protuning_mm.frozen`). Results differ by rounding alone. Defaults to True.
+        init_cfg (dict, optional): ``dict(type='Pretrained', checkpoint=…)`` gives the checkpoint of the backbone
+            (``torchvision://resnet50``, ``open-mmlab://resnet50_v1c``, a path, a whole detector or segmentor, …). It is
+            loaded strictly. Any other value initializes the backbone randomly, as the host does. Defaults to the
+            ``init_cfg`` in the backbone's config.
+        pretrained (str, optional): Short for ``init_cfg=dict(type='Pretrained', checkpoint=…)``, as in mmseg.
+        allow_random_backbone (bool): Whether training may start with random frozen weights. Defaults to False.
+        efficient_frozen (bool): Whether to run the frozen modules memory-efficiently, with batch norms folded into
+            convolutions (:mod:`protuning_mm.frozen`). Results differ only by rounding. Defaults to True.
 
     Attributes:
-        plain (nn.Module): The host's backbone; it is this module's tree under its host's class.
-        frozen_source (str, optional): The file that the frozen tensors came from; None while they are random.
-        frozen_prefix (str, optional): The prefix of their names there.
-        allow_random_backbone (bool): Whether training may start on random frozen tensors.
+        plain (nn.Module): The host's backbone, an instance of the host's class. It shares its children, parameters and
+            buffers with this module.
+        frozen_source (str, optional): The checkpoint from which the frozen tensors were loaded; None if they are
+            random.
+        frozen_prefix (str, optional): Key prefix of the backbone in that checkpoint.
+        allow_random_backbone (bool): Whether training may start with random frozen weights.
 
     Shape:
         - Input: (N, 3, H, W)
-        - Output: what the plain backbone returns
+        - Output: as the plain backbone's
 
     Warns:
-        UserWarning: once, at the first forward of a training, if the frozen tensors came from no file.
+        UserWarning: once, at the first training forward, if the frozen tensors are random.
 
     Raises:
         TypeError: the backbone cannot be read as stages.
         ValueError: both ``pretrained`` and ``init_cfg`` are given; a setting of the backbone or tuning is out of range.
-        TuningError: a tuning does not fit the backbone, or the others.
-        FrozenWeightsError: a checkpoint does not fill the backbone.
+        TuningError: a tuning does not fit the backbone or the other tunings.
+        FrozenWeightsError: a checkpoint does not match the backbone.
     """
 
     accepts_deltas: ClassVar[bool] = True
@@ -112,27 +114,27 @@ class TunedBackbone(BaseModule):
         init_cfg = _one_init_cfg(init_cfg, pretrained, cfg)
         super().__init__(init_cfg)
         tunings = build_tunings(tuning)
-        # the tuning owns freezing: inherited host configs bring these, and they are accepted
+        # Inherited host configs contain these arguments. They are accepted and ignored: only the tuning freezes.
         owned = ('frozen_stages',) if any(t.trains_mode for t in tunings) else ('frozen_stages', 'norm_eval')
         self.ignored_args = {key: cfg.pop(key) for key in owned if key in cfg}
         plain = build_plain(cfg, host)
-        # Neither is a child: `plain` is this module's tree under its host's class.
+        # Set without nn.Module.__setattr__: `plain` must not become a child of the module that shares its tables.
         object.__setattr__(self, 'plain', plain)
         for table in (*_TREE, *_LOADING):
             object.__setattr__(self, table, getattr(plain, table))
         self.reading = read_stages(plain, num_stages)
         self.allow_random_backbone = allow_random_backbone
-        # timm loads its own weights while it builds
+        # timm loads pre-trained weights while it builds the model
         self.frozen_source = getattr(plain, 'pretrained_source', None)
         self.frozen_prefix: str | None = None
         self.plain_children = frozenset(plain._modules)
         self.plain_keys = frozenset(plain.state_dict())
-        # such as weights of a classifier that is not there, or fixed positions: no tuning trains them either
+        # parameters that the host itself does not train, such as fixed position embeddings
         self.never_trained = frozenset(key for key, param in plain.named_parameters() if not param.requires_grad)
         for param in plain.parameters():
             param.requires_grad_(False)
         self.efficient_frozen = efficient_frozen
-        if efficient_frozen:  # before anything is added
+        if efficient_frozen:  # before a tuning adds hooks or modules
             freeze_efficiently(plain)
         self.tunings = tunings
         for each in tunings:
@@ -156,7 +158,7 @@ class TunedBackbone(BaseModule):
             tuning.trained = frozenset(kept)
             for key in tuning.trained:
                 params[key].requires_grad_(True)
-        for tuning in self.tunings:  # after all of them have looked at the plain backbone
+        for tuning in self.tunings:  # only after every setup, which must see the plain backbone without additions
             if tuning.added is not None:
                 self.add_module(tuning.child, tuning.added)
         self._grid = hook_stages(self.plain, reading, self.tunings)
@@ -173,9 +175,9 @@ class TunedBackbone(BaseModule):
         return self.plain(x) if run is None else run(self.plain, x)
 
     def features(self, image: Tensor) -> list[Feature]:
-        """Compute the stages' features x̃_i one by one, as the paper writes it (Pro-Tuning in every stage).
+        """Compute the features x̃_i of all stages by the paper's loop; requires Pro-Tuning in every stage.
 
-        :meth:`forward` computes the same by the host's own forward, with its output norms and in its layout.
+        :meth:`forward` computes the same features by the host's own forward, with its output norms and in its layout.
 
         Args:
             image (Tensor): (N, 3, H, W).
@@ -193,14 +195,14 @@ class TunedBackbone(BaseModule):
 
     @property
     def stem(self) -> FrozenStem:
-        """What the host's forward does before its first stage, as a callable of the image (N, 3, H, W)."""
+        """The part of the host's forward before the first stage: (N, 3, H, W) to (N, C_0, H_0, W_0)."""
         first = self.plain.get_submodule(self.reading.stages[0].modules[0])
         run = partial(run_stem, self._run, first, layout=self.reading.layout, grid=self._grid)
         return FrozenStem(run, self._modules.get('stem'))
 
     @property
     def stages(self) -> nn.ModuleList:
-        """The pre-trained stages in order, each a callable of the feature of the stage before."""
+        """The pre-trained stages in order; each maps the feature of the previous stage to its own."""
         stages, named = self.reading.stages, self._modules.get('stages')
         trees = list(named.children()) if named is not None else []
         if len(trees) != len(stages):
@@ -217,37 +219,37 @@ class TunedBackbone(BaseModule):
 
     @property
     def trained_keys(self) -> frozenset[str]:
-        """The plain backbone's own parameters that the tunings train."""
+        """Keys of the plain backbone's parameters that the tunings train."""
         return frozenset(chain.from_iterable(tuning.trained for tuning in self.tunings))
 
     @property
     def frozen_keys(self) -> frozenset[str]:
-        """The plain backbone's tensors that stay bit for bit what they were."""
-        if any(tuning.trains_mode for tuning in self.tunings):  # batch norms may gather statistics
+        """Keys of the plain backbone's tensors that training leaves bit-identical."""
+        if any(tuning.trains_mode for tuning in self.tunings):  # batch norms may update their statistics
             return frozenset()
         return self.plain_keys - self.trained_keys
 
     @property
     def tuning_settings(self) -> list[dict[str, Any]]:
-        """The tunings' names and all their settings, in JSON's types."""
+        """Names and all arguments of the tunings, in JSON types."""
         return [tuning.settings for tuning in self.tunings]
 
     @property
     def added_children(self) -> tuple[str, ...]:
-        """The names of the children that tunings added; their keys begin so."""
+        """Names of the children that tunings added, with which the keys of the added tensors begin."""
         return tuple(name for name in self._modules if name not in self.plain_children)
 
     def plain_tensors(self) -> dict[str, Tensor]:
-        """The plain backbone's parameters and buffers by its own keys."""
+        """Return the parameters and buffers of the plain backbone, by the plain backbone's keys."""
         return {k: v for k, v in self.state_dict().items() if k in self.plain_keys}
 
     def frozen_tensors(self) -> dict[str, Tensor]:
-        """The frozen ones among :meth:`plain_tensors`."""
+        """Return those of :meth:`plain_tensors` that are frozen."""
         frozen = self.frozen_keys
         return {k: v for k, v in self.plain_tensors().items() if k in frozen}
 
     def init_weights(self) -> None:
-        """Fill the plain backbone, strictly where ``init_cfg`` names a file, then initialize what was added."""
+        """Initialize the plain backbone, strictly from the checkpoint in ``init_cfg`` if given, then the tunings."""
         cfg = self.init_cfg
         if isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained':
             self.fill_from(cfg['checkpoint'], cfg.get('prefix'))
@@ -258,15 +260,15 @@ class TunedBackbone(BaseModule):
         self._is_init = True
 
     def fill_from(self, checkpoint: str, prefix: str | None = None) -> None:
-        """Fill the plain backbone strictly.
+        """Load a checkpoint strictly into the plain backbone.
 
         Args:
-            checkpoint (str): A path, URL or scheme that mmengine knows.
-            prefix (str, optional): The prefix of the backbone's keys there.
+            checkpoint (str): A path, URL or scheme that mmengine supports.
+            prefix (str, optional): Key prefix of the backbone in the checkpoint.
 
         Raises:
-            CheckpointError: it cannot be read.
-            FrozenWeightsError: it does not fill the backbone, or is of another network.
+            CheckpointError: the checkpoint cannot be read.
+            FrozenWeightsError: the checkpoint lacks tensors of the backbone or belongs to another network.
         """
         state, tensors = self._read(checkpoint, prefix), self.plain_tensors()
         fill_strictly(tensors, state, checkpoint, self.added_children, self.reading.optional_keys)
@@ -274,10 +276,14 @@ class TunedBackbone(BaseModule):
         print_log(f'{len(tensors)} tensors of the backbone loaded strictly from {checkpoint}', 'current')
 
     def read_base(self, source: str, prefix: str | None) -> dict[str, Tensor]:
-        """Read the plain backbone's tensors from a file, in any layout that it loads from.
+        """Read the plain backbone's tensors from a checkpoint, in any layout that :meth:`fill_from` accepts.
+
+        Args:
+            source (str): A path, URL or scheme, or ``timm://<model name>``.
+            prefix (str, optional): Key prefix of the backbone in the checkpoint.
 
         Raises:
-            CheckpointError: the file is missing, damaged or no backbone's, or would run code.
+            CheckpointError: the checkpoint is missing, damaged, contains no backbone or would run code.
         """
         return read_timm(self.plain, source) if source.startswith('timm://') else self._read(source, prefix)
 
@@ -286,24 +292,24 @@ class TunedBackbone(BaseModule):
         return convert_state(self.plain, state, self.reading.convert)
 
     def needs_weights(self) -> bool:
-        """Whether frozen tensors hold random values that nothing will train."""
+        """Return whether frozen tensors are random although ``allow_random_backbone`` is not set."""
         return bool(self.frozen_keys) and self.frozen_source is None and not self.allow_random_backbone
 
     def _warn_of_random_weights(self) -> None:
-        """Warn once when training begins on random frozen tensors; a plain PyTorch loop has no hook that would."""
+        """Warn once if training starts with random frozen tensors; a plain PyTorch loop has no hook that checks it."""
         if self._warned_of_random or self.frozen_source is not None or not (self.training and torch.is_grad_enabled()):
             return
         if self.needs_weights():
             warnings.warn(
-                f'{type(self).__name__}: its frozen {type(self.plain).__name__} came from no file: its tensors '
-                "are random, and nothing will train them. Set init_cfg=dict(type='Pretrained', checkpoint=…) and call "
-                'init_weights(), or load a state dict; allow_random_backbone=True if this is meant',
+                f'{type(self).__name__}: the weights of the frozen {type(self.plain).__name__} came from no file: they '
+                "are random and will not be trained. Set init_cfg=dict(type='Pretrained', checkpoint=…) and call "
+                'init_weights(), or load a state dict; to train with random weights, set allow_random_backbone=True',
                 stacklevel=4,  # the caller of the model
             )
         self._warned_of_random = True
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        """Refuse a state dict that would leave the backbone wrong or random; mmengine would only warn."""
+        """Reject a state dict that does not match the frozen backbone, where mmengine would only warn."""
         complete(self, {'': self}, state_dict, prefix)
         run_load_hooks(self.plain, state_dict, prefix)
         state = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
@@ -315,12 +321,12 @@ class TunedBackbone(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def untuned(self) -> nn.Module:
-        """Hand back a copy of the plain backbone, bit for bit what was loaded, and free to be trained.
+        """Return a copy of the plain backbone, bit-identical to the loaded checkpoint and fully trainable.
 
-        Parameters of its own that the tuning trained are read again from the file that they came from.
+        Parameters of the plain backbone that a tuning trained are read again from the checkpoint in ``init_cfg``.
 
         Raises:
-            TuningError: the tuning trains the backbone's own parameters, and no file of theirs is known.
+            TuningError: a tuning trains parameters of the plain backbone, and ``init_cfg`` gives no checkpoint.
         """
         plain = self._without_added()
         trained = self.plain_keys - self.frozen_keys
@@ -328,8 +334,8 @@ class TunedBackbone(BaseModule):
             cfg = self.init_cfg
             if not (isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained'):
                 raise TuningError(
-                    f'{self.tunings[0].name} trains parameters of the backbone itself, and no file is known to read '
-                    "them from again: set init_cfg=dict(type='Pretrained', checkpoint=…)"
+                    f'{self.tunings[0].name} trains parameters of the plain backbone, and init_cfg gives no checkpoint '
+                    "to restore them from: set init_cfg=dict(type='Pretrained', checkpoint=…)"
                 )
             state = self._read(cfg['checkpoint'], cfg.get('prefix'))
             target = plain.state_dict()
@@ -338,10 +344,10 @@ class TunedBackbone(BaseModule):
         return plain
 
     def merge(self) -> nn.Module:
-        """Hand back a plain backbone that computes what this one does, with the tuning folded into its weights.
+        """Return a plain backbone that computes the same as this one, with the tunings merged into its weights.
 
         Raises:
-            TuningError: a tuning cannot be folded.
+            TuningError: a tuning cannot be merged.
         """
         tuned = copy.deepcopy(self)
         for tuning in tuned.tunings:
@@ -361,11 +367,11 @@ class TunedBackbone(BaseModule):
 
     def train(self, mode: bool = True) -> 'TunedBackbone':
         verify(self.plain)
-        if mode != self.training:  # where EMA swaps weights behind torch's back
+        if mode != self.training:  # EMA hooks swap weights through .data when the mode changes
             refold(self.plain)
         super().train(mode)
         follows = mode and any(tuning.trains_mode for tuning in self.tunings)
-        self.plain.training = follows  # the host's own forward looks at it: dropout before the classifier
+        self.plain.training = follows  # some hosts read it in forward, such as for dropout before the classifier
         if follows:
             self.plain.train(mode)
         else:
@@ -384,7 +390,7 @@ class TunedBackbone(BaseModule):
 
 
 def _one_init_cfg(init_cfg: Any, pretrained: str | None, backbone: dict[str, Any]) -> Any:
-    """The one setting of the initial weights, taken out of the backbone's config where it stands there."""
+    """Return the only given setting of the initial weights, and remove it from the backbone's config."""
     written = {
         'pretrained': pretrained,
         'init_cfg': init_cfg,
@@ -394,7 +400,7 @@ def _one_init_cfg(init_cfg: Any, pretrained: str | None, backbone: dict[str, Any
     given = {key: value for key, value in written.items() if value is not None}
     if len(given) > 1:
         listed = ' and '.join(f'{key}={value!r}' for key, value in given.items())
-        raise SettingError(f'{listed} both name initial weights: keep one of them (set the other to None)')
+        raise SettingError(f'{listed} both set the initial weights: keep one of them (set the other to None)')
     for key, value in given.items():
         return dict(type='Pretrained', checkpoint=value) if key.endswith('pretrained') else value
     return None
