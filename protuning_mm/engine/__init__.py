@@ -1,4 +1,4 @@
-"""What the runner needs to train around a frozen backbone."""
+"""Hooks, optimizer constructor and checks for training with mmengine's runner."""
 
 from protuning_mm.engine.hooks import CheckpointHook, DeltaCheckpointHook, ExactResumeHook, FrozenAuditHook, TuningHook
 from protuning_mm.engine.optim import TrainableOptimWrapperConstructor

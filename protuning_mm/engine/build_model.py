@@ -1,4 +1,4 @@
-"""A config's model, built as its host builds it."""
+"""Building the model of a config under the config's default scope."""
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -14,7 +14,7 @@ def build_model(cfg: Config) -> nn.Module:
         ConfigError: the config has no model.
     """
     if not isinstance(cfg.get('model'), dict):
-        raise ConfigError(f'the config {cfg.filename or ""} has no model: model=dict(type=…) is expected')
+        raise ConfigError(f'the config {cfg.filename or ""} has no model: it must set model=dict(type=…)')
     scope = cfg.get('default_scope', 'mmengine')
     init_default_scope(scope)
     with MODELS.switch_scope_and_registry(scope) as registry:

@@ -1,4 +1,4 @@
-"""The runner of a config, with the checks that every run gets."""
+"""Building the runner of a config, with the hooks that check every run."""
 
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
@@ -9,10 +9,10 @@ from protuning_mm.engine.hooks.label_check_hook import LabelCheckHook
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build a config's runner; one without ``TuningHook``, such as a host's own config has, is given it.
+    """Build a config's runner and register the label check, and ``TuningHook`` unless the config has it.
 
     Args:
-        cfg (Config): The whole config.
+        cfg (Config): The complete config.
     """
     runner: Runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if not any(isinstance(hook, TuningHook) for hook in runner.hooks):

@@ -1,4 +1,4 @@
-"""Whether a data set's classes are those that the heads predict."""
+"""Checks that the number of classes of a data set matches the model's heads."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,30 +8,31 @@ from torch import nn
 
 from protuning_mm.engine.errors import MismatchError
 
-# Heads that predict the data set's classes. RPN's one class and HTC's stuff map are none of them.
+# Names of heads that predict the data set's classes; RPN (one class) and HTC's semantic head (stuff) do not.
 _HEADS = (
     'bbox_head', 'mask_head', 'mask_iou_head', 'point_head', 'segm_head', 'glbctx_head', 'query_head', 'panoptic_head',
     'panoptic_fusion_head', 'decode_head', 'auxiliary_head', 'head',
 )  # fmt: skip
 _WHOLE_IMAGE = ('decode_head', 'auxiliary_head', 'head')
-# A RPN alone stands where a detector has its bbox_head; STDC's auxiliary head tells boundaries; Grounding DINO's number
-# is that of words in a caption; SAN adds the background.
+# Heads of these types are not checked: an RPN model has its RPN head as bbox_head, STDC's auxiliary head predicts
+# boundaries, Grounding DINO counts words of a caption, and SAN adds the background.
 _NO_CLASSES = ('RPNHead', 'STDCHead', 'GroundingDINOHead', 'SideAdapterCLIPHead')
-_MANY = 100_000  # labels
-_MAPS = 3
+_MANY = 100_000  # data sets with more samples are not checked by their labels
+_MAPS = 3  # number of stuff maps to look at
 ALL, THINGS, STUFF = 'classes', 'thing classes', 'stuff classes'
 
 
 def check_classes(model: nn.Module, dataset: Any, loader: str) -> None:
-    """Check the number of classes of every head, and that the annotations know the classes.
+    """Check the number of classes of every head, and that the annotation file contains the classes.
 
     Args:
         model (nn.Module): A detector, segmentor or classifier of the hosts.
-        dataset: The data set, built; without ``classes`` in its ``metainfo`` its labels are looked at.
-        loader (str): The config's key of its loader, for the error.
+        dataset: The built data set. If its ``metainfo`` has no ``classes``, its labels are checked instead.
+        loader (str): Config key of the data set's loader, for error messages.
 
     Raises:
-        MismatchError: names the head's config key, both numbers, and what would be right.
+        MismatchError: a head has another number of classes than the data set, or classes are missing in the annotation
+            file.
     """
     _check_stuff(model, dataset, loader)
     classes = getattr(dataset, 'metainfo', {}).get('classes')
@@ -48,11 +49,11 @@ def class_mismatches(model: nn.Module, dataset: Any, key: str) -> Iterator[tuple
 
     Args:
         model (nn.Module): A detector, segmentor or classifier of the hosts.
-        dataset: Anything with ``classes`` in its ``metainfo``.
-        key (str): The data set's key in the config.
+        dataset: A data set with ``classes`` in its ``metainfo``.
+        key (str): Config key of the data set.
 
     Yields:
-        tuple: The config's key of a head's number, what was found, and what would be right.
+        tuple: For each mismatch, the config key of the head's number of classes, the values found, and the remedy.
     """
     classes, things = dataset.metainfo['classes'], dataset.metainfo.get('thing_classes')
     known = {
@@ -61,23 +62,23 @@ def class_mismatches(model: nn.Module, dataset: Any, key: str) -> Iterator[tuple
         STUFF: dataset.metainfo.get('stuff_classes', ()),
     }
     for head, num_classes, of in _num_classes(model):
-        there, what = known[of], ALL if things is None else of
-        if num_classes != len(there):
+        names, what = known[of], ALL if things is None else of
+        if num_classes != len(names):
             yield (
                 head,
-                f'{num_classes}, but {key} has {len(there)} {what} ({_shortened(there)})',
-                f'set {head}={len(there)}, or metainfo=dict(classes=…) of the data set',
+                f'{num_classes}, but {key} has {len(names)} {what} ({_shortened(names)})',
+                f'set {head}={len(names)}, or metainfo=dict(classes=…) of the data set',
             )
 
 
 def num_classes_of(model: nn.Module) -> int | None:
-    """Number of classes that a model's heads predict; None where none of them tells."""
+    """Return the number of classes that a model's heads predict; None if no head states it."""
     return next((num_classes for _, num_classes, of in _num_classes(model) if of != STUFF), None)
 
 
 def _check_annotated(dataset: Any, classes: Any, loader: str) -> None:
     dataset = _unwrapped(dataset)
-    cat_ids = getattr(dataset, 'cat_ids', None)  # CocoDataset: categories found by name
+    cat_ids = getattr(dataset, 'cat_ids', None)  # CocoDataset sets it to the categories whose names are classes
     if cat_ids is not None and len(cat_ids) != len(classes):
         raise MismatchError(
             f'{loader}.dataset: only {len(cat_ids)} of its {len(classes)} classes ({_shortened(classes)}) are '
@@ -86,8 +87,8 @@ def _check_annotated(dataset: Any, classes: Any, loader: str) -> None:
 
 
 def _check_labels(model: nn.Module, dataset: Any, loader: str) -> None:
-    """Compare the labels of a data set that names no classes, such as mmpretrain's lists of images and labels."""
-    heads = list(_num_classes(model))  # self-supervised models have none, and their images no labels
+    """Check the labels of a data set without class names, such as mmpretrain's lists of images and labels."""
+    heads = list(_num_classes(model))  # empty for self-supervised models, whose images have no labels
     if not heads or not hasattr(dataset, 'get_gt_labels') or not 0 < len(dataset) <= _MANY:
         return
     highest = int(dataset.get_gt_labels().max())
@@ -99,11 +100,11 @@ def _check_labels(model: nn.Module, dataset: Any, loader: str) -> None:
 
 
 def _check_stuff(model: nn.Module, dataset: Any, loader: str) -> None:
-    """Compare a few stuff maps with the head that learns from them, whose classes are not the data set's."""
+    """Check a few stuff maps against the semantic head, which predicts the maps' labels, not the data set's classes."""
     heads = [
         (f'model.{name}.num_classes', module)
         for name, module in model.named_modules()
-        if name.endswith('semantic_head') and hasattr(module, 'criterion')  # HTC's and SCNet's
+        if name.endswith('semantic_head') and hasattr(module, 'criterion')  # of HTC and SCNet
     ]
     dataset = _unwrapped(dataset)
     transforms = list(getattr(getattr(dataset, 'pipeline', None), 'transforms', ()))
@@ -120,19 +121,19 @@ def _check_stuff(model: nn.Module, dataset: Any, loader: str) -> None:
             if highest >= head.num_classes:
                 raise MismatchError(
                     f'{key}={head.num_classes}, but {info["seg_map_path"]!r} of {loader}.dataset has the label '
-                    f'{highest}: set {key} to the highest label of all maps + 1, or mend the map'
+                    f'{highest}: set {key} to the highest label of all maps + 1, or correct the map'
                 )
 
 
 def _unwrapped(dataset: Any) -> Any:
-    while hasattr(dataset, 'dataset'):  # RepeatDataset and its kin
+    while hasattr(dataset, 'dataset'):  # wrappers such as RepeatDataset
         dataset = dataset.dataset
     return dataset
 
 
 def _num_classes(model: nn.Module) -> Iterator[tuple[str, int, str]]:
-    """Config key and value of every number of classes, and of which classes it is the number."""
-    if hasattr(model, 'tracker'):  # of videos with classes that are not tracked
+    """Yield config key and value of every number of classes in a model, and which classes are counted."""
+    if hasattr(model, 'tracker'):  # video data sets have classes that are not tracked
         return
     for name, module in model.named_modules():
         parts = [part for part in name.split('.') if not part.isdigit()] or ['']  # Cascade R-CNN's heads are a list
@@ -151,7 +152,7 @@ def _num_classes(model: nn.Module) -> Iterator[tuple[str, int, str]]:
             key = f'model.{name}'.replace('.loss_module', '.loss')
             yield f'{key}.num_classes', num_classes, ALL if owner in _WHOLE_IMAGE else THINGS
         elif kind == 'data_preprocessor' and getattr(module, 'to_onehot', False):
-            yield f'{name}.num_classes', num_classes, ALL  # mmpretrain's stands beside the model
+            yield f'{name}.num_classes', num_classes, ALL  # in mmpretrain's configs it is not part of the model
 
 
 def _shortened(classes: Any) -> str:

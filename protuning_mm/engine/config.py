@@ -1,4 +1,4 @@
-"""From what is on the command line to the config of a run."""
+"""Reading a config and applying command line options to it."""
 
 import traceback
 from collections.abc import Mapping
@@ -12,14 +12,15 @@ from protuning_mm.engine.tuning_options import with_whole_tunings
 
 
 def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
-    """Read a config and lay options over it.
+    """Read a config file and apply options to it.
 
     Args:
-        path (str | Path): The config's file.
-        options (Mapping, optional): Dotted keys and values, as ``--cfg-options`` has them.
+        path (str | Path): The config file.
+        options (Mapping, optional): Dotted keys and values, as in ``--cfg-options``.
 
     Raises:
-        ConfigError: the file is missing or cannot be read, with the line; or an option does not fit the config.
+        ConfigError: the file is missing, the file cannot be read (with file and line), or an option does not fit the
+            config.
     """
     if not Path(path).is_file():
         raise ConfigError(f'there is no config {str(path)!r} in {Path.cwd()}')
@@ -35,7 +36,11 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
 
 def lay_options(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Lay ``--cfg-options`` over a config.
+    """Apply ``--cfg-options`` to a config.
+
+    Args:
+        cfg (Config): Changed in place.
+        options (Mapping): Dotted keys and values.
 
     Raises:
         ConfigError: an option does not fit the config.
@@ -49,10 +54,10 @@ def lay_options(cfg: Config, options: Mapping[str, Any]) -> None:
 
 
 def _where(error: Exception, path: str | Path) -> str:
-    """Name the file and the line that an error came from: a config's bases are read like itself."""
+    """Return the file and line that an error came from, which may be in one of the config's base files."""
     file, frames = None, list(traceback.walk_tb(error.__traceback__))
     for frame, _ in frames:
-        if frame.f_code.co_name in ('_file2dict', '_is_lazy_import'):  # mmengine's, for each file
+        if frame.f_code.co_name in ('_file2dict', '_is_lazy_import'):  # mmengine calls these for each file
             file = frame.f_locals.get('filename')
     if file is None:
         return ''
@@ -67,15 +72,15 @@ def _where(error: Exception, path: str | Path) -> str:
 
 
 def move_data_root(cfg: Config, old: str, new: str) -> None:
-    """Move every path of a config that begins with ``old`` to ``new``.
+    """Replace the data root in every path of a config.
 
-    A config's ``data_root`` is a variable that its data sets copied when it was parsed: overriding it alone would
-    change nothing.
+    The data sets of a config copy its ``data_root`` variable when the config is parsed, so overriding the variable
+    afterwards has no effect.
 
     Args:
         cfg (Config): Changed in place.
-        old (str): The data root that the config was written with.
-        new (str): The folder to look in.
+        old (str): The data root in the config.
+        new (str): The data root to use instead.
     """
     base, target = old.rstrip('/'), str(new).rstrip('/')
 

@@ -1,13 +1,13 @@
-"""What optimizer constructors see of a model with a tuned backbone, whichever library they come from.
+"""Adapts the optimizer constructors of mmengine and the hosts to models with tuned backbones.
 
-mmengine's constructor is the base of all the hosts', and each begins in its ``__call__``. There
+All constructors of the hosts inherit from mmengine's and call its ``__call__``, which is wrapped here:
 
-- a tuned backbone is shown as what it is to its host: a ``ConvNeXt``, which tells the depth of its layers. The
-  constructors of layer-wise learning rates ask for that. What a tuning added is as near to the loss as a head: the last
-  layer, which has the full rate.
-- a learning rate that ``custom_keys`` set for the whole backbone, such as ``{'backbone': dict(lr_mult=0.1)}``, is kept
-  from what a tuning added: it is meant for pre-trained weights, those that a tuning trains among them. A key that names
-  added parameters (``'backbone.prompts'``, ``'prompts'``) sets theirs. Weight decay follows the keys as ever.
+- A tuned backbone is replaced by its plain backbone, such as a ``ConvNeXt``, because constructors for layer-wise
+  learning rates call the plain backbone's ``get_layer_depth``. Added parameters count as the last layer, which has the
+  full learning rate, because they are as close to the loss as a head.
+- A learning rate that ``custom_keys`` sets for the whole backbone, such as ``{'backbone': dict(lr_mult=0.1)}``, does
+  not apply to added parameters: it is meant for pre-trained weights, including those that a tuning trains. A key that
+  names added parameters (``'backbone.prompts'``, ``'prompts'``) does apply to them. Weight decay is not affected.
 """
 
 import copy
@@ -23,7 +23,7 @@ from protuning_mm.backbones import TunedBackbone, tuned_backbones
 
 
 def install() -> None:
-    """Wrap mmengine's constructor, once."""
+    """Wrap mmengine's constructor, unless it is already wrapped."""
     build = DefaultOptimWrapperConstructor.__call__
     if hasattr(build, '__wrapped__'):
         return
@@ -38,7 +38,7 @@ def install() -> None:
         for key, names in spared(model, keys).items():
             print_log(
                 f'custom_keys[{key!r}] is meant for pre-trained weights: the {len(names)} parameters that the tuning '
-                f'added ({names[0]}, …) get the full learning rate. A key that names them sets another',
+                f'added ({names[0]}, …) get the full learning rate. To change it, add a key that names them',
                 'current',
             )
         return build(self, as_hosts_know_it(model))
@@ -47,7 +47,7 @@ def install() -> None:
 
 
 def as_hosts_know_it(model: nn.Module) -> nn.Module:
-    """A view of a model: the same parameters under the same names, with plain backbones in the tuned ones' places."""
+    """Return a view of a model with the same parameters and names, but with plain instead of tuned backbones."""
     if isinstance(model, TunedBackbone):
         return _as_plain(model)
     if not tuned_backbones(model):
@@ -79,7 +79,11 @@ def _as_plain(backbone: TunedBackbone) -> nn.Module:
 
 
 def keys_of_added(model: nn.Module, custom_keys: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Settings by full name for added parameters that ``custom_keys`` would set by a key of the whole backbone."""
+    """Return the settings of added parameters to which ``custom_keys`` would apply a key of the whole backbone.
+
+    Returns:
+        dict: Full parameter name -> settings, to be added to ``custom_keys``.
+    """
     found: dict[str, dict[str, Any]] = {}
     for full, backbone in _added(model):
         matching = _matching(full, custom_keys)
@@ -90,7 +94,7 @@ def keys_of_added(model: nn.Module, custom_keys: Mapping[str, Mapping[str, Any]]
 
 
 def spared(model: nn.Module, custom_keys: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """The keys of whole backbones whose learning rate is kept from added parameters, with the names of these."""
+    """Return key -> added parameters, for keys of whole backbones whose ``lr_mult`` does not apply to them."""
     found: dict[str, list[str]] = {}
     for full, backbone in _added(model):
         matching = _matching(full, custom_keys)
@@ -102,7 +106,7 @@ def spared(model: nn.Module, custom_keys: Mapping[str, Mapping[str, Any]]) -> di
 
 
 def _added(model: nn.Module) -> list[tuple[str, str]]:
-    """The full names of trained parameters that tunings added, each with its backbone's name."""
+    """Return the full name of each trained parameter that a tuning added, with its backbone's name."""
     return [
         (f'{name}.{child}.{key}' if name else f'{child}.{key}', name)
         for name, backbone in tuned_backbones(model).items()
@@ -113,10 +117,10 @@ def _added(model: nn.Module) -> list[tuple[str, str]]:
 
 
 def _matching(name: str, custom_keys: Mapping[str, Any]) -> list[str]:
-    """The keys that are in a name, in mmengine's order: longer ones first."""
+    """Return the keys that occur in a name, in mmengine's order: longer keys first."""
     return [key for key in sorted(sorted(custom_keys), key=len, reverse=True) if key in name]
 
 
 def _is_general(key: str, backbone: str) -> bool:
-    """Whether a key names a backbone as a whole."""
+    """Return whether a key names a whole backbone."""
     return key in f'{backbone}.'

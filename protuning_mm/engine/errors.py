@@ -1,9 +1,9 @@
-"""What stops a run before its first iteration because its config is wrong."""
+"""Errors in a config that stop a run before its first iteration."""
 
 
 class ConfigError(ValueError):
-    """A config is missing, cannot be read, or an option does not fit it."""
+    """A config is missing or cannot be read, or an option does not fit it."""
 
 
 class MismatchError(ValueError):
-    """The model, the data sets and the evaluators of a config do not fit each other."""
+    """Model, data sets and evaluators of a config do not match."""

@@ -1,4 +1,4 @@
-"""What a metric's failure means, in the words of the config."""
+"""Explanations of a metric's failures in terms of the config."""
 
 from typing import Any
 
@@ -8,22 +8,22 @@ _NOT_LOADED = {
     'bboxes': 'LoadAnnotations(with_bbox=True)',
     'instances': "LoadAnnotations(with_bbox=True), and 'instances' among the meta_keys of PackDetInputs",
     'gt_sem_seg': 'LoadAnnotations',
-    'gt_label': 'labels: its ann_file, or folders that are named as the classes',
+    'gt_label': 'labels, from its ann_file or from folders named after the classes',
 }
 
 
 def advice_for(metric: Any, error: Exception, key: str) -> str:
-    """Say what a metric failed with, and what would be right where that is known.
+    """Describe a metric's failure, with a remedy if one is known.
 
     Args:
         metric (BaseMetric): The metric.
-        error (Exception): What it raised.
-        key (str): Its key in the config.
+        error (Exception): The exception that the metric raised.
+        key (str): Config key of the metric.
     """
     lines = [line for line in str(error).splitlines() if line.strip()]
     found = f'{type(error).__name__}: {lines[0][:300]}' if lines else type(error).__name__
     remedy = _remedy(metric, error, key)
-    return f'{remedy} ({found})' if remedy else f'{found}. The first validation would stop like this'
+    return f'{remedy} ({found})' if remedy else f'{found}. The first validation would fail with the same error'
 
 
 def _remedy(metric: Any, error: Exception, key: str) -> str | None:
@@ -35,7 +35,7 @@ def _remedy(metric: Any, error: Exception, key: str) -> str | None:
         return f'topk={tuple(topk)}, but {dataset} has {len(classes)} classes: set {key}.topk={fitting}'
     missing = error.args[0] if isinstance(error, KeyError) and error.args else None
     if missing == 'iscrowd':
-        return 'annotations of its ann_file have no \'iscrowd\': add "iscrowd": 0 to each of them'
+        return 'annotations in its ann_file have no \'iscrowd\': add "iscrowd": 0 to each of them'
     if missing in _NOT_LOADED:
         return f'a sample of {dataset} has no {missing}: its pipeline must load {_NOT_LOADED[missing]}'
     if missing == 'segm is not in results':

@@ -1,4 +1,4 @@
-"""An evaluator computes its metrics once on made-up predictions, before hours are spent on what it would refuse."""
+"""A trial run of an evaluator on fake predictions, so that a wrong evaluator fails before training and not after it."""
 
 import logging
 import tempfile
@@ -21,7 +21,7 @@ from protuning_mm.engine.evaluator_faults import advice_for
 from protuning_mm.engine.faked_predictions import fake_predictions
 from protuning_mm.engine.random_state import random_state, set_random_state
 
-# Metrics whose needs are known; subclasses count as what they inherit from.
+# Metrics for which fake predictions can be made, including their subclasses.
 TRIED = {
     'mmdet': {'CocoMetric', 'CocoPanopticMetric', 'DumpDetResults', 'LVISMetric', 'SemSegMetric', 'VOCMetric'},
     'mmseg': {'IoUMetric'},
@@ -29,20 +29,21 @@ TRIED = {
     'mmengine': {'DumpResults'},
     'protuning_mm': {'CorruptionAccuracy', 'MeanClassAccuracy', 'SubsetAccuracy'},
 }
-_OPEN_ENDED = {'CorruptionAccuracy', 'MeanClassAccuracy'}  # what they report depends on the images
+_OPEN_ENDED = {'CorruptionAccuracy', 'MeanClassAccuracy'}  # the names of their values depend on the images
 WRITES_TO = ('outfile_prefix', 'output_dir', 'out_file_path', 'seg_out_dir')
 _IMAGES = 3
-_LVIS_IMAGES = 1000  # LVIS's evaluation copies the whole annotation file and looks at every image
+_LVIS_IMAGES = 1000  # LVIS's evaluation copies the whole annotation file and processes every image
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What an evaluator's trial showed.
+    """The result of an evaluator's trial run.
 
     Args:
-        metrics (tuple[str]): Names of the values that it computed.
-        open_ended (tuple[str]): Prefixes under which there may be more: of what was not tried, or on other images.
-        untried (tuple[str]): What was not tried, and why.
+        metrics (tuple[str]): Names of the values that the evaluator computed.
+        open_ended (tuple[str]): Prefixes under which the evaluator may report further values, because a metric was not
+            tried or because the names depend on the images.
+        untried (tuple[str]): Metrics that were not tried, each with the reason.
     """
 
     metrics: tuple[str, ...] = ()
@@ -51,24 +52,24 @@ class Trial:
 
 
 def try_evaluator(evaluator: Any, dataset: Any, key: str, num_classes: int | None, with_masks: bool) -> Trial:
-    """Let every metric of an evaluator compute its values for a few images of a data set and made-up predictions.
+    """Run every metric of an evaluator on a few images of a data set with fake predictions.
 
-    Evaluator, data set and random streams are afterwards as they were; nothing is written to the metrics' own files.
+    Evaluator, data set and random states are left unchanged, and nothing is written to the metrics' output files.
 
     Args:
-        evaluator (Evaluator): As the run built it.
-        dataset: The data set that it belongs to, built with its pipeline.
-        key (str): The evaluator's key in the config.
-        num_classes (int, optional): Classes that the model predicts, where the data set's ``metainfo`` has none.
-        with_masks (bool): Whether the model predicts masks of objects.
+        evaluator (Evaluator): The evaluator of the run.
+        dataset: The evaluator's data set, built with its pipeline.
+        key (str): Config key of the evaluator.
+        num_classes (int, optional): Number of classes that the model predicts, used if ``metainfo`` has no classes.
+        with_masks (bool): Whether the model predicts instance masks.
 
     Raises:
-        MismatchError: names the metric's key, what it failed with, and what would be right where that is known.
+        MismatchError: a metric failed; the message gives its config key, the failure and, if known, a remedy.
     """
     number = min(len(dataset), _IMAGES)
     if not isinstance(evaluator, Evaluator) or not number:
         return Trial(untried=(f'{key}: {type(evaluator).__name__} on {number} images',))
-    if all(_why_not(metric) for metric in evaluator.metrics):  # then no image has to be read
+    if all(_why_not(metric) for metric in evaluator.metrics):  # avoids reading images
         return Trial(untried=tuple(f'{key}: {_why_not(metric)}' for metric in evaluator.metrics))
     random = random_state()
     try:
@@ -76,30 +77,30 @@ def try_evaluator(evaluator: Any, dataset: Any, key: str, num_classes: int | Non
     finally:
         set_random_state(random)
     if not all(isinstance(each, dict) and 'data_samples' in each for each in data):
-        return Trial(untried=(f"{key}: the data set's items are no samples of the hosts",))
+        return Trial(untried=(f"{key}: the data set's items are not samples of mmdet, mmseg or mmpretrain",))
     return try_metrics(evaluator, pseudo_collate(data), dataset.metainfo, key, num_classes, with_masks)
 
 
 def try_metrics(
     evaluator: Evaluator, batch: Any, metainfo: Any, key: str, num_classes: int | None, with_masks: bool
 ) -> Trial:
-    """Do what :func:`try_evaluator` does for images that are loaded.
+    """Do the same as :func:`try_evaluator` for images that are already loaded.
 
     Args:
-        evaluator (Evaluator): With or without the data set's ``metainfo``.
+        evaluator (Evaluator): The evaluator, with or without the data set's ``metainfo``.
         batch (dict): Images and data samples, collated.
-        metainfo (dict): The data set's.
-        key (str): The evaluator's key in the config.
-        num_classes (int, optional): Classes that the model predicts, where ``metainfo`` has none.
-        with_masks (bool): Whether the model predicts masks of objects.
+        metainfo (dict): ``metainfo`` of the data set.
+        key (str): Config key of the evaluator.
+        num_classes (int, optional): Number of classes that the model predicts, used if ``metainfo`` has no classes.
+        with_masks (bool): Whether the model predicts instance masks.
 
     Raises:
-        MismatchError: names the metric's key, what it failed with, and what would be right where that is known.
+        MismatchError: a metric failed; the message gives its config key, the failure and, if known, a remedy.
     """
     classes = len(metainfo.get('classes') or ()) or num_classes
     samples = deepcopy(list(batch['data_samples']))
     if not classes or not all(fake_predictions(sample, classes, with_masks) for sample in samples):
-        return Trial(untried=(f'{key}: no predictions can be made up for {type(samples[0]).__name__}',))
+        return Trial(untried=(f'{key}: no fake predictions exist for {type(samples[0]).__name__}',))
     names: list[str] = []
     open_ended: list[str] = []
     untried: list[str] = []
@@ -123,36 +124,36 @@ def try_metrics(
 
 
 def _kinds(metric: Any) -> set[str]:
-    """Names of the metric's classes that are in :data:`TRIED`."""
+    """Return the names of the metric's class and base classes that are in :data:`TRIED`."""
     return {cls.__name__ for cls in type(metric).__mro__ if cls.__name__ in TRIED.get(cls.__module__.split('.')[0], ())}
 
 
 def _why_not(metric: Any) -> str | None:
     name, kinds = type(metric).__name__, _kinds(metric)
     if not kinds:
-        return f'{name} is not tried: no predictions are made up for it'
+        return f'{name} is not tried: no fake predictions exist for it'
     if 'LVISMetric' in kinds and len(getattr(metric._lvis_api, 'imgs', ())) > _LVIS_IMAGES:
-        return f'{name} is not tried: with more than {_LVIS_IMAGES} images it takes long'
+        return f'{name} is not tried: it takes long with more than {_LVIS_IMAGES} images'
     if is_distributed() and type(metric).evaluate is not BaseMetric.evaluate:
-        return f'{name} is not tried in several processes: it collects its results in its own way'
+        return f'{name} is not tried in distributed runs: it overrides how results are collected'
     return None
 
 
 def _values(metric: Any, batch: Any, samples: Sequence[Any]) -> list[str]:
     metric.results = []
-    if getattr(metric, 'img_ids', 0) is None:  # CocoMetric looks at every image of its file otherwise
+    if getattr(metric, 'img_ids', 0) is None:  # otherwise CocoMetric evaluates every image in its ann_file
         metric.img_ids = [sample.img_id for sample in samples]
     alone = Evaluator(metric)
     alone.process(samples, batch)
     if not is_distributed():
         return list(alone.evaluate(len(samples)))
-    # every process computes it for itself: where one fails, all of them do, and none waits for another
+    # Every process computes the values on its own, so that all fail together and none waits for another.
     return [f'{metric.prefix}/{name}' if metric.prefix else name for name in metric.compute_metrics(metric.results)]
 
 
 @contextmanager
 def _as_before(metric: Any) -> Iterator[None]:
-    """Give a metric back its attributes, and let it write into a folder that goes."""
+    """Restore a metric's attributes afterwards, and redirect its output files to a temporary folder."""
     before = dict(vars(metric))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         for name in WRITES_TO:
@@ -171,14 +172,14 @@ def _as_before(metric: Any) -> Iterator[None]:
 
 
 def _limit_panoptic(metric: Any, folder: str) -> None:
-    """Let it score image by image: where its results are to be kept, it wants predictions for every image."""
+    """Make CocoPanopticMetric score image by image; to store results, it would need predictions for every image."""
     if metric.tmp_dir is None and not metric.format_only:
         metric.tmp_dir = tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the metrics' tables of made-up numbers off the log and off standard output."""
+    """Suppress logging and standard output, in which metrics would print tables of fake results."""
     logger: Any = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.CRITICAL)

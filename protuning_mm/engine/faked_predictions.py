@@ -1,4 +1,4 @@
-"""Predictions that no model made, in the form in which the hosts' models hand them to an evaluator."""
+"""Fake predictions in the data samples that the hosts' models pass to an evaluator."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ import torch
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
-_OBJECTS = ((0.1, 0.1, 0.6, 0.6), (0.5, 0.5, 0.95, 0.9))  # x1, y1, x2, y2 as parts of the image
+_OBJECTS = ((0.1, 0.1, 0.6, 0.6), (0.5, 0.5, 0.95, 0.9))  # x1, y1, x2, y2 relative to the image size
 
 
 def fake_predictions(sample: Any, num_classes: int, with_masks: bool) -> bool:
-    """Add predictions to a data sample, of its first and of its last class.
+    """Add predictions of the first and the last class to a data sample.
 
     Args:
         sample: A data sample of mmdet, mmseg or mmpretrain; changed in place.
-        num_classes (int): How many classes the predictions are of.
-        with_masks (bool): Whether a detector's objects get masks.
+        num_classes (int): Number of classes.
+        with_masks (bool): Whether a detector's predicted objects get masks.
 
     Returns:
-        bool: False where it is a data sample of another kind, and nothing was added.
+        bool: False if the data sample is of another type, and nothing was added.
     """
     fake = _FAKES.get(f'{type(sample).__module__.split(".")[0]}.{type(sample).__name__}')
     if fake is None:
@@ -28,7 +28,7 @@ def fake_predictions(sample: Any, num_classes: int, with_masks: bool) -> bool:
 
 
 def predicts_masks(model: nn.Module) -> bool:
-    """Whether a detector predicts masks of its objects, told by the names of its parts."""
+    """Return whether a detector predicts instance masks, judging by the names of its modules."""
     return any('mask' in name.rsplit('.', 1)[-1] for name, _ in model.named_modules())
 
 
@@ -50,8 +50,8 @@ def _detection(sample: Any, num_classes: int, with_masks: bool) -> None:
 
 
 def _segmentation(sample: Any, num_classes: int, with_masks: bool) -> None:
-    there = sample.get('gt_sem_seg')
-    shape = (1, *sample.ori_shape[:2]) if there is None else tuple(there.data.shape)
+    ground_truth = sample.get('gt_sem_seg')
+    shape = (1, *sample.ori_shape[:2]) if ground_truth is None else tuple(ground_truth.data.shape)
     sample.pred_sem_seg = PixelData(data=_halves(shape, 0, num_classes - 1))
 
 

@@ -1,8 +1,8 @@
-"""Copies of a tuned backbone that follow it by rule: a mean teacher, a momentum encoder, an average of weights.
+"""Copies of a tuned backbone that follow it by an update rule: mean teacher, momentum encoder, weight average.
 
-The rule, x ← (1 − m) x + m y, rounds: even where x and y are the same frozen tensor, x moves. And a copy that was made
-before weights were loaded is random until its first update. So a follower's frozen tensors are its leader's: they are
-copied once at the start, and put back wherever they are looked at.
+The update x ← (1 − m) x + m y rounds, so x changes even if x and y are equal frozen tensors. A copy made before weights
+were loaded is also random until its first update. The frozen tensors of the copy (the follower) are therefore set to
+those of the original (the leader) at the start, and again whenever they are used or saved.
 """
 
 from collections.abc import Iterator
@@ -21,15 +21,15 @@ from protuning_mm.engine.unwrap import unwrap
 
 @dataclass(frozen=True)
 class Follower:
-    """A tuned backbone and the one that it follows.
+    """A tuned backbone that follows another one, its leader.
 
     Args:
-        name (str): Its name in the model.
+        name (str): Module path of the follower.
         backbone (TunedBackbone): The follower.
-        leader_name (str): The name of the other.
-        leader (TunedBackbone): The other.
-        rule (str): What makes it follow, for people.
-        in_model (bool): Whether it is a part of the model that is trained; EMAHook's is not.
+        leader_name (str): Module path of the leader.
+        leader (TunedBackbone): The leader.
+        rule (str): The update rule, for log messages.
+        in_model (bool): Whether the follower is part of the trained model; the average of an EMAHook is not.
     """
 
     name: str
@@ -40,32 +40,35 @@ class Follower:
     in_model: bool = True
 
     def put_back(self) -> None:
-        """Give the frozen tensors the leader's values. ``.data``: what was computed from the same values stays."""
+        """Set the frozen tensors to the leader's values.
+
+        The copy goes through ``.data``, so that graphs computed from the same values stay valid.
+        """
         theirs = _frozen(self.leader)
         for key, tensor in _frozen(self.backbone).items():
             tensor.data.copy_(theirs[key].data)
 
     def put_into(self, state: dict[str, Any]) -> None:
-        """The same in a state dict of the model."""
+        """Set the frozen tensors to the leader's values in a state dict of the model."""
         for key in self.backbone.frozen_keys:
             if f'{self.leader_name}.{key}' in state:
                 state[f'{self.name}.{key}'] = state[f'{self.leader_name}.{key}']
 
     def begin(self) -> None:
-        """Start where the leader is."""
+        """Copy the leader's frozen tensors and their source at the start of a run."""
         self.put_back()
         self.backbone.frozen_source = self.leader.frozen_source
         self.backbone.frozen_prefix = self.leader.frozen_prefix
 
 
 class Followers:
-    """The followers of a run, kept equal to their leaders in everything frozen."""
+    """The followers of a run, whose frozen tensors are kept equal to their leaders'."""
 
     def __init__(self) -> None:
         self._all: list[Follower] = []
 
     def begin(self, runner: Runner) -> None:
-        """Find the followers, and start each where its leader is."""
+        """Find the followers of a run and copy their leaders' frozen tensors."""
         self._all = find_followers(runner)
         for each in self._all:
             each.begin()
@@ -75,20 +78,24 @@ class Followers:
                 )
 
     def put_back(self, in_model: bool = False) -> None:
-        """Give frozen tensors their leaders' values; ``in_model``: those of parts of the trained model alone."""
+        """Set frozen tensors to the leaders' values; with ``in_model``, only for followers in the trained model."""
         for each in self._all:
             if each.in_model or not in_model:
                 each.put_back()
 
     def put_into(self, state: dict[str, Any]) -> None:
-        """Do the same in a state dict, which may have been copied from a GPU already."""
+        """Do the same in a state dict, whose tensors may already be copies on the CPU."""
         for each in self._all:
             if each.in_model:
                 each.put_into(state)
 
 
 def find_followers(runner: Runner) -> list[Follower]:
-    """Find the followers of a run: in averages of mmengine's, by mmdet's MeanTeacherHook, of equal frozen tensors."""
+    """Find the followers of a run.
+
+    These are backbones in mmengine's averaged models, teachers of mmdet's MeanTeacherHook, and untrained backbones
+    whose frozen tensors equal another backbone's.
+    """
     model = unwrap(runner.model)
     found = list(_in_model(model, _has_mean_teacher(runner)))
     own = tuned_backbones(model)
@@ -102,7 +109,7 @@ def find_followers(runner: Runner) -> list[Follower]:
 
 
 def averaged_copies(model: nn.Module) -> dict[str, str]:
-    """The names of tuned backbones inside averages of mmengine's, each with the name of the one that it follows."""
+    """Return follower -> leader for tuned backbones inside mmengine's averaged models, by module path."""
     return {each.name: each.leader_name for each in _in_model(model, False) if each.rule != _EQUAL}
 
 

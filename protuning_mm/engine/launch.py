@@ -1,4 +1,4 @@
-"""Several processes without CUDA, which mmengine's launcher does not foresee."""
+"""Distributed training on CPUs, which mmengine's launcher does not support."""
 
 import atexit
 import gc
@@ -12,11 +12,11 @@ from mmengine.logging import print_log
 
 
 def prepare_cpu_ranks(cfg: Config) -> None:
-    """Let ``--launcher pytorch`` run on CPU ranks (gloo).
+    """Prepare ``--launcher pytorch`` for CPU ranks (gloo).
 
-    mmengine's launcher calls ``torch.cuda.set_device`` and hands DDP ``device_ids``, which it refuses on a CPU; the
-    hosts' SyncBN refuses CPU inputs. So the process group is made here, DDP gets no device, and SyncBN becomes BN: its
-    statistics are then each rank's own. With CUDA, or with one process, nothing is done.
+    mmengine's launcher calls ``torch.cuda.set_device`` and passes ``device_ids`` to DDP, which rejects them on a CPU;
+    SyncBN rejects CPU inputs. This function therefore creates the process group, sets no ``device_ids``, and replaces
+    SyncBN by BN, whose statistics are separate in each rank. It does nothing with CUDA or in a single process.
 
     Args:
         cfg (Config): Changed in place.
@@ -28,7 +28,7 @@ def prepare_cpu_ranks(cfg: Config) -> None:
         return
     if cfg.launcher != 'pytorch':
         raise RuntimeError(
-            f'--launcher {cfg.launcher} needs CUDA devices, and none is available; CPU ranks run with '
+            f'--launcher {cfg.launcher} needs CUDA devices, and none is available; to run on CPUs, use '
             '--launcher pytorch under torchrun'
         )
     absent = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR') if name not in os.environ]
@@ -49,16 +49,16 @@ def prepare_cpu_ranks(cfg: Config) -> None:
     replaced = _replace_sync_bn(cfg.model)
     said = f'{dist.get_world_size()} CPU ranks (gloo)'
     if replaced:
-        said += f'; SyncBN cannot run on a CPU: {replaced} norm_cfg became BN, with statistics of each rank alone'
+        said += f'; SyncBN cannot run on a CPU: {replaced} norm_cfg became BN, with separate statistics in each rank'
     if dist.get_rank() == 0:
         print_log(said, 'current')
 
 
 def _leave() -> None:
-    """End the group's threads: one that wants the interpreter when that has ended aborts a process that was done."""
+    """End the process group's threads; a thread that outlives the interpreter would abort the finished process."""
     if dist.is_initialized():
         dist.destroy_process_group()
-    gc.collect()  # the wrapped model, which is in a cycle, holds the group too
+    gc.collect()  # the DDP model also holds the group, and is part of a reference cycle
 
 
 def _replace_sync_bn(value: Any) -> int:

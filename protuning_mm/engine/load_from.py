@@ -1,4 +1,7 @@
-"""Loading a checkpoint of another task: heads of another size start anew, copies of a backbone are filled like it."""
+"""Preparation of a checkpoint of another task for loading.
+
+Heads of another size keep their initial values, and copies of a backbone get the backbone's tensors.
+"""
 
 from typing import Any
 
@@ -9,27 +12,27 @@ from protuning_mm.engine.followers import averaged_copies
 
 
 def drop_reshaped(model: nn.Module, state: dict[str, Any]) -> dict[str, str]:
-    """Remove tensors from a state dict whose shape is another in the model, as where ``num_classes`` differs.
+    """Remove tensors from a state dict whose shape differs from the model's, as when ``num_classes`` differs.
 
-    Tensors of tuned backbones stay: those are loaded strictly.
+    Tensors of tuned backbones are kept, because those are loaded strictly.
 
     Args:
         model (nn.Module): The model that will load the state dict.
         state (dict): Changed in place.
 
     Returns:
-        dict: For each key that was removed, both shapes.
+        dict: Removed key -> text with both shapes.
     """
-    here = model.state_dict()
+    expected = model.state_dict()
     strict = {
         f'{name}.{key}' if name else key
         for name, backbone in tuned_backbones(model).items()
         for key in backbone.plain_keys
     }
     reshaped = {
-        key: f'{_shape(state[key])} in the checkpoint, {_shape(here[key])} in the model'
+        key: f'{_shape(state[key])} in the checkpoint, {_shape(expected[key])} in the model'
         for key in state
-        if key in here and key not in strict and _shape(state[key]) != _shape(here[key])
+        if key in expected and key not in strict and _shape(state[key]) != _shape(expected[key])
     }
     for key in reshaped:
         del state[key]
@@ -37,7 +40,7 @@ def drop_reshaped(model: nn.Module, state: dict[str, Any]) -> dict[str, str]:
 
 
 def fill_copies(model: nn.Module, state: dict[str, Any]) -> None:
-    """Add the tensors of averaged copies of a backbone to a state dict that has the backbone's alone."""
+    """Add the tensors of a backbone's averaged copies to a state dict that only has the backbone's own tensors."""
     backbones = tuned_backbones(model)
     for name, leader in averaged_copies(model).items():
         for key in backbones[name].plain_keys:

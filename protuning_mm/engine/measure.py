@@ -1,4 +1,4 @@
-"""What a training step costs: peak memory, what is kept for the backward pass, and time."""
+"""Measurement of a training step: peak memory, memory saved for the backward pass, and time."""
 
 import gc
 import statistics
@@ -14,11 +14,11 @@ MIB = 2**20
 
 
 def peak_memory(step: Callable[[], Any], device: torch.device) -> float:
-    """How much a step allocates at its peak beyond what was there, in MiB.
+    """Return the peak memory that a step allocates in addition to the memory in use before it, in MiB.
 
-    On CUDA the allocator tells; on a CPU the profiler's memory events are summed, and Python's garbage collector rests
-    meanwhile: when it comes by depends on all that ran before. The step runs once before, so that caches (folded
-    weights, oneDNN's) do not count as the step's.
+    CUDA's allocator reports the peak. On a CPU it is summed from the profiler's memory events, with Python's garbage
+    collector disabled, because the time of its runs depends on what ran before. The step runs once before the
+    measurement, so that filling caches (folded weights, oneDNN) is not counted.
     """
     step()
     gc.collect()
@@ -41,7 +41,7 @@ def peak_memory(step: Callable[[], Any], device: torch.device) -> float:
 
 
 def peak_of_events(profiler: Any) -> int:
-    """The most bytes that were allocated at once on the CPU while a profiler watched memory."""
+    """Return the maximum number of bytes allocated at once on the CPU, according to a profiler."""
     events = profiler.profiler.kineto_results.events()
     now = most = 0
     for event in sorted((e for e in events if e.name() == '[memory]'), key=lambda e: e.start_ns()):
@@ -51,7 +51,7 @@ def peak_of_events(profiler: Any) -> int:
 
 
 def kept_memory(forward: Callable[[], Any], module: nn.Module) -> float:
-    """How much a forward pass keeps for the backward pass, in MiB; the module's own tensors do not count."""
+    """Return the memory that a forward pass saves for the backward pass, without the module's own tensors, in MiB."""
     own = {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
     kept: dict[int, int] = {}
 
@@ -68,10 +68,10 @@ def kept_memory(forward: Callable[[], Any], module: nn.Module) -> float:
 
 
 def kept_by_operation(outs: Any, module: nn.Module) -> dict[str, float]:
-    """The same by what keeps it: name of the graph's node (``AddmmBackward0``, …) -> MiB.
+    """Return the saved memory by operation: name of the autograd node (``AddmmBackward0``, …) -> MiB.
 
-    What several nodes keep together counts for the one nearest to the outputs. What a hidden part of a node holds (a
-    fused attention's) counts as far as it is shown.
+    Memory saved by several nodes counts for the node nearest to the outputs. Memory that a node does not expose (as a
+    fused attention may do) is not counted.
     """
     seen = {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
     found: dict[str, float] = {}
@@ -96,14 +96,14 @@ def kept_by_operation(outs: Any, module: nn.Module) -> dict[str, float]:
 def interleaved_times(
     runs: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int
 ) -> dict[str, dict[str, list[float]]]:
-    """Run everything in turn, ``rounds`` times after a first that does not count.
+    """Time several functions by calling them alternately, after a warm-up round that is not counted.
 
     Args:
-        runs (Mapping): Name -> what runs once and tells the seconds of its parts.
-        rounds (int): How often.
+        runs (Mapping): Name -> function that runs once and returns part -> seconds.
+        rounds (int): Number of counted rounds.
 
     Returns:
-        dict: name -> part -> its seconds, round by round.
+        dict: Name -> part -> list of seconds, one per round.
     """
     found: dict[str, dict[str, list[float]]] = {name: {} for name in runs}
     for i in range(rounds + 1):
@@ -115,19 +115,19 @@ def interleaved_times(
 
 
 def median_ratio(times: list[float], base: list[float]) -> float:
-    """The median of the ratios round by round: what slows the whole machine falls out."""
+    """Return the median of the ratios per round, in which a slowdown of the whole machine cancels out."""
     return statistics.median(a / b for a, b in zip(times, base))
 
 
 class Stopwatch:
-    """Seconds since the last look, when the device has finished."""
+    """Measures time between calls of :meth:`look`, including work that the device still has to finish."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.look()
 
     def look(self) -> float:
-        """Seconds since the last look."""
+        """Wait for the device, and return the seconds since the last call."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize()
         now = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What our tools mend in the hosts, for the rest of their process."""
+"""Fixes that the command line tools apply to the host libraries in their process."""
 
 from protuning_mm.data import (
     name_empty_data_sets,
@@ -10,10 +10,10 @@ from protuning_mm.data.metrics.ground_truth import complete_coco_ground_truth
 
 
 def mend_hosts(scope: str) -> None:
-    """Let a host name the files that it fails on, and evaluate annotations that its evaluator would stumble over.
+    """Make a host name the files on which it fails, and complete annotations that its evaluator cannot handle.
 
     Args:
-        scope (str): The config's default scope.
+        scope (str): Default scope of the config.
     """
     name_empty_data_sets()
     name_undecodable_images()

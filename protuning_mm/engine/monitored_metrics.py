@@ -1,4 +1,4 @@
-"""Settings that name a metric: the best checkpoint, early stopping, a learning rate that waits for a plateau."""
+"""Checks of settings that name a metric: best checkpoint, early stopping, learning rate reduction on a plateau."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -10,15 +10,15 @@ from protuning_mm.engine.evaluator_trial import Trial
 
 
 def unknown_metrics(cfg: Any, trial: Trial, evaluator: str) -> Iterator[tuple[str, str, str]]:
-    """Say which settings name a metric that the evaluator does not compute, or one of which no rule is known.
+    """Find settings that name a metric which the evaluator does not compute, or whose rule is unknown.
 
     Args:
-        cfg (Config): The run's.
-        trial (Trial): What the validation's evaluator computed.
-        evaluator (str): Its key in the config.
+        cfg (Config): Config of the run.
+        trial (Trial): Trial run of the validation's evaluator.
+        evaluator (str): Config key of the evaluator.
 
     Yields:
-        tuple: The setting's key, what was found, and what would be right.
+        tuple: Config key of the setting, the problem, and the remedy.
     """
     if not trial.metrics:
         return
@@ -28,29 +28,29 @@ def unknown_metrics(cfg: Any, trial: Trial, evaluator: str) -> Iterator[tuple[st
             continue
         if name in trial.metrics or name.startswith(trial.open_ended):
             continue
-        # one that lacks its prefix is nearest to the one with it
+        # prefer a metric that differs only by its prefix
         near = [each for each in trial.metrics if each.endswith(f'/{name}')]
         near = near or get_close_matches(name, trial.metrics, 1, 0.5)
         listed = ', '.join(trial.metrics[:8]) + (', …' if len(trial.metrics) > 8 else '')
         yield (
             key,
-            f'{name!r} is no metric that {evaluator} computes: {listed}',
+            f'{name!r} is not among the metrics that {evaluator} computes: {listed}',
             f'set {key}={near[0]!r}' if near else 'name one of them',
         )
 
 
 def _without_a_rule(key: str, place: dict[str, Any], metric: str) -> Iterator[tuple[str, str, str]]:
-    """mmengine tells from a metric's name whether more of it is better; of some it cannot."""
+    """Check that mmengine can infer from a metric's name whether a greater value is better."""
     settings = {name: place[name] for name in ('rule', 'greater_keys', 'less_keys') if place.get(name)}
     try:
         CheckpointHook(save_best=metric, **settings)
     except ValueError:
-        found = f"'auto' takes {metric}, whose name does not tell whether more of it is better"
+        found = f"'auto' selects {metric}, and its name does not tell whether a greater value is better"
         yield key, found, f"set {key.removesuffix('save_best')}rule='greater', or 'less'"
 
 
 def _monitored(cfg: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Config key and metric of every setting that names one, and the hook or scheduler that it belongs to."""
+    """Yield config key and metric of every setting that names a metric, and the config of its hook or scheduler."""
     places: list[tuple[str, Any]]
     places = [(f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items()]
     places += [(f'custom_hooks.{i}', hook) for i, hook in enumerate(cfg.get('custom_hooks') or ())]
@@ -65,7 +65,7 @@ def _monitored(cfg: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
         kind = str(place.get('type'))
         settings = dict(save_best=place.get('save_best'))
         if kind.endswith('EarlyStoppingHook') or 'ReduceOnPlateau' in kind:
-            settings['monitor'] = place.get('monitor', 'loss')  # a scheduler's default, which no evaluator computes
+            settings['monitor'] = place.get('monitor', 'loss')  # no evaluator computes 'loss', a scheduler's default
         for setting, value in settings.items():
             names = value if isinstance(value, list | tuple) else [value]
             yield from ((f'{key}.{setting}', name, place) for name in names if isinstance(name, str))

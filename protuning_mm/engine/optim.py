@@ -1,4 +1,4 @@
-"""An optimizer that holds what is trained, and nothing else."""
+"""An optimizer constructor that only includes trained parameters."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from protuning_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
 class _Trainable(nn.Module):
-    """Shows mmengine a model's trained parameters as if there were no others."""
+    """A view of a model whose ``parameters()`` only yields trained parameters."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -25,11 +25,11 @@ class _Trainable(nn.Module):
 class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's default constructor, for models that are mostly frozen.
 
-    The default one puts frozen parameters into the optimizer, and with ``paramwise_cfg`` it warns once for each of
-    them. ``paramwise_cfg`` works as ever.
+    The default constructor adds frozen parameters to the optimizer, and with ``paramwise_cfg`` it warns once for each
+    of them. ``paramwise_cfg`` works as in the default constructor.
 
     Raises:
-        ValueError: nothing in the model is trained.
+        ValueError: the model has no trained parameter.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:

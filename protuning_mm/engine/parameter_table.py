@@ -1,4 +1,4 @@
-"""How many parameters are trained and frozen, part by part."""
+"""A table of the trained and frozen parameters of a model's parts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from protuning_mm.engine.unwrap import unwrap
 
 @dataclass(frozen=True)
 class Part:
-    """Parameters of one part of a model, as counts.
+    """Parameter counts of one part of a model.
 
     Args:
-        name (str): The part's name.
-        trained (int): Parameters that are trained.
-        frozen (int): Parameters that are not.
-        rates (tuple[float]): The learning rates of those that are trained, in order; empty where they are not known.
+        name (str): Name of the part.
+        trained (int): Number of trained parameters.
+        frozen (int): Number of frozen parameters.
+        rates (tuple[float]): Learning rates of the trained parameters, sorted; empty if unknown.
     """
 
     name: str
@@ -29,11 +29,11 @@ class Part:
 
 @dataclass(frozen=True)
 class ParameterTable:
-    """The parts of a model and their parameters.
+    """The parameter counts of a model's parts.
 
     Args:
         parts (list[Part]): Stem, stages, prompts, neck and each head.
-        added (int): Parameters that the tuning added; full fine-tuning of the plain model has none of them.
+        added (int): Number of parameters that tunings added, which full fine-tuning of the plain model does not have.
     """
 
     parts: list[Part]
@@ -49,12 +49,12 @@ class ParameterTable:
 
     @property
     def full(self) -> int:
-        """What full fine-tuning of the same model without the tuning trains."""
+        """Number of parameters that full fine-tuning of the plain model trains."""
         return self.trained + self.frozen - self.added
 
     @property
     def share(self) -> float:
-        """Trained parameters as a share of full fine-tuning."""
+        """Number of trained parameters as a fraction of :attr:`full`."""
         return self.trained / self.full
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def count_parameters(model: Any, optim_wrapper: Any = None) -> ParameterTable:
 
     Args:
         model (nn.Module): A detector, segmentor or classifier of the hosts, wrapped (DDP) or not; tuned or plain.
-        optim_wrapper (OptimWrapper | OptimWrapperDict, optional): Its optimizer, for each part's learning rates.
+        optim_wrapper (OptimWrapper | OptimWrapperDict, optional): The optimizer wrapper, to list learning rates.
     """
     model = unwrap(model)
     rates = _rates(optim_wrapper)
@@ -103,10 +103,11 @@ def count_parameters(model: Any, optim_wrapper: Any = None) -> ParameterTable:
 
 
 def print_trainable_parameters(model: nn.Module) -> None:
-    """Print how many parameters of a model are trained and frozen, part by part.
+    """Print a table of the trained and frozen parameters of a model's parts.
 
     Args:
-        model (nn.Module): Any module; parts are its children, and a tuned backbone's stem, stages and added blocks.
+        model (nn.Module): Any module. Its parts are its children, and stem, stages and added modules of a tuned
+            backbone.
     """
     print(count_parameters(model))
 
@@ -126,14 +127,14 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:
 
 
 def _parts_of_backbone(name: str, backbone: Any) -> Iterator[tuple[str, list[nn.Parameter]]]:
-    """Stem (with whatever else belongs to no stage, such as final norms), stages, and what a tuning added."""
+    """Yield stem (with all modules outside of stages, such as final norms), stages and added modules of a backbone."""
     if isinstance(backbone, TunedBackbone):
         reading, plain_keys = backbone.reading, backbone.plain_keys
         added = list(backbone.added_children)
     else:
         try:
             reading = read_stages(backbone)
-        except TypeError:  # of a class that nobody reads as stages
+        except TypeError:  # no reader supports this class
             yield name, list(backbone.parameters())
             return
         plain_keys, added = frozenset(backbone.state_dict()), []
@@ -158,13 +159,13 @@ def _count(name: str, params: list[nn.Parameter], rates: Mapping[nn.Parameter, f
 
 
 def param_groups(optim_wrapper: Any) -> list[dict[str, Any]]:
-    """The groups of an optimizer wrapper; of all its optimizers where there are several."""
+    """Return the parameter groups of an optimizer wrapper, or of all optimizers in an OptimWrapperDict."""
     wrappers = list(optim_wrapper.values()) if hasattr(optim_wrapper, 'optim_wrappers') else [optim_wrapper]
     return [group for each in wrappers for group in each.optimizer.param_groups]
 
 
 def _rates(optim_wrapper: Any) -> dict[nn.Parameter, float]:
-    """Each parameter's learning rate; that before any warm-up, where a scheduler has begun one."""
+    """Return parameter -> learning rate, ignoring schedulers that have already changed it, such as a warm-up."""
     groups = param_groups(optim_wrapper) if optim_wrapper is not None else []
     return {param: float(group.get('initial_lr', group['lr'])) for group in groups for param in group['params']}
 

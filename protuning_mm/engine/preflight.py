@@ -1,4 +1,4 @@
-"""What is checked of a run before it computes anything: frozen weights, classes, evaluators."""
+"""Checks at the start of a run: frozen weights, classes and evaluators."""
 
 from time import perf_counter
 from typing import Any
@@ -17,10 +17,10 @@ from protuning_mm.weights import FrozenWeightsError
 
 
 def check_before_training(runner: Runner) -> None:
-    """Check classes of the data sets against the heads, and the validation evaluator on made-up predictions.
+    """Check the data sets' classes against the heads, and the validation evaluator on fake predictions.
 
     Raises:
-        MismatchError: classes do not match, the evaluator fails, or it lacks the metric that picks the best checkpoint.
+        MismatchError: classes do not match, the evaluator fails, or it lacks a metric that a hook or scheduler uses.
     """
     check_classes(unwrap(runner.model), runner.train_dataloader.dataset, 'train_dataloader')
     if runner.val_loop is not None:
@@ -31,7 +31,7 @@ def check_before_training(runner: Runner) -> None:
 
 
 def check_before_testing(runner: Runner) -> None:
-    """Check classes of the test set against the heads, and the test evaluator on made-up predictions.
+    """Check the test set's classes against the heads, and the test evaluator on fake predictions.
 
     Raises:
         MismatchError: classes do not match, or the evaluator fails.
@@ -41,18 +41,18 @@ def check_before_testing(runner: Runner) -> None:
 
 
 def check_frozen_weights(model: nn.Module) -> None:
-    """Refuse a frozen backbone that was filled from no file.
+    """Reject a model whose frozen backbone has random weights.
 
     Raises:
-        FrozenWeightsError: its tensors are random, and nothing will train them.
+        FrozenWeightsError: the frozen tensors were not loaded from a file, and ``allow_random_backbone`` is not set.
     """
     for name, backbone in tuned_backbones(unwrap(model)).items():
         if backbone.needs_weights():
             raise FrozenWeightsError(
-                f'the frozen tensors of {name} ({type(backbone).__name__}) came from no file: they are random, '
-                "and nothing will train them. Set model.backbone.init_cfg=dict(type='Pretrained', "
-                "checkpoint='torchvision://resnet50') or load_from=<a whole checkpoint>; if a random backbone is "
-                'what you want, say model.backbone.allow_random_backbone=True.'
+                f'the frozen tensors of {name} ({type(backbone).__name__}) came from no file: they are random '
+                "and will not be trained. Set model.backbone.init_cfg=dict(type='Pretrained', "
+                "checkpoint='torchvision://resnet50') or load_from=<a whole checkpoint>; to train with a random "
+                'backbone, set model.backbone.allow_random_backbone=True.'
             )
 
 
@@ -65,5 +65,5 @@ def _try_evaluator(runner: Runner, loop: Any, split: str) -> Trial:
     for note in trial.untried:
         runner.logger.info(f'not tried before the run: {note}')
     if trial.metrics:
-        runner.logger.info(f'{key} was tried on made-up predictions, {perf_counter() - start:.1f} s')
+        runner.logger.info(f'{key} was tried on fake predictions, {perf_counter() - start:.1f} s')
     return trial

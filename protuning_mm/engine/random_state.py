@@ -1,4 +1,4 @@
-"""The random streams of a process, as tensors and numbers that a checkpoint can hold without code."""
+"""The random states of a process, as tensors and numbers that a checkpoint can store without pickled code."""
 
 import random
 from typing import Any
@@ -12,7 +12,7 @@ State = dict[str, Any]
 
 
 def random_state() -> State:
-    """The states of Python's, numpy's and torch's generators, every CUDA device's among them."""
+    """Return the states of the random generators of Python, numpy, torch and all CUDA devices."""
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
     return dict(
@@ -30,18 +30,18 @@ def random_state() -> State:
 
 
 def set_random_state(state: State) -> None:
-    """Go on from what :func:`random_state` returned.
+    """Restore the states that :func:`random_state` returned.
 
     Raises:
-        CheckpointError: it is none.
+        CheckpointError: ``state`` does not have that format.
     """
     try:
         python, of_numpy = state['python'], state['numpy']
         words = (python['version'], tuple(python['words'].tolist()), python['gauss'])
         keys = of_numpy['keys'].cpu().numpy().astype(np.uint32)
         position = of_numpy['position']
-        if not 0 <= position <= keys.size:  # numpy would read what lies behind the keys in memory
-            raise ValueError(f"numpy's place {position} among {keys.size} words")
+        if not 0 <= position <= keys.size:  # numpy would read memory beyond the keys
+            raise ValueError(f"numpy's position {position} is outside of its {keys.size} words")
         random.setstate(words)
         np.random.set_state((of_numpy['name'], keys, position, of_numpy['has_gauss'], of_numpy['cached']))
         torch.set_rng_state(state['torch'].cpu())
@@ -49,6 +49,6 @@ def set_random_state(state: State) -> None:
             torch.cuda.set_rng_state_all([each.cpu() for each in state['cuda']])
     except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f'the random states in the checkpoint are none that ExactResumeHook saves ({error}). Resume from another '
-            'checkpoint, or start from this one with load_from.'
+            f'the random states in the checkpoint do not have the format of ExactResumeHook ({error}). Resume from '
+            'another checkpoint, or start a new run from this one with load_from.'
         ) from None

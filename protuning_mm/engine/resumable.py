@@ -1,4 +1,4 @@
-"""Whether a checkpoint holds what a run goes on from; mmengine takes its parts without looking."""
+"""A check that a checkpoint contains the training state to resume from, which mmengine does not verify."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,10 @@ _HUB = ('log_scalars', 'runtime_info', 'resumed_keys')
 
 
 def check_resumable(checkpoint: Mapping[str, Any]) -> None:
-    """Check the parts that ``Runner.resume`` reads.
+    """Check the entries of a checkpoint that ``Runner.resume`` reads.
 
     Raises:
-        CheckpointError: names what is missing or of another kind, and what to do with such a file.
+        CheckpointError: entries are missing or have a wrong type.
     """
     meta, hub = checkpoint.get('meta', {}), checkpoint.get('message_hub', {})
     lacking = [f'meta.{key}' for key in ('epoch', 'iter') if not _is_count(meta.get(key))]
@@ -24,9 +24,9 @@ def check_resumable(checkpoint: Mapping[str, Any]) -> None:
             lacking.append(key)
     if lacking:
         raise CheckpointError(
-            f'the checkpoint holds no training state to resume from ({", ".join(lacking)}: missing or of another '
-            'kind). Resume from one that a run saved; to start a new run from its weights, give it as load_from '
-            'without resume.'
+            f'the checkpoint holds no training state to resume from ({", ".join(lacking)}: missing or of a wrong '
+            'type). Resume from a checkpoint that a run saved; to start a new run from its weights, pass it as '
+            'load_from without resume.'
         )
 
 

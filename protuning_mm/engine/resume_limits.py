@@ -1,4 +1,4 @@
-"""What a resumed run cannot repeat although its random streams and its place are right: said, not left to be found."""
+"""Reasons why a resumed run may differ from an uninterrupted one, although random states and position are restored."""
 
 from typing import Any
 
@@ -6,64 +6,62 @@ from mmengine.hooks import EarlyStoppingHook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import IterableDataset, RandomSampler
 
-NOT_VALIDATED = 'not_validated'  # in the message hub: a checkpoint was saved before the validation of its moment
+NOT_VALIDATED = 'not_validated'  # message hub key: the checkpoint was saved before the validation at the same step
 
 
 def sampler_of(loader: Any) -> Any:
-    """The sampler that orders the data; a batch sampler of mmdet's or torch's holds it."""
+    """Return the sampler that orders the data, which may be inside a batch sampler of mmdet or torch."""
     return getattr(loader.batch_sampler, 'sampler', loader.sampler)
 
 
 def resume_limits(runner: Runner, consumed: int) -> list[str]:
-    """Tell what stays inexact in this run.
+    """List the reasons why a resumed run may differ from an uninterrupted one.
 
     Args:
-        runner (Runner): A runner that has resumed and not yet trained.
-        consumed (int): How many batches of the current epoch are passed over.
+        runner (Runner): A runner that has resumed and not trained yet.
+        consumed (int): Number of batches of the current epoch that are skipped.
 
     Returns:
-        list[str]: A reason each; empty where the run goes on bit for bit, on a CPU.
+        list[str]: The reasons; empty if the run continues bit for bit.
     """
     loop, limits = runner.train_loop, []
     loader = loop.dataloader
     if next(runner.model.parameters()).is_cuda:
-        limits.append('kernels on a GPU need not give the same bits twice')
+        limits.append('GPU kernels are not deterministic')
     if loader.num_workers:
-        limits.append(
-            'num_workers > 0, and worker processes augment from random streams of their own, which may begin anew'
-        )
+        limits.append('num_workers > 0, and the random states of worker processes, used for augmentation, may restart')
     if consumed or isinstance(loop, IterBasedTrainLoop):
         sampler = sampler_of(loader)
         if isinstance(sampler, RandomSampler) and sampler.generator is None:
             limits.append(
-                f"{type(sampler).__name__} has no seed, so the rest of this epoch's order is another: images repeat "
-                'and are left out. Take DefaultSampler or InfiniteSampler'
+                f'{type(sampler).__name__} has no seed, so the rest of this epoch has another order: some images '
+                'repeat, others are left out. Use DefaultSampler or InfiniteSampler'
             )
         if isinstance(loader.dataset, IterableDataset):
-            limits.append(f'{type(loader.dataset).__name__} is an IterableDataset, whose place is not known')
+            limits.append(f'{type(loader.dataset).__name__} is an IterableDataset, whose position is not known')
     if getattr(loop, 'fast_forward_on_resume', False):
-        limits.append('fast_forward_on_resume=True begins the data anew')
+        limits.append('fast_forward_on_resume=True restarts the data')
     return limits + _of_validation(runner)
 
 
 def _of_validation(runner: Runner) -> list[str]:
-    """What follows validation's metrics and is not in a checkpoint, or is there from before them."""
+    """List reasons from hooks and schedulers that depend on validation metrics."""
     limits = [
-        f'mmengine saves nothing of {type(hook).__name__}, which counts anew'
+        f'mmengine does not save the state of {type(hook).__name__}, which restarts'
         for hook in runner.hooks
         if isinstance(hook, EarlyStoppingHook)
     ]
-    if NOT_VALIDATED in runner.message_hub.runtime_info:  # our CheckpointHook's: what was missed is done
+    if NOT_VALIDATED in runner.message_hub.runtime_info:  # set by our CheckpointHook, which repeats the validation
         return limits
     return limits + [
-        f"{type(each).__name__} follows validation's metrics, and misses those of the resumed checkpoint's moment: "
-        "take this package's CheckpointHook"
+        f'{type(each).__name__} depends on validation metrics, and misses those of the step of the resumed '
+        'checkpoint: use protuning_mm.CheckpointHook'
         for each in schedulers_by_metric(runner)
     ]
 
 
 def schedulers_by_metric(runner: Runner) -> list[Any]:
-    """List the schedulers of a run that follow validation's metrics, such as ``ReduceOnPlateauLR``."""
+    """Return the schedulers of a run that depend on validation metrics, such as ``ReduceOnPlateauLR``."""
     schedulers = runner.param_schedulers or []
     groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
     return [each for group in groups for each in group if getattr(each, 'need_val_args', False)]

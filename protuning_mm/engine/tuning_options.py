@@ -1,4 +1,4 @@
-"""One spelling for another tuning, whatever the config has: ``model.backbone.tuning.type=lora``."""
+"""Support for ``--cfg-options model.backbone.tuning.type=lora`` with any tuning in the config."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,32 +7,32 @@ from mmengine.config import Config
 
 
 def with_whole_tunings(cfg: Config, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Let an option that names another tuning replace the config's, whose arguments mean nothing to the new one.
+    """Make an option that names another tuning replace the config's tuning with all its arguments.
 
-    mmengine merges ``tuning.type=lora`` into what is there, and so keeps the arguments of the tuning before; and it
-    refuses ``tuning.rank=8`` where the config has a bare name.
+    mmengine would merge ``tuning.type=lora`` into the config's tuning and keep the arguments of that, and it would
+    reject ``tuning.rank=8`` if the config gives the tuning as a string.
 
     Args:
-        cfg (Config): The config that the options are meant for.
-        options (Mapping): Dotted keys and values, as ``--cfg-options`` has them.
+        cfg (Config): The config to which the options will be applied.
+        options (Mapping): Dotted keys and values, as in ``--cfg-options``.
 
     Returns:
-        dict: Options for ``cfg.merge_from_dict``; whole tunings stand before their arguments.
+        dict: Options for ``cfg.merge_from_dict``, with complete tunings before their arguments.
     """
     whole: dict[str, Any] = {}
     rest = dict(options)
     for key, value in options.items():
         path = key.removesuffix('.type')
         if _is_tuning(path) and isinstance(value, str):
-            here = _at(cfg, path)
-            if key == path or _name(here) != value:
-                whole[path] = _replacing(here, value)
+            current = _at(cfg, path)
+            if key == path or _name(current) != value:
+                whole[path] = _replacing(current, value)
                 del rest[key]
     for key in rest:
         path = key.rpartition('.')[0]
-        here = _at(cfg, path)
-        if _is_tuning(path) and isinstance(here, str) and path not in whole:
-            whole[path] = _replacing(here, here)
+        current = _at(cfg, path)
+        if _is_tuning(path) and isinstance(current, str) and path not in whole:
+            whole[path] = _replacing(current, current)
     return whole | rest
 
 
@@ -41,19 +41,19 @@ def _is_tuning(path: str) -> bool:
 
 
 def _at(cfg: Any, path: str) -> Any:
-    """What stands at a dotted key; None where nothing does."""
-    here = cfg
+    """Return the value at a dotted key; None if there is none."""
+    current = cfg
     for part in path.split('.'):
-        if isinstance(here, list | tuple) and part.isdigit() and int(part) < len(here):
-            here = here[int(part)]
+        if isinstance(current, list | tuple) and part.isdigit() and int(part) < len(current):
+            current = current[int(part)]
         else:
-            here = here.get(part) if isinstance(here, Mapping | Config) else None
-    return here
+            current = current.get(part) if isinstance(current, Mapping | Config) else None
+    return current
 
 
 def _name(tuning: Any) -> Any:
     return tuning.get('type') if isinstance(tuning, Mapping) else tuning
 
 
-def _replacing(here: Any, name: str) -> dict[str, Any]:
-    return dict(type=name) if here is None else dict(type=name, _delete_=True)
+def _replacing(current: Any, name: str) -> dict[str, Any]:
+    return dict(type=name) if current is None else dict(type=name, _delete_=True)

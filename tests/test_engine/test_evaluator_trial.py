@@ -165,7 +165,7 @@ def test_what_the_pipeline_or_the_model_does_not_give(coco: Path, ade: Path, tmp
 def test_what_cannot_be_made_up_is_told(coco: Path) -> None:
     found = tried([coco_metric(coco), dict(type='DumpProposals', output_dir=str(coco / 'dump'))], detection(coco))
     assert set(found.metrics) == COCO_KEYS and found.open_ended == ('dump_proposals/',)
-    assert found.untried == ('val_evaluator.1: DumpProposals is not tried: no predictions are made up for it',)
+    assert found.untried == ('val_evaluator.1: DumpProposals is not tried: no fake predictions exist for it',)
     alone = tried(dict(type='DumpProposals', output_dir=str(coco / 'dump')), detection(coco))
     assert not alone.metrics and len(alone.untried) == 1
 

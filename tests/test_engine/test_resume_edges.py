@@ -91,7 +91,7 @@ def test_scheduler_that_follows_validation(hook: str, exact: bool, tmp_path: Pat
     run(tmp_path / 'resumed', weights, **settings, **start)
     one, other = (load_checkpoint_file(str(tmp_path / each / 'epoch_2.pth')) for each in ('whole', 'resumed'))
     assert (one['param_schedulers'][0]['last_step'] == other['param_schedulers'][0]['last_step']) == exact
-    said = 'ReduceOnPlateauLR follows' in next((tmp_path / 'resumed').rglob('*.log')).read_text()
+    said = 'ReduceOnPlateauLR depends on' in next((tmp_path / 'resumed').rglob('*.log')).read_text()
     assert said != exact
 
 

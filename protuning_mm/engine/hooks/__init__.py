@@ -1,4 +1,4 @@
-"""Hooks: each listens to a few moments of a run and does one thing there."""
+"""Hooks for mmengine's runner."""
 
 from protuning_mm.engine.hooks.checkpoint_hook import CheckpointHook
 from protuning_mm.engine.hooks.delta_checkpoint_hook import DeltaCheckpointHook

@@ -1,4 +1,4 @@
-"""A checkpoint hook that never has fewer whole checkpoints on disk than it promised."""
+"""A checkpoint hook that never leaves fewer complete checkpoints on disk than ``max_keep_ckpts``."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,7 +24,7 @@ _ATOMIC = dict(backend='atomic_local')
 
 
 class _RemoveLater:
-    """A file backend whose removals wait until the new file is on disk, and are noted before it is written."""
+    """A file backend that records removals in the message hub and performs them after the new file is written."""
 
     def __init__(self, backend: Any, hub: MessageHub) -> None:
         self._backend = backend
@@ -53,11 +53,12 @@ class _RemoveLater:
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """mmengine's CheckpointHook with a safe order: write aside, sync, rename, move the pointer, only then delete.
+    """mmengine's CheckpointHook in a safe order: write a temporary file, sync, rename, update the pointer, then delete.
 
-    mmengine deletes the oldest checkpoint first and writes the next in place: a full disk or a kill in between leaves a
-    truncated file, with ``max_keep_ckpts=1`` and nothing else. All arguments are mmengine's. Local folders only are
-    written atomically; another ``backend_args`` (S3, …) keeps its own way of writing, and the safe order.
+    mmengine deletes the oldest checkpoint first and writes the next in place. If the disk is full or the process is
+    killed in between, a truncated file is left, and with ``max_keep_ckpts=1`` no other. All arguments are mmengine's.
+    Only local folders are written atomically; other backends (``backend_args`` for S3, …) write as usual, but in the
+    safe order.
     """
 
     backend_args: dict[str, Any] | None
@@ -73,7 +74,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         if self.backend_args is None and type(self.file_backend) is LocalBackend:
             self.backend_args = dict(_ATOMIC)
             self.file_backend = AtomicLocalBackend()
-        # a kill between save and delete left it behind; the checkpoint that is resumed from knows
+        # A run killed between save and delete left outdated files; the resumed checkpoint records their names.
         outdated = runner.message_hub.runtime_info.get(OUTDATED)
         if self.max_keep_ckpts > 0 and outdated not in (None, *self.keep_ckpt_ids):
             self._delete(outdated)
@@ -81,7 +82,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._remove(self.file_backend.join_path(self.out_dir, name))
 
     def _save_checkpoint(self, runner: Runner) -> None:
-        # Where the loop validates between what this hook saves after: the other kind of loop goes on behind the save.
+        # Only a loop of the same kind (by epoch or by iteration) validates directly after this save.
         kind = EpochBasedTrainLoop if self.by_epoch else IterBasedTrainLoop
         runner.message_hub.update_info(NOT_VALIDATED, isinstance(runner.train_loop, kind))
         super()._save_checkpoint(runner)
@@ -121,7 +122,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.file_backend.rmtree(path)
 
     def _roll(self, runner: Runner, step: int) -> int | None:
-        """Note ``step`` among the kept checkpoints; return the one that falls out, to be deleted after the save."""
+        """Add ``step`` to the kept checkpoints; return the step to delete after the save, if any."""
         if self.max_keep_ckpts <= 0 or (self.keep_ckpt_ids and self.keep_ckpt_ids[-1] == step):
             return None
         full = len(self.keep_ckpt_ids) == self.max_keep_ckpts
@@ -137,7 +138,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         runner.message_hub.update_info(NOT_VALIDATED, False)
         with _states_of_all_ranks(runner), self._own_save(), self._removing_later(runner.message_hub) as backend:
             super()._save_best_checkpoint(runner, metrics)
-            # Two runs of the same step can name the new best like the old one.
+            # The new best checkpoint may have the same file name as the old one, if a step ran twice.
             best = getattr(self, 'best_ckpt_path', None)
             backend.flush(keep={best, *getattr(self, 'best_ckpt_path_dict', {}).values()} - {None})
 
@@ -147,7 +148,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     @contextmanager
     def _own_save(self) -> Iterator[None]:
-        """Other hooks' saves ask this hook too, and are none of its business."""
+        """Mark a save by this hook, because ``before_save_checkpoint`` is also called for saves by other hooks."""
         before, self._saving = self._saving, True
         try:
             yield
@@ -165,7 +166,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
 @contextmanager
 def _states_of_all_ranks(runner: Runner) -> Iterator[None]:
-    """The main process saves alone; what it saves of the others is collected before, where all of them are."""
+    """Collect the random states of all ranks before the main process saves alone."""
     with ExitStack() as stack:
         for hook in runner.hooks:
             if isinstance(hook, ExactResumeHook):

@@ -1,4 +1,4 @@
-"""Checkpoints that hold what was trained, and know the base that they were trained on."""
+"""A checkpoint hook that saves deltas: the trained tensors and a record of their base."""
 
 from typing import Any
 
@@ -15,16 +15,16 @@ from protuning_mm.weights.fingerprint import Fingerprint, fingerprint
 
 @HOOKS.register_module()
 class DeltaCheckpointHook(CheckpointHook):
-    """:class:`CheckpointHook` without the frozen tensors in its files.
+    """A :class:`CheckpointHook` that leaves out the frozen tensors.
 
-    What is left is everything that differs from the base: trained parameters, buffers of trained norms, counters;
-    optimizer, schedulers, EMA, message hub and all else that training resumes from. Best checkpoints and
-    ``save_optimizer=False`` leave the optimizer out, as mmengine's do. All arguments are mmengine's. Another
-    CheckpointHook of the same run keeps writing whole checkpoints.
+    Its files contain everything that differs from the base (trained parameters, buffers of trained norms, counters) and
+    everything needed to resume training (optimizer, schedulers, EMA, message hub). As in mmengine, best checkpoints
+    and those saved with ``save_optimizer=False`` do not contain the optimizer. All arguments are mmengine's. Another
+    CheckpointHook in the same run still writes complete checkpoints.
 
     Raises:
-        CheckpointError: the model has no tuned backbone, so there is no base to leave out.
-        FrozenWeightsError: a frozen tensor changed since the start; no delta of it would fit its base.
+        CheckpointError: the model has no tuned backbone, whose frozen tensors could be left out.
+        FrozenWeightsError: a frozen tensor changed since the start, so a delta would not fit its base.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -40,7 +40,7 @@ class DeltaCheckpointHook(CheckpointHook):
         }
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """After every other hook: EMA has swapped its averages in by now."""
+        """Make the delta. This hook runs after all others, so that EMA has already swapped in its averages."""
         super().before_save_checkpoint(runner, checkpoint)
         if self._saving:
             make_delta(checkpoint, tuned_backbones(unwrap(runner.model)), self._bases)

@@ -1,4 +1,4 @@
-"""Resuming where a run was: its random streams, and its place among the data."""
+"""A hook that saves and restores the random states and the position in the data."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,17 +18,16 @@ _KEY = 'resume_state'
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Saves what mmengine does not, so that a resumed run ends where the run in one go ends, bit for bit on a CPU.
+    """Makes a resumed run equal to an uninterrupted one, bit for bit on a CPU, by saving what mmengine does not save.
 
-    - at every save: the random states of all ranks (RPN's and RoI heads' samplers, augmentation and dropout draw from
-      them), the sampler's seed, and how many batches of the epoch were consumed, for an epoch-based run that saves by
-      iteration;
-    - around validation: it leaves no trace in training's random streams. A checkpoint is saved before it, and a
-      resumed run need not repeat it;
-    - after resuming: all of it is set right before the first batch is fetched.
+    - At every save: the random states of all ranks (used by the samplers of RPN and RoI heads, augmentation and
+      dropout), the sampler's seed, and the number of batches of the epoch that were consumed, for an epoch-based run
+      that saves by iteration.
+    - Around validation: the random states are restored afterwards, because checkpoints are saved before validation and
+      a resumed run need not repeat it.
+    - After resuming: all of this is restored before the first batch is fetched.
 
-    The states of several ranks are collected by ``protuning_mm.CheckpointHook``. docs/resume.md tells what stays
-    inexact.
+    ``protuning_mm.CheckpointHook`` collects the states of several ranks. docs/resume.md lists the remaining limits.
     """
 
     priority = 'VERY_HIGH'
@@ -44,11 +43,11 @@ class ExactResumeHook(Hook):
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Collect every rank's state, for what one of them saves within; all ranks enter."""
+        """Collect the states of all ranks for a save inside this context, which all ranks must enter."""
         self._gathered = all_gather_object(self._state())
         try:
             yield
-        finally:  # another save is another moment
+        finally:  # the states must not be reused for a later save
             self._gathered = None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
@@ -95,7 +94,7 @@ class ExactResumeHook(Hook):
         sampler, seed = sampler_of(loop.dataloader), self._loaded['sampler_seed']
         if hasattr(sampler, 'seed') and seed is not None:
             sampler.seed = seed
-        self._ahead = state  # until it is set; a validation before that saves it as it is
+        self._ahead = state  # a save before the states are restored, in a validation, must save them unchanged
 
         def restore() -> None:
             self._ahead = None
@@ -115,7 +114,7 @@ class ExactResumeHook(Hook):
         if self._loaded is None:
             return 'its checkpoint holds no random states; it was saved without ExactResumeHook'
         if not isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop):
-            return f'{type(loop).__name__} is no loop of mmengine whose place in the data is known'
+            return f"{type(loop).__name__} is not one of mmengine's loops, whose position in the data is known"
         ranks = len(self._loaded['ranks'])
         if ranks != world:
             return f'its checkpoint holds the random states of {ranks} processes, and there are {world}'

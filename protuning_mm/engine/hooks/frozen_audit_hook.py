@@ -1,4 +1,4 @@
-"""Frozen means bit-identical: a run that moves a frozen tensor stops."""
+"""A hook that stops a run if a frozen tensor has changed."""
 
 import time
 from typing import Any
@@ -18,11 +18,11 @@ from protuning_mm.weights.listing import listed
 class FrozenAuditHook(Hook):
     """Fingerprints the frozen tensors before training, at every save and at the end; a difference stops the run.
 
-    It costs one SHA-256 over the frozen tensors each time (docs/reliability.md says how long that takes). A tuning that
-    lets batch norms gather statistics (``full``) has no frozen tensor, and nothing is audited.
+    Each time it computes SHA-256 over the frozen tensors (docs/reliability.md states the time). A tuning that updates
+    the statistics of batch norms (``full``) has no frozen tensors, so nothing is audited.
 
     Raises:
-        FrozenWeightsError: lists the tensors that moved, or that were added or taken away.
+        FrozenWeightsError: frozen tensors changed, were added or were removed; the message lists them.
     """
 
     priority = 'ABOVE_NORMAL'
@@ -43,10 +43,10 @@ class FrozenAuditHook(Hook):
         self._audit(runner, 'nothing was saved')
 
     def after_train(self, runner: Runner) -> None:
-        self._audit(runner, 'what was saved before is as it should be')
+        self._audit(runner, 'checkpoints saved before are intact')
 
     def _audit(self, runner: Runner, consequence: str) -> None:
-        if not self._before:  # saved by hand, outside of training
+        if not self._before:  # a save outside of training
             return
         for name, now in _fingerprints(runner).items():
             moved = self._before[name].moved(now)

@@ -1,4 +1,4 @@
-"""Whether the classes of a run occur in its data, told before the first step."""
+"""A hook that checks before training whether the classes of a run occur in its data."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -11,10 +11,9 @@ from protuning_mm.engine.unwrap import unwrap
 
 
 class LabelCheckHook(Hook):
-    """Counts labels of the training and validation data in a sample, before anything else looks at the data.
+    """Counts the labels in a sample of the training and validation data, before any other check of the data.
 
-    - before training: classes that never occur are warned of; where none or, in label maps, only one occurs, the run
-      stops.
+    It warns of classes that never occur, and stops the run if no class or, in label maps, only one class occurs.
     """
 
     priority = 'VERY_HIGH'
@@ -34,7 +33,7 @@ class LabelCheckHook(Hook):
                 faults = [] if found is None else list(faults_of_labels(found, key))
             except DataError:
                 raise
-            except Exception as error:  # of a data set that works in ways of its own: no reason to stop
+            except Exception as error:  # a custom data set may not support counting, which must not stop the run
                 runner.logger.warning(f'{key}: its labels could not be counted: {type(error).__name__}: {error}')
                 continue
             for level, said, advice in faults:

@@ -1,4 +1,4 @@
-"""The hook that every run with a tuned backbone has."""
+"""The hook for every run with a tuned backbone."""
 
 from typing import Any
 
@@ -20,21 +20,21 @@ from protuning_mm.weights.addresses import SOURCES, said_sources
 
 @HOOKS.register_module()
 class TuningHook(Hook):
-    """Checks a run before it computes anything, shows what is trained, and keeps copies of a backbone equal to it.
+    """Checks a run before it starts, logs its parameters, and keeps copies of a backbone equal to the original.
 
-    - After a checkpoint is loaded by ``load_from``: tensors of heads whose shape differs from the model's, as where
-      ``num_classes`` differs, are listed and keep their initial values (:mod:`protuning_mm.engine.load_from`). A
-      checkpoint to resume from must hold a training state.
-    - Before training, validation and test: :mod:`protuning_mm.engine.preflight`. Before training it logs the table of
-      trained and frozen parameters, and which parts of the backbone run efficiently.
-    - At every save: the sources of frozen tensors go into the checkpoint's ``meta``.
-    - A backbone that follows another by rule, such as a mean teacher, gets its leader's frozen tensors at the start and
+    - After loading a checkpoint by ``load_from``: tensors of heads whose shape differs from the model's, as when
+      ``num_classes`` differs, are logged and keep their initial values (:mod:`protuning_mm.engine.load_from`). A
+      checkpoint to resume from must contain a training state.
+    - Before training, validation and test: the checks of :mod:`protuning_mm.engine.preflight`. Before training, the
+      hook also logs the table of trained and frozen parameters, and which modules of the backbone run efficiently.
+    - At every save: the sources of frozen tensors are stored in the checkpoint's ``meta``.
+    - A backbone that follows another one, such as a mean teacher, gets the other's frozen tensors at the start and
       before each iteration, validation and save (:mod:`protuning_mm.engine.followers`).
 
     Raises:
         CheckpointError: the checkpoint to resume from holds no training state.
-        FrozenWeightsError: frozen tensors came from no file, and ``allow_random_backbone`` is not set.
-        MismatchError: classes of the data sets and the heads differ, or an evaluator fails on made-up predictions.
+        FrozenWeightsError: frozen tensors are random, and ``allow_random_backbone`` is not set.
+        MismatchError: classes of data sets and heads differ, or an evaluator fails on fake predictions.
     """
 
     priority = 'HIGH'
@@ -54,7 +54,7 @@ class TuningHook(Hook):
         if reshaped:
             lines = '\n  '.join(f'{key}: {shapes}' for key, shapes in reshaped.items())
             runner.logger.info(
-                f'{len(reshaped)} tensors have another shape in the checkpoint, as where num_classes differs; they '
+                f'{len(reshaped)} tensors have another shape in the checkpoint, as when num_classes differs; they '
                 f'keep their initial values:\n  {lines}'
             )
 
@@ -94,7 +94,7 @@ class TuningHook(Hook):
         }
 
     def _name_sources(self, runner: Runner) -> None:
-        """Note the file that filled each backbone: a model that is given a state dict cannot know it."""
+        """Record the file that each backbone was loaded from, which a model cannot know from a state dict."""
         for name, backbone in tuned_backbones(unwrap(runner.model)).items():
             if backbone.frozen_source != LOADED:
                 continue

@@ -1,4 +1,4 @@
-"""Doing, after a resume, the validation that belongs to the moment of the checkpoint and that it was saved before."""
+"""A hook that repeats, after a resume, the validation that followed the resumed checkpoint."""
 
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -7,12 +7,11 @@ from protuning_mm.engine.resume_limits import NOT_VALIDATED, schedulers_by_metri
 
 
 class UnfinishedValidationHook(Hook):
-    """Runs once, behind every other hook's ``before_train``; :class:`CheckpointHook` brings it along.
+    """Repeats a validation after all other hooks' ``before_train``; :class:`CheckpointHook` registers this hook.
 
-    A checkpoint is saved, then comes the validation of its moment, then the best checkpoint is saved, and the
-    checkpoint once more. A run that was killed before that last save resumes from a checkpoint that knows nothing of
-    the validation: its best was forgotten, and a scheduler that follows the metrics missed a step. Where nothing of the
-    kind is in the run, it is not done again.
+    A run saves a checkpoint, validates, saves the best checkpoint, and then saves the checkpoint again. If it is killed
+    before that last save, the checkpoint lacks the result of the validation: the best score is lost, and a scheduler
+    that depends on metrics misses a step. The validation is only repeated if the run uses its metrics.
     """
 
     priority = 'LOWEST'
@@ -29,11 +28,11 @@ class UnfinishedValidationHook(Hook):
         moment, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
         loop._decide_current_val_interval()
         if moment and moment >= loop.val_begin and (moment % loop.val_interval == 0 or moment == last):
-            runner.logger.info('the checkpoint was saved before the validation of its moment, which is done now')
+            runner.logger.info('the checkpoint was saved before the validation at the same step, which runs now')
             runner.val_loop.run()
 
 
 def _needs_metrics(runner: Runner) -> bool:
-    """Whether anything in a run goes by what validation computes."""
+    """Return whether a hook or scheduler of the run depends on validation metrics."""
     watching = (getattr(hook, 'save_best', None) or isinstance(hook, EarlyStoppingHook) for hook in runner.hooks)
     return any(watching) or bool(schedulers_by_metric(runner))
