@@ -1,8 +1,8 @@
-"""Pro-Tuning for MMDetection, MMSegmentation and MMPretrain: one frozen backbone, small trained prompt blocks.
+"""Pro-Tuning for MMDetection, MMSegmentation and MMPretrain: a frozen backbone with small trained prompt blocks.
 
-Importing the package registers its classes (also under their bare names in mmengine's root registries) and applies
-:mod:`protuning_mm.patches`. Without mmengine, :mod:`protuning_mm.frozen` and :mod:`protuning_mm.blocks` can be imported
-and nothing else: they need torch alone.
+Importing the package registers its classes (also without scope prefix in mmengine's root registries) and applies
+:mod:`protuning_mm.patches`. Without mmengine only :mod:`protuning_mm.frozen` and :mod:`protuning_mm.blocks` can be
+imported, which depend on torch only.
 """
 
 from importlib import import_module
@@ -75,7 +75,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is used first."""
+    """Import a public name on first use."""
     if name not in _MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(import_module(f'{__name__}.{_MODULES[name]}'), name)

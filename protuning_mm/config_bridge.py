@@ -1,12 +1,12 @@
-"""Lets ``_base_`` name configs of this package and of mmseg.
+"""Support for ``_base_`` configs of this package and of mmseg, as in ``'protuning_mm::path.py'``.
 
-mmengine reads ``_base_ = 'package::path.py'`` before it imports anything, with a fixed table from module to
-distribution. The table does not know this package, and it maps ``mmseg`` to the classic distribution
-``mmsegmentation``, which the maintained ``onedl-mmsegmentation`` is not. A module's own name is as good an entry.
+mmengine resolves ``_base_ = 'package::path.py'`` by a fixed table from module to distribution, before it imports
+anything. The table lacks this package, and it maps ``mmseg`` to the distribution ``mmsegmentation``, while the
+maintained distribution is called ``onedl-mmsegmentation``. The module's name works as an entry for both.
 
-mmengine also makes the package's name the scope in which every ``type`` of such a config is looked up. The configs of
-this package are written in the words of their host (``ImageClassifier``, ``CIFAR100``), whose scope is their
-``default_scope``; so they get no other, and mean the same by name as by path.
+mmengine also uses the package's name as the scope in which every ``type`` of such a config is looked up. The configs of
+this package use types of their host (``ImageClassifier``, ``CIFAR100``), which is their ``default_scope``. They
+therefore get no other scope, so that a config means the same whether it is given by package or by path.
 """
 
 from importlib.metadata import PackageNotFoundError, distribution
@@ -18,7 +18,7 @@ _PACKAGE = 'protuning_mm'
 
 
 def install() -> None:
-    """Extend mmengine's table of packages whose configs can be inherited; ours get no scope."""
+    """Extend mmengine's table of packages whose configs can be inherited, and set no scope for this package."""
     MODULE2PACKAGE[_PACKAGE] = _PACKAGE
     try:
         distribution('mmsegmentation')

@@ -1,4 +1,4 @@
-"""Deltas of a model in a training loop of one's own, without a runner."""
+"""Saving and loading of deltas in a custom training loop, without a runner."""
 
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,17 @@ from protuning_mm.weights.write import write_checkpoint
 
 
 def save_delta(model: nn.Module, path: str | Path, **meta: Any) -> None:
-    """Save what differs from the frozen base: what was trained, and a record of the base's tensors.
+    """Save a delta: all tensors that differ from the frozen base, and a record of the base's tensors.
 
     Args:
-        model (nn.Module): A :class:`~protuning_mm.TunedBackbone`, or a model that has one.
-        path (str | Path): ``.pth`` or ``.safetensors``.
-        **meta: Kept in the file's ``meta``, such as ``classes=('cat', 'dog')``.
+        model (nn.Module): A :class:`~protuning_mm.TunedBackbone`, or a model that contains one.
+        path (str | Path): A file name that ends in ``.pth`` or ``.safetensors``.
+        **meta: Entries for the file's ``meta``, such as ``classes=('cat', 'dog')``.
 
     Raises:
-        CheckpointError: the model has no tuned backbone, its frozen tensors came from no file, or the path has another
+        CheckpointError: the model has no tuned backbone, its frozen tensors are random, or the path has another
             ending.
-        OSError: the file cannot be written; what was there before is untouched.
+        OSError: the file cannot be written; an existing file is left untouched.
     """
     backbones = tuned_backbones(model)
     if not backbones:
@@ -32,7 +32,7 @@ def save_delta(model: nn.Module, path: str | Path, **meta: Any) -> None:
         if backbone.needs_weights():
             raise CheckpointError(
                 f'the frozen tensors of {name or type(backbone).__name__} are random, so no base can complete a delta: '
-                'fill the backbone from a file first, by init_cfg and init_weights() or load_state_dict()'
+                'load a checkpoint into the backbone first, by init_cfg and init_weights() or by load_state_dict()'
             )
     content = dict(state_dict=model.state_dict(), meta=dict(dataset_meta=meta))
     make_delta(content, backbones, {name: fingerprint(each.frozen_tensors()) for name, each in backbones.items()})
@@ -40,21 +40,21 @@ def save_delta(model: nn.Module, path: str | Path, **meta: Any) -> None:
 
 
 def load_delta(model: nn.Module, path: str | Path) -> dict[str, Any]:
-    """Load a delta into a model that was built as the one that saved it.
+    """Load a delta into a model that was built with the same config as the saved one.
 
-    The frozen tensors of the model are verified against the delta's record. Where they are others, the base is fetched
-    from the file that ``init_cfg`` names, then from where the delta says.
+    The model's frozen tensors are verified against the record in the delta. If they differ, the base is loaded from the
+    checkpoint in ``init_cfg`` or, failing that, from the source recorded in the delta.
 
     Args:
-        model (nn.Module): A :class:`~protuning_mm.TunedBackbone`, or a model that has one.
-        path (str | Path): The delta.
+        model (nn.Module): A :class:`~protuning_mm.TunedBackbone`, or a model that contains one.
+        path (str | Path): The file of the delta.
 
     Returns:
-        dict: What was given to :func:`save_delta` as ``meta``.
+        dict: The ``meta`` that was passed to :func:`save_delta`.
 
     Raises:
-        CheckpointError: the file is no delta, is damaged, does not fit the model, or its base is not found. The model
-            is as it was.
+        CheckpointError: the file is not a delta, is damaged or does not fit the model, or its base cannot be found.
+            The model is left unchanged.
     """
     content = load_checkpoint_file(str(path))
     state = content.get('state_dict', content)

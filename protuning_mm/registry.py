@@ -21,7 +21,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     scope='protuning_mm',
     locations=['protuning_mm.engine'],
 )
-# these stand on mmpretrain's own data sets, so a scoped name brings mmpretrain in, and nothing else does
+# The data sets inherit from mmpretrain's, so mmpretrain is only imported when a scoped name is looked up.
 DATASETS = Registry(
     'dataset', parent=MMENGINE_DATASETS, scope='protuning_mm', locations=['protuning_mm.data.classification']
 )
