@@ -34,7 +34,7 @@ def unknown_metrics(cfg: Any, trial: Trial, evaluator: str) -> Iterator[tuple[st
         listed = ', '.join(trial.metrics[:8]) + (', …' if len(trial.metrics) > 8 else '')
         yield (
             key,
-            f'{name!r} is not among the metrics that {evaluator} computes: {listed}',
+            f'{name!r} is no metric that {evaluator} computes: {listed}',
             f'set {key}={near[0]!r}' if near else 'name one of them',
         )
 
