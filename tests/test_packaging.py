@@ -18,7 +18,10 @@ from mmengine.utils import get_installed_path
 import protuning_mm
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGED = ('LICENSE', 'README.md', 'configs', 'model-index.yml', 'protuning_mm', 'pyproject.toml', 'setup.py', 'tools')
+PACKAGED = (
+    *('LICENSE', 'README.md', 'configs', 'model-index.yml', 'protuning_lab', 'protuning_mm', 'pyproject.toml'),
+    *('setup.py', 'tools'),
+)
 # what only a checkout can run
 CHECKOUT_ONLY = {'tools/make_demo_data.py', 'tools/train_source.py'}
 
@@ -95,9 +98,9 @@ def test_wheel_ships_configs_and_tools(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert mim_files(names) == shipped()
     assert wheel.name.startswith(f'protuning_mm-{protuning_mm.__version__}-')
-    assert 'protuning_mm/py.typed' in names
+    assert {'protuning_mm/py.typed', 'protuning_lab/study/page.css', 'protuning_lab/study/page.js'} <= set(names)
     # nothing else becomes importable
-    assert {name.split('/')[0] for name in names if '.dist-info' not in name} == {'protuning_mm'}
+    assert {name.split('/')[0] for name in names if '.dist-info' not in name} == {'protuning_mm', 'protuning_lab'}
 
 
 def test_sdist_ships_them_too(source: Path) -> None:
@@ -112,7 +115,7 @@ def test_wheel_requires_neither_host_family(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         metadata = archive.read(next(name for name in archive.namelist() if name.endswith('METADATA'))).decode()
     required = [line for line in metadata.splitlines() if line.startswith('Requires-Dist') and 'extra ==' not in line]
-    assert sorted(line.split()[1].split('>')[0] for line in required) == ['numpy', 'torch']
+    assert sorted(line.split()[1].split('>')[0] for line in required) == ['filelock', 'numpy', 'torch']
 
 
 def test_installed_package_works_from_another_folder(fresh_python: Path, tmp_path: Path) -> None:
@@ -125,6 +128,10 @@ def test_installed_package_works_from_another_folder(fresh_python: Path, tmp_pat
         'model = dict(backbone=dict(tuning=_base_.tuning))\n'
     )
     assert run([fresh_python, '-c', USE_FROM_ANOTHER_FOLDER], tmp_path).split()[-1] == 'ProTunedResNet'
+
+
+def test_installed_command_starts(fresh_python: Path, tmp_path: Path) -> None:
+    assert 'delta extract' in run([fresh_python.with_name('protuning'), '--help'], tmp_path)
 
 
 def test_installed_tools_start(fresh_python: Path, tmp_path: Path) -> None:
