@@ -1,6 +1,7 @@
 """Imports run one way, no room is too large, and no host is imported where it is not used."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,56 @@ def test_imported_alone(room: str) -> None:
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"'protuning_mm.{room}'" in done.stdout and 'protuning_mm.engine' not in done.stdout
+
+
+# what prepare_process() calls; it runs in the commands, and not at import
+PATCHED_BY_COMMANDS = {
+    *('data/empty_data_sets.py', 'data/failed_transforms.py', 'data/images.py', 'data/label_maps.py'),
+    'data/metrics/ground_truth.py',
+}
+
+
+def test_what_importing_changes_elsewhere_stands_in_one_file() -> None:
+    """No other file assigns to an attribute of something that it imported from another library."""
+    foreign = {'mmengine', 'mmcv', 'torch', *HOSTS}
+    found = set()
+    for path in PACKAGE.rglob('*.py'):
+        if '.mim' in path.parts:
+            continue
+        tree = ast.parse(path.read_text())
+        names = {
+            (alias.asname or alias.name).split('.')[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+            if (getattr(node, 'module', None) or alias.name).split('.')[0] in foreign
+        }
+        targets = [t for node in ast.walk(tree) if isinstance(node, ast.Assign) for t in node.targets]
+        for target in targets:
+            root = target
+            while isinstance(root, ast.Attribute):
+                root = root.value
+            if isinstance(target, ast.Attribute) and isinstance(root, ast.Name) and root.id in names:
+                found.add(path.relative_to(PACKAGE).as_posix())
+        if 'register_module_module_registration_hook' in names:
+            found.add(path.relative_to(PACKAGE).as_posix())
+    assert 'patches.py' in found
+    assert found - {'patches.py'} <= PATCHED_BY_COMMANDS
+
+
+def test_a_patch_can_be_skipped() -> None:
+    code = (
+        'from mmengine.config import Config\nplain = Config._get_cfg_path\nimport protuning_mm\n'
+        'print(Config._get_cfg_path is plain)'
+    )
+
+    def run(skipped: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, 'PROTUNING_MM_SKIP_PATCHES': skipped}
+        return subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True, check=False)
+
+    assert run('patch_config_bases').stdout.strip() == 'True'
+    assert run('').stdout.strip() == 'False'
+    assert "there is no 'patch_configs' in protuning_mm.patches" in run('patch_configs').stderr
 
 
 def test_importing_the_package_imports_no_host() -> None:

@@ -25,8 +25,8 @@ from protuning_lab.study.quiet import device_name, quiet_config, quiet_runner
 from protuning_lab.study.results import ERROR, write_result
 from protuning_lab.study.watching import WatchingHook, memory_of_training
 from protuning_mm.data import check_data_files
-from protuning_mm.engine.mended_hosts import mend_hosts
 from protuning_mm.engine.parameter_table import count_parameters
+from protuning_mm.patches import prepare_process
 from protuning_mm.weights.atomic import write_atomically, write_every_file_whole
 from protuning_mm.weights.fingerprint import fingerprint
 
@@ -163,7 +163,7 @@ def _prepare(job: Job) -> None:
     check_data_files(job.cfg, _LOADERS)
     for parts in job.tests.values():
         check_data_files(Config(dict(parts) | dict(default_scope=scope or 'mmengine')), _LOADERS)
-    mend_hosts(scope)
+    prepare_process(scope)
     write_every_file_whole()
 
 

@@ -27,14 +27,14 @@ def command(main: Main) -> Callable[..., None]:
     def run(argv: Sequence[str] | None = None) -> None:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # tools/*.py: Ctrl-C during the imports ends at once
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        with told_plainly():
+        with short_errors():
             main(argv)
 
     return run
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
+def short_errors() -> Iterator[None]:
     """Exit with status 1 and one message in the place of a traceback; with 130 after Ctrl-C.
 
     Errors of this package, and files that cannot be opened, are told by their message alone. Any other error may be a

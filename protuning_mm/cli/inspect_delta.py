@@ -11,8 +11,8 @@ from torch import Tensor
 
 from protuning_mm.cli.command import command
 from protuning_mm.weights import CheckpointError, safe_torch_load
+from protuning_mm.weights.checksum import verify_checksum
 from protuning_mm.weights.deltas import RECORD, DeltaRecord
-from protuning_mm.weights.seal import check_seal
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def inspect_delta(path: str) -> dict[str, Any]:
     return dict(
         file=str(path),
         bytes=Path(path).stat().st_size,
-        sealed=check_seal(path),
+        sealed=verify_checksum(path),
         version=record.version,
         bases={
             name: dict(

@@ -10,7 +10,7 @@ from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_device, from_0_to_1
 from protuning_mm.cli.output_names import distinct_names
 from protuning_mm.cli.predict import find_images
-from protuning_mm.data import DataError, name_images_of_failed_transforms
+from protuning_mm.data import DataError, patch_transforms
 from protuning_mm.multitask.drawing import draw_tasks
 from protuning_mm.multitask.errors import MultiTaskError
 from protuning_mm.multitask.front import MultiTask
@@ -50,7 +50,7 @@ def split_task(written: str) -> tuple[str, str, str]:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    name_images_of_failed_transforms()
+    patch_transforms()
     images = find_images(args.image)
     multitask = MultiTask(args.device, args.several_bases)
     for written in args.task:

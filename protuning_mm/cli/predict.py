@@ -12,7 +12,7 @@ from mmengine.config import Config
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_cfg_options, add_device, best_device, from_0_to_1
 from protuning_mm.cli.output_names import distinct_names, under_distinct_names
-from protuning_mm.data import DataError, name_images_of_failed_transforms
+from protuning_mm.data import DataError, patch_transforms
 from protuning_mm.data.whole_file import is_cut_short
 from protuning_mm.engine.config import read_config
 from protuning_mm.weights import CheckpointError
@@ -132,7 +132,7 @@ _PREDICTORS = {'mmdet': _detect, 'mmseg': _segment, 'mmpretrain': _classify}
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    name_images_of_failed_transforms()
+    patch_transforms()
     write_every_file_whole()
     cfg = read_config(args.config, args.cfg_options)
     done = predict(cfg, args.checkpoint, args.inputs, args.out, args.device, args.score_thr)

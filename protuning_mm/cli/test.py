@@ -13,7 +13,7 @@ from protuning_mm.cli.run_config import add_common_arguments, load_config
 from protuning_mm.data import check_data_files
 from protuning_mm.engine.build_runner import build_runner
 from protuning_mm.engine.launch import prepare_cpu_ranks
-from protuning_mm.engine.mended_hosts import mend_hosts
+from protuning_mm.patches import prepare_process
 from protuning_mm.weights import CheckpointError
 from protuning_mm.weights.atomic import write_every_file_whole
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
         raise CheckpointError(f'checkpoint {args.checkpoint!r} does not exist')
     check_data_files(cfg, ('test_dataloader',))
-    mend_hosts(cfg.get('default_scope', ''))
+    prepare_process(cfg.get('default_scope', ''))
     write_every_file_whole()
     prepare_cpu_ranks(cfg)
     runner = build_runner(cfg)

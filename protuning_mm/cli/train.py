@@ -11,8 +11,8 @@ from protuning_mm.cli.run_config import add_common_arguments, load_config
 from protuning_mm.data import check_data_files
 from protuning_mm.engine.build_runner import build_runner
 from protuning_mm.engine.launch import prepare_cpu_ranks
-from protuning_mm.engine.mended_hosts import mend_hosts
 from protuning_mm.engine.work_dir import lock_work_dir
+from protuning_mm.patches import prepare_process
 from protuning_mm.weights.atomic import write_every_file_whole
 
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = build_config(args)
     check_data_files(cfg, ('train_dataloader', 'val_dataloader'))
-    mend_hosts(cfg.get('default_scope', ''))
+    prepare_process(cfg.get('default_scope', ''))
     write_every_file_whole()
     with lock_work_dir(cfg.work_dir):
         prepare_cpu_ranks(cfg)

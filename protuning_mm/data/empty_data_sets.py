@@ -15,7 +15,7 @@ _FILES = 200  # that are read for the names in them
 _NAMED = 8
 
 
-def name_empty_data_sets() -> None:
+def patch_empty_data_sets() -> None:
     """Make the hosts' data sets say that no image is left in them, and why.
 
     numpy says "need at least one array to concatenate" where a folder has no image of the suffix, or where no image has

@@ -10,7 +10,7 @@ from mmcv.transforms import BaseTransform
 from protuning_mm.data.errors import DataError
 
 
-def name_images_of_failed_transforms() -> None:
+def patch_transforms() -> None:
     """Make transforms say which file OpenCV failed on, and what it is about it.
 
     ``Resize(keep_ratio=True)`` makes 3 of a photo's 20,000 x 3 pixels to 1333 x 0: OpenCV's error has neither the

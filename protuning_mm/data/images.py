@@ -14,7 +14,7 @@ ORIENTATION = 0x0112  # EXIF's tag
 TURNING = (5, 6, 7, 8)  # its values that swap height and width
 
 
-def name_undecodable_images() -> None:
+def patch_image_loading() -> None:
     """Make mmcv's ``LoadImageFromFile`` say which file it failed on, and fail on files that are cut short.
 
     On an empty file OpenCV raises its own error, in which no file is named. The class is mended in place, and not

@@ -12,7 +12,7 @@ from protuning_mm.data.errors import DataError
 _HIGHEST = 255  # of a label; ignored unless the data set says otherwise
 
 
-def name_wrong_label_maps(scope: str) -> None:
+def patch_label_loading(scope: str) -> None:
     """Make a host's ``LoadAnnotations`` say which label map or mask is wrong, and how.
 
     mmseg takes the low byte of a 16-bit map without a word, and a label beyond the classes ends in torch, which names

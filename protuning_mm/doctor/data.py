@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from protuning_mm.data import DataError, name_empty_data_sets
+from protuning_mm.data import DataError, patch_empty_data_sets
 from protuning_mm.data.annotations import read_annotations
 from protuning_mm.data.classes import dataset_class, dataset_classes, wrong_labels
 from protuning_mm.data.files import missing_files, reads_boxes, uses_masks
@@ -24,7 +24,7 @@ def check_data(case: Case, max_images: int | None = None) -> Findings:
         case (Case): With its model, if it could be built.
         max_images (int, optional): How many images of each are decoded at the most. Defaults to all.
     """
-    name_empty_data_sets()
+    patch_empty_data_sets()
     missing = missing_files(case.cfg, LOADERS)
     for text in missing:
         where, _, found = text.partition(': ')

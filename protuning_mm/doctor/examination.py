@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.logging import MMLogger
 
 from protuning_mm.data.files import missing_files
-from protuning_mm.data.metrics.ground_truth import complete_coco_ground_truth
+from protuning_mm.data.metrics.ground_truth import patch_coco_metrics
 from protuning_mm.doctor.case import Case, build_model
 from protuning_mm.doctor.classes import LOADERS, check_num_classes
 from protuning_mm.doctor.data import check_data
@@ -80,7 +80,7 @@ def _built(case: Case, report: Report) -> bool:
         return False
     try:
         build_model(case)
-        complete_coco_ground_truth(case.scope)  # as training will
+        patch_coco_metrics(case.scope)  # as training will
     except Exception as error:
         found = f'the model cannot be built: {first_line(error)}'
         report.add(iter([Finding('error', 'model', found, 'mend the setting that the message names')]), 'model')

@@ -2,7 +2,7 @@
 
 from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.findings import Finding, Findings, first_few, first_line
-from protuning_mm.engine.constructors import spared
+from protuning_mm.engine.optim_constructors import spared
 
 _OWN = 'protuning_mm.TrainableOptimWrapperConstructor'
 

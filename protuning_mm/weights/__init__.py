@@ -1,7 +1,7 @@
 """How weights come in, strictly and without running code, and how they are written, whole or not at all."""
 
-from protuning_mm.weights.doors import load_checkpoint_file
 from protuning_mm.weights.errors import CheckpointError, FrozenWeightsError
+from protuning_mm.weights.load import load_checkpoint_file
 from protuning_mm.weights.pretrained import check_frozen_tensors, read_backbone_state
 from protuning_mm.weights.safe_load import safe_torch_load
 

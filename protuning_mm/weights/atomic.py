@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from protuning_mm.weights.seal import seal_zip
+from protuning_mm.weights.checksum import append_checksum
 
 
 def write_atomically(data: bytes, path: str | os.PathLike[str]) -> None:
@@ -47,7 +47,7 @@ class AtomicLocalBackend(LocalBackend):
     """mmengine's local files, with ``put`` atomic, and what ``torch.save`` made sealed."""
 
     def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
-        write_atomically(seal_zip(bytes(obj)), filepath)
+        write_atomically(append_checksum(bytes(obj)), filepath)
 
 
 def write_every_file_whole() -> None:

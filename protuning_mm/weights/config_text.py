@@ -25,12 +25,9 @@ def drop_config_text(checkpoint: dict[str, Any]) -> None:
                 holder.pop(key, None)
 
 
-def inferencers_need_a_config() -> None:
-    """Make the hosts' inferencers refuse weights without a config, and say so."""
-    BaseInferencer._init_model = _with_a_config(BaseInferencer._init_model)
+def require_config(init_model: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse an inferencer that is given weights and no config."""
 
-
-def _with_a_config(init_model: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(init_model)
     def init(self: BaseInferencer, cfg: Any, weights: str | None, *args: Any, **kwargs: Any) -> Any:
         if not cfg:

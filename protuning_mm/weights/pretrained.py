@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from protuning_mm.weights.deltas.record import RECORD
-from protuning_mm.weights.doors import load_checkpoint_file
 from protuning_mm.weights.errors import CheckpointError, FrozenWeightsError
 from protuning_mm.weights.listing import listed
+from protuning_mm.weights.load import load_checkpoint_file
 
 # What stands beside a bare backbone in published files: a classifier's head or heads, MoCo v3's projector (which takes
 # the head's place), MAE's decoder.

@@ -15,12 +15,12 @@ import torch
 from mmengine.logging import print_log
 from mmengine.logging.history_buffer import HistoryBuffer
 
+from protuning_mm.weights.checksum import SEALED_BY, verify_checksum
 from protuning_mm.weights.config_text import drop_config_text
 from protuning_mm.weights.content import check_content, check_parts, plain_dtype
 from protuning_mm.weights.deltas.record import check_deltas
 from protuning_mm.weights.errors import CheckpointError
 from protuning_mm.weights.safetensors_file import load_safetensors
-from protuning_mm.weights.seal import SEALED_BY, check_seal
 
 _scalar: Any = np.float64(0).__reduce__()[0]
 
@@ -84,7 +84,7 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
     name = os.fspath(file) if isinstance(file, str | os.PathLike) else repr(file)
     if name.endswith('.safetensors'):
         return _checked(load_safetensors(name, map_location), name, sealed=True)
-    sealed = check_seal(file)
+    sealed = verify_checksum(file)
     try:
         with torch.serialization.safe_globals(_allowed_globals()):
             checkpoint = torch.load(file, map_location=map_location, weights_only=True)

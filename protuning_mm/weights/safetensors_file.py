@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from protuning_mm.weights.atomic import write_atomically
+from protuning_mm.weights.checksum import SEAL, fill_in_checksum, verify_checksum
 from protuning_mm.weights.deltas.record import as_json
 from protuning_mm.weights.errors import CheckpointError
-from protuning_mm.weights.seal import SEAL, check_seal, seal_safetensors
 
 _META = 'protuning_mm.meta'
 _SHARED = 'protuning_mm.shared'  # names of tensors that are stored under another name
@@ -51,7 +51,7 @@ def save_safetensors(state: Mapping[str, Tensor], meta: Mapping[str, Any], path:
     metadata = {'format': 'pt', SEAL: '0' * 64, _META: as_json(meta)}
     if shared:
         metadata[_SHARED] = as_json(shared)
-    write_atomically(seal_safetensors(save(stored, metadata)), path)
+    write_atomically(fill_in_checksum(save(stored, metadata)), path)
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:
@@ -78,7 +78,7 @@ def load_safetensors(path: str, device: Any = None) -> dict[str, Any]:
         raise CheckpointError(f'{path} needs the package safetensors to be read: pip install safetensors') from None
     if not Path(path).is_file():
         raise CheckpointError(f'checkpoint {path!r} does not exist')
-    check_seal(path)
+    verify_checksum(path)
     try:
         with safe_open(path, 'pt', device='cpu' if device is None or callable(device) else str(device)) as file:
             metadata = file.metadata() or {}

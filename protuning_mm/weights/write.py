@@ -9,9 +9,9 @@ import torch
 
 from protuning_mm.version import __version__
 from protuning_mm.weights.atomic import write_atomically
+from protuning_mm.weights.checksum import SEALED_BY, append_checksum
 from protuning_mm.weights.errors import CheckpointError
 from protuning_mm.weights.safetensors_file import save_safetensors
-from protuning_mm.weights.seal import SEALED_BY, seal_zip
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
@@ -39,4 +39,4 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     file = io.BytesIO()
     marked = {'meta': {**checkpoint['meta'], SEALED_BY: __version__}} if 'meta' in checkpoint else {}
     torch.save({**checkpoint, **marked}, file)
-    write_atomically(seal_zip(file.getvalue()), path)
+    write_atomically(append_checksum(file.getvalue()), path)

@@ -17,9 +17,9 @@ from protuning_mm.cli.convert_delta import main_extract, main_merge
 from protuning_mm.cli.inspect_delta import main as main_inspect
 from protuning_mm.version import __version__
 from protuning_mm.weights import load_checkpoint_file
+from protuning_mm.weights.checksum import SEALED_BY
 from protuning_mm.weights.deltas import RECORD
 from protuning_mm.weights.fingerprint import fingerprint
-from protuning_mm.weights.seal import SEALED_BY
 from tests.mini import CLASSES, REPO, write_config
 from tests.mini import MODELS as CONFIGS
 from tests.plain import assert_identical, fill, snapshot

@@ -18,7 +18,7 @@ from mmengine.registry import DATASETS
 from torch import nn
 
 from protuning_mm.cli import train as train_tool
-from protuning_mm.data import DataError, name_empty_data_sets
+from protuning_mm.data import DataError, patch_empty_data_sets
 from protuning_mm.data.label_counts import count_labels
 from protuning_mm.data.label_faults import faults_of_labels
 from protuning_mm.doctor.case import Case
@@ -266,7 +266,7 @@ def test_a_filter_that_leaves_nothing(tmp_path: Path) -> None:
     filtered = voc(write_voc(tmp_path, [['CAT']]), ('cat',), filter_cfg=dict(filter_empty_gt=True))
     with pytest.raises(ValueError, match='at least one array'):
         built('mmdet', **filtered)
-    name_empty_data_sets()
+    patch_empty_data_sets()
     said = r"train.txt.*no image is left with filter_cfg=.*\(cat\).*named 'CAT'"
     with pytest.raises(DataError, match=said):
         built('mmdet', **filtered)
@@ -275,7 +275,7 @@ def test_a_filter_that_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_such_images(tmp_path: Path) -> None:
-    name_empty_data_sets()
+    patch_empty_data_sets()
     with pytest.raises(DataError, match=r'BaseSegDataset.*images/training.*it has no image.*suffixes'):
         built('mmseg', **maps(write_ade(tmp_path), 'abc') | dict(img_suffix='.tif'))
 

@@ -15,7 +15,7 @@ import torch
 from mmengine.runner import find_latest_checkpoint
 
 from protuning_mm.weights.atomic import write_atomically
-from protuning_mm.weights.seal import check_seal
+from protuning_mm.weights.checksum import verify_checksum
 from tests.plain import assert_identical, snapshot
 from tests.tiny import TinyClassifier, Weights, runner, tuned_resnet
 
@@ -237,7 +237,7 @@ def check_killed_runs(
         latest = find_latest_checkpoint(str(out / str(moment)))
         assert latest is not None and Path(latest).is_file(), f'killed at {what}: {latest}'
         for path in (out / str(moment)).glob('*.pth'):  # none of them is half a file
-            assert {'state_dict', 'meta'} <= set(load(path)) and check_seal(path), f'killed at {what}'
+            assert {'state_dict', 'meta'} <= set(load(path)) and verify_checksum(path), f'killed at {what}'
         if best != 'none' and any(name.startswith('after replace') and 'best' in name for name in moments):
             assert list((out / str(moment)).glob('best_*.pth')), f'killed at {what}: no best left'
     return moments

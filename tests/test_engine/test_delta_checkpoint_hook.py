@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from protuning_mm.weights import CheckpointError, FrozenWeightsError, load_checkpoint_file
+from protuning_mm.weights.checksum import verify_checksum
 from protuning_mm.weights.deltas import RECORD, DeltaRecord
-from protuning_mm.weights.seal import check_seal
 from tests.plain import assert_identical, fill, plain_resnet, snapshot
 from tests.tiny import TinyClassifier, Weights, runner, tuned_resnet
 
@@ -65,7 +65,7 @@ def test_options(option: str, tmp_path: Path, weights: Weights) -> None:
     runner(classifier, tmp_path / 'run', epochs=3, default_hooks=hooks(**settings)).train()
     assert files(tmp_path / 'run') == sorted([*left, 'last_checkpoint'])
     for name in left:
-        assert check_seal(tmp_path / 'run' / name)
+        assert verify_checksum(tmp_path / 'run' / name)
         content = load_checkpoint_file(str(tmp_path / 'run' / name))
         assert RECORD in content['state_dict']
         assert not any('layer' in key for key in content['state_dict'])

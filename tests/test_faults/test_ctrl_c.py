@@ -14,7 +14,7 @@ import cv2
 import pytest
 import torch
 
-from protuning_mm.weights.seal import check_seal
+from protuning_mm.weights.checksum import verify_checksum
 from tests.mini import REPO
 from tests.test_multitask.tasks import Workshop
 
@@ -80,7 +80,7 @@ def check_whole(out: Path) -> None:
     for path in out.rglob('*'):
         assert not path.name.endswith('.part'), path
         if path.suffix == '.pth':
-            assert check_seal(path), path
+            assert verify_checksum(path), path
         elif path.suffix == '.ts':
             torch.jit.load(str(path))
         elif path.suffix in ('.png', '.jpg'):
@@ -108,5 +108,5 @@ def test_while_it_trains(shop: Workshop, tmp_path: Path) -> None:
     code, printed = interrupted('train', call('train', shop, tmp_path), saved)
     assert code == 130 and 'Traceback' not in printed, printed[-3000:]
     assert printed.rstrip().endswith('files that were written before are whole')
-    assert check_seal(tmp_path / 'iter_3.pth')
+    assert verify_checksum(tmp_path / 'iter_3.pth')
     check_whole(tmp_path)

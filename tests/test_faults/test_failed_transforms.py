@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from protuning_mm.cli import train as train_tool
-from protuning_mm.data import DataError, name_images_of_failed_transforms
+from protuning_mm.data import DataError, patch_transforms
 from tests.mini import write_ade, write_config
 
 
 @pytest.fixture(autouse=True)
 def named() -> None:
-    name_images_of_failed_transforms()
+    patch_transforms()
 
 
 def thin(width: int, height: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
-from protuning_mm.data import DataError, name_undecodable_images
+from protuning_mm.data import DataError, patch_image_loading
 from protuning_mm.data.whole_file import is_cut_short
 
 HEIGHT, WIDTH = 120, 160
@@ -22,7 +22,7 @@ HEIGHT, WIDTH = 120, 160
 
 @pytest.fixture(autouse=True)
 def named() -> None:
-    name_undecodable_images()
+    patch_image_loading()
 
 
 def picture() -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protuning_mm.data import DataError, name_wrong_label_maps
+from protuning_mm.data import DataError, patch_label_loading
 from tests.mini import SIZE, write_ade
 
 PALETTE = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
@@ -16,7 +16,7 @@ PALETTE = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    name_wrong_label_maps('mmseg')
+    patch_label_loading('mmseg')
     return write_ade(tmp_path / 'ade', 1)
 
 

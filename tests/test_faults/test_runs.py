@@ -16,7 +16,7 @@ from mmengine.visualization import LocalVisBackend
 from protuning_mm.cli import train as train_tool
 from protuning_mm.engine import work_dir
 from protuning_mm.engine.work_dir import WorkDirError, lock_work_dir
-from protuning_mm.weights.seal import check_seal
+from protuning_mm.weights.checksum import verify_checksum
 from tests.mini import REPO, write_ade, write_config
 from tests.test_engine.test_resume_grid import HOOKS, LAST, SAVED, SEGMENTOR, differing, train
 
@@ -138,7 +138,7 @@ def test_disk_that_fills_up_under_the_logs(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(SystemExit, match='error: No space left on device: scalars.json.*--resume'):
         train_tool.main([str(config), '--work-dir', str(tmp_path / 'run')])
     saved = sorted(p.name for p in (tmp_path / 'run').glob('*.pth'))
-    assert saved[0] == 'iter_1.pth' and all(check_seal(tmp_path / 'run' / name) for name in saved)
+    assert saved[0] == 'iter_1.pth' and all(verify_checksum(tmp_path / 'run' / name) for name in saved)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 
-from protuning_mm.weights.seal import SEAL
+from protuning_mm.weights.checksum import SEAL
 
 Damage = Callable[[bytes, random.Random], bytes]
 

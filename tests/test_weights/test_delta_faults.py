@@ -131,7 +131,7 @@ def test_written_again_by_another_program(tmp_path: Path, weights: Weights) -> N
 @pytest.mark.parametrize('sealed', [True, False])
 def test_delta_that_wants_to_run_code(place: str, sealed: bool, tmp_path: Path, weights: Weights) -> None:
     """A right record and a right seal do not help: the pickle is refused before it runs."""
-    from protuning_mm.weights.seal import seal_zip
+    from protuning_mm.weights.checksum import append_checksum
 
     trap = tmp_path / 'executed'
     content = torch.load(save_delta(trained(weights('mmdet', depth=18)), tmp_path / 'd.pth'), weights_only=True)
@@ -139,7 +139,7 @@ def test_delta_that_wants_to_run_code(place: str, sealed: bool, tmp_path: Path, 
     file = io.BytesIO()
     torch.save(content, file)
     path = tmp_path / 'evil.pth'
-    path.write_bytes(seal_zip(file.getvalue()) if sealed else file.getvalue())
+    path.write_bytes(append_checksum(file.getvalue()) if sealed else file.getvalue())
     with pytest.raises(CheckpointError, match='would run code'):
         load_checkpoint(classifier(None), str(path))
     assert not trap.exists()

@@ -4,7 +4,7 @@ from functools import wraps
 from typing import Any
 
 
-def complete_coco_ground_truth(scope: str) -> None:
+def patch_coco_metrics(scope: str) -> None:
     """Make mmdet's COCO metrics complete the annotations that they have read, in their own copy.
 
     Many labelling tools write no ``iscrowd``, for which pycocotools has a KeyError, after an epoch; and to pycocotools

@@ -17,8 +17,8 @@ from protuning_mm.engine.resume_limits import NOT_VALIDATED
 from protuning_mm.registry import HOOKS
 from protuning_mm.version import __version__
 from protuning_mm.weights.atomic import AtomicLocalBackend, write_atomically
-from protuning_mm.weights.own_files import OUTDATED, OUTDATED_BEST
-from protuning_mm.weights.seal import SEALED_BY
+from protuning_mm.weights.checksum import SEALED_BY
+from protuning_mm.weights.resumed_files import OUTDATED, OUTDATED_BEST
 
 _ATOMIC = dict(backend='atomic_local')
 

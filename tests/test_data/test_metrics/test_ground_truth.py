@@ -10,7 +10,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from protuning_mm.data.metrics.ground_truth import complete_coco_ground_truth
+from protuning_mm.data.metrics.ground_truth import patch_coco_metrics
 from tests.mini import CLASSES, write_coco
 
 
@@ -89,7 +89,7 @@ def test_a_perfect_detection_scores_1(kind: Any, path: Path) -> None:
         assert metric_ap(path, detections) < 1.0  # as mmdet has it
     except (KeyError, TypeError, ValueError) as error:
         assert kind is not ids_from_0, error
-    complete_coco_ground_truth('mmdet')
+    patch_coco_metrics('mmdet')
     assert metric_ap(path, detections) == 1.0
     assert path.read_bytes() == written
 
@@ -101,7 +101,7 @@ def test_a_missed_object_stays_missed(path: Path) -> None:
     content = json.loads(path.read_text())
     ids_from_0(content)
     path.write_text(json.dumps(content))
-    complete_coco_ground_truth('mmdet')
+    patch_coco_metrics('mmdet')
     left = detections[:gone] + detections[gone + 1 :]
     expected = (np.mean(np.linspace(0, 1, 101) <= 3 / 4) + 1 + 1) / 3
     assert metric_ap(path, left) == pytest.approx(expected, abs=1e-3)  # mmdet gives three digits
@@ -114,7 +114,7 @@ def test_crowds_stay_crowds_and_good_ids_stay(path: Path) -> None:
     content['annotations'][0]['iscrowd'] = 1
     content['annotations'][1]['id'] = 77
     path.write_text(json.dumps(content))
-    complete_coco_ground_truth('mmdet')
+    patch_coco_metrics('mmdet')
     truth = CocoMetric(ann_file=str(path))._coco_api
     assert truth.dataset['annotations'] == content['annotations']
     assert sorted(truth.anns) == sorted(each['id'] for each in content['annotations'])
@@ -127,6 +127,6 @@ def test_data_sets_are_as_they_are(path: Path) -> None:
     content = json.loads(path.read_text())
     both(content)
     path.write_text(json.dumps(content))
-    complete_coco_ground_truth('mmdet')
+    patch_coco_metrics('mmdet')
     assert HOSTS(str(path)).dataset['annotations'] == content['annotations']
-    complete_coco_ground_truth('mmseg')  # which has none
+    patch_coco_metrics('mmseg')  # which has none

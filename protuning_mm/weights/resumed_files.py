@@ -11,9 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import mmengine.runner
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import _flexible_runner, runner
 
 from protuning_mm.weights.errors import CheckpointError
 
@@ -24,15 +22,7 @@ OUTDATED_BEST = 'outdated_best'  # ours: names of best checkpoints that are to b
 _LONGEST_NAME = 255
 
 
-def install() -> None:
-    """Put the check behind ``resume`` of mmengine's runners, and before their search for the latest checkpoint."""
-    for module, kind in ((runner, runner.Runner), (_flexible_runner, _flexible_runner.FlexibleRunner)):
-        kind.resume = _then_own_files_alone(kind.resume)
-        module.find_latest_checkpoint = _in_its_own_folder(module.find_latest_checkpoint)
-    mmengine.runner.find_latest_checkpoint = runner.find_latest_checkpoint  # strategies ask for it there
-
-
-def own_files_alone(run: Any, resumed_from: str) -> None:
+def keep_own_files(run: Any, resumed_from: str) -> None:
     """Leave no file in a resumed run's message hub but its own.
 
     What the hub says counts where the checkpoint lies in the folder that a CheckpointHook of the run writes to. Of a
@@ -97,18 +87,20 @@ def _is_best(hook: CheckpointHook, name: str) -> bool:
     return any(_names_best(hook, key, name) for key in (BEST, *(f'{BEST}_{metric}' for metric in metrics)))
 
 
-def _then_own_files_alone(resume: Callable[..., Any]) -> Callable[..., Any]:
+def keep_own_files_after(resume: Callable[..., Any]) -> Callable[..., Any]:
+    """Run :func:`keep_own_files` after a runner's ``resume``."""
+
     @wraps(resume)
     def resumed(self: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
         result = resume(self, filename, *args, **kwargs)
-        own_files_alone(self, str(filename))
+        keep_own_files(self, str(filename))
         return result
 
     return resumed
 
 
-def _in_its_own_folder(find: Callable[[str], str | None]) -> Callable[[str], str | None]:
-    """``last_checkpoint`` names a whole path, which a copied or moved work dir still has."""
+def find_in_own_folder(find: Callable[[str], str | None]) -> Callable[[str], str | None]:
+    """Look for the latest checkpoint in the work dir itself: ``last_checkpoint`` of a copied work dir names another."""
 
     @wraps(find)
     def latest(path: str) -> str | None:

@@ -12,24 +12,20 @@ All constructors of the hosts inherit from mmengine's and call its ``__call__``,
 
 import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from protuning_mm.backbones import TunedBackbone, tuned_backbones
 
 
-def install() -> None:
-    """Wrap mmengine's constructor, unless it is already wrapped."""
-    build = DefaultOptimWrapperConstructor.__call__
-    if hasattr(build, '__wrapped__'):
-        return
+def build_for_host(build: Callable[..., Any]) -> Callable[..., Any]:
+    """Show an optimizer constructor the host's backbones in the place of tuned ones."""
 
     @functools.wraps(build)
-    def build_for_host(self: Any, model: nn.Module) -> Any:
+    def build_shown(self: Any, model: nn.Module) -> Any:
         model = getattr(model, 'module', model)
         keys = (self.paramwise_cfg or {}).get('custom_keys') or {}
         added = keys_of_added(model, keys)
@@ -43,7 +39,7 @@ def install() -> None:
             )
         return build(self, as_hosts_know_it(model))
 
-    DefaultOptimWrapperConstructor.__call__ = build_for_host
+    return build_shown
 
 
 def as_hosts_know_it(model: nn.Module) -> nn.Module:

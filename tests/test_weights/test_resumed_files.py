@@ -16,7 +16,7 @@ from mmengine.runner import runner as mmengine_runner
 
 from protuning_mm.engine import CheckpointHook
 from protuning_mm.weights import CheckpointError
-from protuning_mm.weights.own_files import own_files_alone
+from protuning_mm.weights.resumed_files import keep_own_files
 from tests.tiny import TinyClassifier, Weights, runner, tuned_resnet
 
 KINDS = ['protuning_mm.CheckpointHook', 'CheckpointHook']
@@ -95,7 +95,7 @@ def test_steps_of_a_stranger(weights: Weights, tmp_path: Path) -> None:
 
 def hub_after(info: dict[str, Any], folder: Path, hook: HostHook, resumed_from: str | None = None) -> dict[str, Any]:
     run = SimpleNamespace(message_hub=SimpleNamespace(runtime_info=info), hooks=[hook], work_dir=str(folder))
-    own_files_alone(run, resumed_from or str(folder / 'epoch_1.pth'))
+    keep_own_files(run, resumed_from or str(folder / 'epoch_1.pth'))
     return info
 
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from protuning_mm.weights import CheckpointError, load_checkpoint_file
-from protuning_mm.weights.seal import check_seal, seal_zip
+from protuning_mm.weights.checksum import append_checksum, verify_checksum
 from protuning_mm.weights.write import write_checkpoint
 
 CHECKPOINT = dict(
@@ -27,7 +27,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_reads_as_it_was_written(path: Path) -> None:
-    assert check_seal(path)
+    assert verify_checksum(path)
     got = load_checkpoint_file(str(path))
     assert got['meta'] == CHECKPOINT['meta']
     assert list(got['state_dict']) == list(CHECKPOINT['state_dict'])
@@ -80,7 +80,7 @@ def test_appended(path: Path) -> None:
 def test_files_of_others_have_none(tmp_path: Path) -> None:
     for name, options in (('new.pth', {}), ('old.pth', dict(_use_new_zipfile_serialization=False))):
         torch.save(CHECKPOINT, tmp_path / name, **options)
-        assert not check_seal(tmp_path / name)
+        assert not verify_checksum(tmp_path / name)
         assert load_checkpoint_file(str(tmp_path / name))['meta'] == CHECKPOINT['meta']
 
 
@@ -88,15 +88,15 @@ def test_open_file_stays_where_it_was(path: Path) -> None:
     if path.suffix != '.pth':
         pytest.skip('safetensors are opened by path')
     with path.open('rb') as file:
-        assert check_seal(file) and file.tell() == 0
+        assert verify_checksum(file) and file.tell() == 0
 
 
 def test_sealed_once() -> None:
     file = io.BytesIO()
     torch.save(CHECKPOINT, file)
-    once = seal_zip(file.getvalue())
-    assert seal_zip(once) == once != file.getvalue()
-    assert seal_zip(b'no archive') == b'no archive'
+    once = append_checksum(file.getvalue())
+    assert append_checksum(once) == once != file.getvalue()
+    assert append_checksum(b'no archive') == b'no archive'
 
 
 def test_names_the_file_and_what_to_do(path: Path) -> None:

@@ -23,7 +23,7 @@ _END_SIZE = 22
 _TAIL = _END_SIZE + 2**16
 
 
-def seal_zip(data: bytes) -> bytes:
+def append_checksum(data: bytes) -> bytes:
     """Seal what ``torch.save`` wrote; anything else (torch's format before 1.6, a sealed file) is handed back."""
     if not data.startswith(ZIP) or data[-_END_SIZE:-18] != _END or data[-2:] != b'\0\0':
         return data
@@ -32,13 +32,13 @@ def seal_zip(data: bytes) -> bytes:
     return _close(opened, len(opened) - len(_NONE))
 
 
-def seal_safetensors(data: bytes) -> bytes:
+def fill_in_checksum(data: bytes) -> bytes:
     """Seal a safetensors file whose metadata have an entry ``SEAL`` of 64 zeros."""
     at = data.index(_ENTRY + _NONE) + len(_ENTRY)
     return _close(data, at)
 
 
-def check_seal(file: Any) -> bool:
+def verify_checksum(file: Any) -> bool:
     """Check the seal of a file, or, where a zip archive has none, what the archive itself can tell of damage.
 
     Args:

@@ -1,7 +1,6 @@
-"""mmengine's loaders, under which every host's API and the Runner lie: they read files as :mod:`safe_load` does.
+"""Loading checkpoint files: without running code, and with errors that name what the user wrote.
 
-Whatever is wrong with a file or its address is told in one way at each of them, by a ``CheckpointError`` that names
-what the person wrote.
+:mod:`protuning_mm.patches` puts these functions under mmengine's loaders, and so under the APIs of all hosts.
 """
 
 from collections.abc import Callable
@@ -13,8 +12,6 @@ from urllib.parse import urlsplit
 import torch
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
-from protuning_mm.weights import own_files
-from protuning_mm.weights.config_text import inferencers_need_a_config
 from protuning_mm.weights.deltas.record import RECORD
 from protuning_mm.weights.errors import CheckpointError
 from protuning_mm.weights.safe_load import safe_torch_load
@@ -30,22 +27,8 @@ def load_checkpoint_file(path: str, map_location: Any = 'cpu') -> dict[str, Any]
     Raises:
         CheckpointError: it is not there, cannot be fetched, is damaged, is no dict, or would run code.
     """
-    install()
     checkpoint: dict[str, Any] = mmengine_checkpoint.CheckpointLoader.load_checkpoint(path, map_location)
     return checkpoint
-
-
-def install() -> None:
-    """Put our reading under every loader of mmengine, and so under the hosts' APIs."""
-    if mmengine_checkpoint._safe_torch_load is safe_torch_load:
-        return
-    mmengine_checkpoint._safe_torch_load = safe_torch_load
-    mmengine_checkpoint.load_url = load_url
-    mmengine_checkpoint.load_state_dict = _no_delta_into_plain(mmengine_checkpoint.load_state_dict)
-    inferencers_need_a_config()
-    own_files.install()
-    loader = mmengine_checkpoint.CheckpointLoader
-    loader.load_checkpoint = classmethod(_told_plainly(loader.load_checkpoint.__func__))
 
 
 def load_url(
@@ -76,7 +59,9 @@ def load_url(
         ) from None
 
 
-def _told_plainly(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+def explain_load_errors(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the errors of ``CheckpointLoader.load_checkpoint`` into a CheckpointError that names the checkpoint."""
+
     @wraps(load_checkpoint)
     def load(cls: Any, filename: Any, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -100,8 +85,8 @@ def _told_plainly(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
     return load
 
 
-def _no_delta_into_plain(load_state_dict: Callable[..., Any]) -> Callable[..., Any]:
-    """mmengine loads what fits and warns of the rest: a delta would leave a model without our backbone random."""
+def refuse_delta_in_plain_model(load_state_dict: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse to load a delta into a model without a tuned backbone; mmengine would warn and leave it random."""
 
     @wraps(load_state_dict)
     def load(module: Any, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
