@@ -71,7 +71,7 @@ from mmengine.registry import MODELS
 import protuning_mm
 for tuning in ('pro', 'linear', 'full', 'partial', 'bias', 'side', 'conv_adapter', 'ssf', ['lora', 'bias']):
     tuned = MODELS.build(dict(type='protuning_mm.TunedBackbone', backbone=dict(type='TinyNet'), tuning=tuning))
-    assert [s.channels for s in tuned.reading.stages] == [16, 32, 64]
+    assert [s.channels for s in tuned.structure.stages] == [16, 32, 64]
     assert len(tuned(torch.randn(1, 3, 33, 47))) == 3
     assert (tuning == 'linear') != any(p.requires_grad for p in tuned.parameters())
 print('read')

@@ -73,7 +73,7 @@ def strides(backbone: TunedBackbone, size: tuple[int, int], maps: Sequence[tuple
         size (tuple[int, int]): Height and width of the input.
         maps (Sequence[tuple[int, int]]): Heights and widths of maps of its stages, in order.
     """
-    layout = backbone.reading.layout
+    layout = backbone.structure.layout
     if isinstance(layout, PrefixedTokens):
         for part in backbone.plain.get_submodule(layout.embedding).modules():
             if isinstance(part, nn.Conv2d):

@@ -16,7 +16,7 @@ from protuning_lab.study.grid import Cell, Group, Shard, all_groups, only, read_
 from protuning_lab.study.merging import merge
 from protuning_lab.study.progress import Progress
 from protuning_lab.study.reading import read_study
-from protuning_lab.study.report import overlook, write_report
+from protuning_lab.study.report import make_overview, write_report
 from protuning_lab.study.results import ERROR, any_result, find_results, folder_of
 from protuning_lab.study.running import run_cells
 from protuning_lab.study.schedule import Schedule
@@ -113,12 +113,12 @@ def carry_out(args: argparse.Namespace) -> int:
 
 def report(study: Study, groups: Sequence[Group], configs: Configs, whole: Sequence[Group]) -> int:
     """Write tables, plots and page of the whole study, and list failed runs; return 1 if runs of these groups lack."""
-    overview = overlook(study, groups, configs)
+    overview = make_overview(study, groups, configs)
     for cell, error in overview.failed.items():
         print(f'failed: {cell.name}: {error}\n  traceback: {folder_of(study.work_dir, cell) / ERROR}')
     for name in overview.stale:
         print(f'not used: {name}: its result was made with another config; --resume makes it anew')
-    everything = overview if groups == whole else overlook(study, whole, configs)
+    everything = overview if groups == whole else make_overview(study, whole, configs)
     if not everything.results:
         print('no run succeeded: there is nothing to table')
         return 1

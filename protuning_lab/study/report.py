@@ -17,7 +17,7 @@ from protuning_lab.study.tidy import tidy_rows, write_tidy
 from protuning_mm.weights.atomic import write_atomically
 
 
-def overlook(study: Study, groups: Sequence[Group], configs: Configs) -> Overview:
+def make_overview(study: Study, groups: Sequence[Group], configs: Configs) -> Overview:
     """Read what a work dir holds."""
     found = find_results(study.work_dir, [cell for group in groups for cell in cells_of(study, group)], configs)
     schedule = Schedule(study, groups, found.results)

@@ -82,4 +82,4 @@ class ProTunedResNet(TunedBackbone):
                 "network write type='protuning_mm.TunedBackbone', backbone=dict(type=…)",
                 error.taken,
             ) from None
-        self.out_indices = self.reading.outs
+        self.out_indices = self.structure.outs

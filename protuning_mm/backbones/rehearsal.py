@@ -101,9 +101,9 @@ def _observe(shadow: Any, tunings: Sequence[Tuning], image: Tensor) -> list[_Idl
     readers = _Readers(shadow)
     with torch.enable_grad(), readers:
         outs = shadow(image)
-    expected = list(range(len(shadow.reading.up_to_last_out().stages)))
+    expected = list(range(len(shadow.structure.up_to_last_out().stages)))
     if ends is not None and ends != expected:
-        paths = [stage.end for stage in shadow.reading.stages]
+        paths = [stage.end for stage in shadow.structure.stages]
         raise _MisreadError(
             f'its stages end in {paths}, each of which must run once and in order, but {[paths[i] for i in ends]} ran'
         )
@@ -133,7 +133,7 @@ def _watch_stages(shadow: Any) -> list[int] | None:
     if all(type(tuning).after_stage is Tuning.after_stage for tuning in shadow.tunings):
         return None
     calls: list[int] = []
-    reading = shadow.reading.up_to_last_out()
+    reading = shadow.structure.up_to_last_out()
 
     def watch(i: int, layout: Maps, module: nn.Module, args: Any, feature: Any) -> None:
         calls.append(i)
@@ -231,7 +231,7 @@ def _plain_runs(backbone: Any, device: str | None, image: Tensor) -> bool:
     """Return whether the plain network can be copied and accepts this image."""
     try:
         shadow = _shadow(backbone, device)
-        run, plain = shadow.reading.run, shadow._without_added(copied=True)
+        run, plain = shadow.structure.run, shadow._without_added(copied=True)
         plain.eval()  # not chained, because eval() of some hosts returns None
         plain(image) if run is None else run(plain, image)
     except Exception:

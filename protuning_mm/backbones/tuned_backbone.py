@@ -122,7 +122,7 @@ class TunedBackbone(BaseModule):
         object.__setattr__(self, 'plain', plain)
         for table in (*_TREE, *_LOADING):
             object.__setattr__(self, table, getattr(plain, table))
-        self.reading = read_stages(plain, num_stages)
+        self.structure = read_stages(plain, num_stages)
         self.allow_random_backbone = allow_random_backbone
         # timm loads pre-trained weights while it builds the model
         self.frozen_source = getattr(plain, 'pretrained_source', None)
@@ -148,7 +148,7 @@ class TunedBackbone(BaseModule):
 
     def _set_up_tunings(self) -> None:
         params = dict(self.plain.named_parameters())
-        reading = self.reading.up_to_last_out()
+        reading = self.structure.up_to_last_out()
         for tuning in self.tunings:
             try:
                 tuning.setup(self.plain, reading)
@@ -171,7 +171,7 @@ class TunedBackbone(BaseModule):
         return outs
 
     def _run(self, x: Tensor) -> Any:
-        run = self.reading.run
+        run = self.structure.run
         return self.plain(x) if run is None else run(self.plain, x)
 
     def features(self, image: Tensor) -> list[Feature]:
@@ -196,14 +196,14 @@ class TunedBackbone(BaseModule):
     @property
     def stem(self) -> FrozenStem:
         """The part of the host's forward before the first stage: (N, 3, H, W) to (N, C_0, H_0, W_0)."""
-        first = self.plain.get_submodule(self.reading.stages[0].modules[0])
-        run = partial(run_stem, self._run, first, layout=self.reading.layout, grid=self._grid)
+        first = self.plain.get_submodule(self.structure.stages[0].modules[0])
+        run = partial(run_stem, self._run, first, layout=self.structure.layout, grid=self._grid)
         return FrozenStem(run, self._modules.get('stem'))
 
     @property
     def stages(self) -> nn.ModuleList:
         """The pre-trained stages in order; each maps the feature of the previous stage to its own."""
-        stages, named = self.reading.stages, self._modules.get('stages')
+        stages, named = self.structure.stages, self._modules.get('stages')
         trees = list(named.children()) if named is not None else []
         if len(trees) != len(stages):
             trees = [None] * len(stages)
@@ -211,7 +211,7 @@ class TunedBackbone(BaseModule):
             FrozenStage(
                 [self.plain.get_submodule(path) for path in stage.modules],
                 self.plain.get_submodule(stage.end),
-                self.reading.layout,
+                self.structure.layout,
                 tree,
             )
             for stage, tree in zip(stages, trees)
@@ -271,7 +271,7 @@ class TunedBackbone(BaseModule):
             FrozenWeightsError: the checkpoint lacks tensors of the backbone or belongs to another network.
         """
         state, tensors = self._read(checkpoint, prefix), self.plain_tensors()
-        fill_strictly(tensors, state, checkpoint, self.added_children, self.reading.optional_keys)
+        fill_strictly(tensors, state, checkpoint, self.added_children, self.structure.optional_keys)
         self.frozen_source, self.frozen_prefix = checkpoint, prefix
         print_log(f'{len(tensors)} tensors of the backbone loaded strictly from {checkpoint}', 'current')
 
@@ -289,7 +289,7 @@ class TunedBackbone(BaseModule):
 
     def _read(self, checkpoint: str, prefix: str | None) -> dict[str, Tensor]:
         state = read_backbone_state(checkpoint, prefix, self.plain_keys)
-        return convert_state(self.plain, state, self.reading.convert)
+        return convert_state(self.plain, state, self.structure.convert)
 
     def needs_weights(self) -> bool:
         """Return whether frozen tensors are random although ``allow_random_backbone`` is not set."""

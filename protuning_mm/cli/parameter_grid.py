@@ -114,7 +114,7 @@ def _count_backbone(cfg: dict[str, Any], tuning: dict[str, Any], known: Stages |
             )
     except TuningError:
         return None, known
-    return sum(p.numel() for p in tuned.parameters() if p.requires_grad), tuned.reading
+    return sum(p.numel() for p in tuned.parameters() if p.requires_grad), tuned.structure
 
 
 class _Nothing(nn.Module):

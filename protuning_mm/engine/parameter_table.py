@@ -129,7 +129,7 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:
 def _parts_of_backbone(name: str, backbone: Any) -> Iterator[tuple[str, list[nn.Parameter]]]:
     """Yield stem (with all modules outside of stages, such as final norms), stages and added modules of a backbone."""
     if isinstance(backbone, TunedBackbone):
-        reading, plain_keys = backbone.reading, backbone.plain_keys
+        reading, plain_keys = backbone.structure, backbone.plain_keys
         added = list(backbone.added_children)
     else:
         try:

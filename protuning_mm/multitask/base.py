@@ -99,7 +99,7 @@ def check_tuned(name: str, model: nn.Module) -> TunedBackbone:
 
 def _layers(backbone: TunedBackbone) -> Iterator[tuple[str, nn.Module, dict[str, nn.Module | None]]]:
     """Each module in the frozen blocks that holds no other, and where it stands."""
-    for block in backbone.reading.blocks:
+    for block in backbone.structure.blocks:
         for path, parent in backbone.plain.get_submodule(block.path).named_modules(prefix=block.path):
             for name, layer in parent.named_children():
                 if not layer._modules:
@@ -120,7 +120,7 @@ def _alike(one: nn.Module, other: nn.Module) -> bool:
 
 def _made_for(backbone: TunedBackbone) -> tuple[str, ...]:
     """Beginnings of the keys of tensors that are made for a dense task's outputs; another task may have others."""
-    return tuple(backbone.reading.optional_keys)
+    return tuple(backbone.structure.optional_keys)
 
 
 def _kind(tensor: Tensor) -> str:

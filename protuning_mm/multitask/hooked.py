@@ -47,10 +47,10 @@ def hooks_of(backbone: TunedBackbone) -> dict[str, list[Hook]]:
 
 def inside_blocks(backbone: TunedBackbone, hooks: Mapping[str, list[Hook]]) -> set[str]:
     """The paths of the blocks in which a hook stands; those at the end of a stage are not in it."""
-    ends = {stage.end for stage in backbone.reading.stages}
+    ends = {stage.end for stage in backbone.structure.stages}
     return {
         block.path
-        for block in backbone.reading.blocks
+        for block in backbone.structure.blocks
         for path in hooks
         if path.startswith(f'{block.path}.') or (path == block.path and path not in ends)
     }
@@ -67,8 +67,8 @@ def runs_jointly(backbone: TunedBackbone) -> bool:
     if any('pre_hooks' in table for _, table, _ in backbone.hooked):
         return False
     hooks = hooks_of(backbone)
-    blocks = tuple(f'{block.path}.' for block in backbone.reading.blocks)
-    known = {stage.end for stage in backbone.reading.stages} | {block.path for block in backbone.reading.blocks}
+    blocks = tuple(f'{block.path}.' for block in backbone.structure.blocks)
+    known = {stage.end for stage in backbone.structure.stages} | {block.path for block in backbone.structure.blocks}
     return all(
         path in known or path.startswith(blocks) or all(hook.only_watches for hook in here)
         for path, here in hooks.items()

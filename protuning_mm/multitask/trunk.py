@@ -27,9 +27,9 @@ class Trunk:
         self.backbones = dict(backbones)
         first = next(iter(backbones.values()))
         self.network = plain_copy(first)
-        self.outs = first.reading.outs
+        self.outs = first.structure.outs
         if _outs_are_free(first):
-            self.outs = tuple(sorted(set(chain.from_iterable(b.reading.outs for b in backbones.values()))))
+            self.outs = tuple(sorted(set(chain.from_iterable(b.structure.outs for b in backbones.values()))))
             self.network.out_indices = self.outs
         self.hooks = {name: hooks_of(backbone) for name, backbone in backbones.items()}
         self.in_blocks = {name: inside_blocks(b, self.hooks[name]) for name, b in backbones.items()}
@@ -52,7 +52,7 @@ class Trunk:
         """
         names = list(wanted)
         rows = Rows(list(wanted.values()), [self.acts(name) for name in names])
-        run = self.backbones[names[0]].reading.run
+        run = self.backbones[names[0]].structure.run
         batch = images
         if run is not None:  # timm's shape their outputs by the number of images that they began with
             batch = rows.spread(images)
@@ -79,8 +79,8 @@ class Trunk:
 
     def _output(self, name: str, images: Tensor, rows: Rows, i: int, found: Any) -> Any:
         backbone = self.backbones[name]
-        if not isinstance(found, Tensor) and self.outs != backbone.reading.outs:
-            found = type(found)(found[self.outs.index(stage)] for stage in backbone.reading.outs)
+        if not isinstance(found, Tensor) and self.outs != backbone.structure.outs:
+            found = type(found)(found[self.outs.index(stage)] for stage in backbone.structure.outs)
         outs = rows.output(i, found)
         own = take(images, rows.wanted[i], rows.images)
         for tuning in backbone.tunings:
@@ -190,8 +190,8 @@ def signature(backbone: TunedBackbone) -> tuple[Any, ...]:
     )
     return (
         backbone.efficient_frozen,
-        type(backbone.reading.layout).__name__,
-        None if free else backbone.reading.outs,
+        type(backbone.structure.layout).__name__,
+        None if free else backbone.structure.outs,
         None if free else tuple(getattr(plain, 'out_indices', None) or ()),
         settings,
         tuple(sorted(backbone.plain_keys)),
@@ -202,4 +202,4 @@ def signature(backbone: TunedBackbone) -> tuple[Any, ...]:
 def _outs_are_free(backbone: TunedBackbone) -> bool:
     """Whether each output is a stage's feature itself, as a ResNet's: which are returned changes nothing else."""
     plain: Any = backbone.plain
-    return hasattr(plain, 'res_layers') and tuple(plain.out_indices) == backbone.reading.outs
+    return hasattr(plain, 'res_layers') and tuple(plain.out_indices) == backbone.structure.outs

@@ -46,7 +46,7 @@ def check_step(model: nn.Module, losses: dict[str, Any]) -> None:
 
 
 def channels_of(cfg: dict[str, Any]) -> list[int]:
-    reading = TunedBackbone(cfg, 'linear').reading
+    reading = TunedBackbone(cfg, 'linear').structure
     return [reading.channels[i] for i in reading.outs]
 
 

@@ -44,7 +44,7 @@ def own_features(backbone: TunedBackbone, image: Tensor) -> list[Tensor]:
     seen: list[Tensor] = []
     handles = [
         backbone.plain.get_submodule(stage.end).register_forward_hook(lambda module, args, y: seen.append(y))
-        for stage in backbone.reading.up_to_last_out().stages
+        for stage in backbone.structure.up_to_last_out().stages
     ]
     backbone(image)
     for handle in handles:
@@ -84,7 +84,7 @@ def test_the_loop_is_the_backbone_of_timm(module: str) -> None:
     backbone = TunedBackbone(cfg, allow_random_backbone=True).double().eval()
     disturb(backbone.prompts)
     image = torch.randn(2, 3, small.size, small.size).double()
-    channels_last = isinstance(backbone.reading.layout, MapsLast)
+    channels_last = isinstance(backbone.structure.layout, MapsLast)
     with torch.no_grad():
         got, expected = loop(backbone, image), own_features(backbone, image)
     assert len(got) == len(expected) == len(backbone.prompts)
@@ -110,7 +110,7 @@ def test_the_stages_hold_every_tensor_between_the_stem_and_the_neck_once() -> No
         backbone = tuned(family)
         of_stages = [id(p) for stage in backbone.stages for p in stage.parameters()]
         assert len(of_stages) == len(set(of_stages))
-        blocks = [backbone.plain.get_submodule(block.path) for block in backbone.reading.blocks]
+        blocks = [backbone.plain.get_submodule(block.path) for block in backbone.structure.blocks]
         assert {id(p) for block in blocks for p in block.parameters()} <= set(of_stages), family
 
 

@@ -111,8 +111,8 @@ def test_computes_and_trains_as_timm_or_is_refused(module: str, shape: str, tuni
         missing, unexpected = tuned.load_state_dict(plain.state_dict(), strict=False)
         assert not unexpected and not any(key in tuned.plain_keys for key in missing)
         tuned.double().eval()
-        outs = tuned.reading.outs if shape == 'pyramid' else None
-        stages = len(tuned.reading.stages)
+        outs = tuned.structure.outs if shape == 'pyramid' else None
+        stages = len(tuned.structure.stages)
         with torch.no_grad():
             for ours, theirs in zip(tuned(x), features(plain, x, stages, outs), strict=True):
                 assert ours.shape == theirs.shape and relative_error(ours, theirs) < ROUNDING

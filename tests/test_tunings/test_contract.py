@@ -64,7 +64,7 @@ def plain(family: str, path: str) -> nn.Module:
 
 def outputs(family: str, model: nn.Module, tuned: TunedBackbone, x: Tensor) -> list[Tensor]:
     """What the host's own model returns; a model of timm is asked as the tuned one asks it."""
-    run = tuned.reading.run
+    run = tuned.structure.run
     return flat(model(x) if run is None else run(model, x))
 
 
@@ -270,7 +270,7 @@ def test_prompts_feed_the_next_stages(family: str, checkpoint: Weights) -> None:
     tuned = build(family, 'pro', checkpoint(family)).eval()
     x = images(family)
     seen: list[list[Tensor]] = [[], []]
-    ends = [tuned.plain.get_submodule(stage.end) for stage in tuned.reading.stages]
+    ends = [tuned.plain.get_submodule(stage.end) for stage in tuned.structure.stages]
 
     def watch(into: list[Tensor]) -> list[object]:
         return [end.register_forward_hook(lambda m, a, out: into.append(out)) for end in ends]
@@ -284,7 +284,7 @@ def test_prompts_feed_the_next_stages(family: str, checkpoint: Weights) -> None:
             param.add_(0.3 * torch.randn(param.shape))
         watch(seen[1])
         tuned(x)
-    assert len(seen[0]) == len(tuned.reading.stages) == 4
+    assert len(seen[0]) == len(tuned.structure.stages) == 4
     for before, after in zip(*seen, strict=True):
         assert not torch.allclose(before, after)
     for prompt in tuned.prompts:
@@ -330,7 +330,7 @@ def test_compiles_and_exports_wherever_the_host_does(family: str, tuning: str, c
     path = checkpoint(family)
     tuned, model = build(family, tuning, path).eval(), plain(family, path)
     x = images(family)
-    run = tuned.reading.run
+    run = tuned.structure.run
 
     class Plain(nn.Module):
         def __init__(self) -> None:

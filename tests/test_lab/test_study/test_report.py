@@ -19,7 +19,7 @@ from protuning_lab.study.labels import Box, place_labels
 from protuning_lab.study.markdown import as_markdown
 from protuning_lab.study.merging import merge
 from protuning_lab.study.reading import read_study
-from protuning_lab.study.report import overlook
+from protuning_lab.study.report import make_overview
 from protuning_lab.study.tidy import write_tidy
 from tests.test_lab.test_study.fake import METRIC, fake_result, fill
 
@@ -238,7 +238,7 @@ def test_merge_tells_what_contradicts_and_what_is_of_another_config(
     fill(read_study(third), result)
     # what is there is of before the change: it gives way
     assert merge(changed, all_groups(changed), Configs(changed), [tmp_path / 'third']) == []
-    assert not overlook(changed, all_groups(changed), Configs(changed)).stale
+    assert not make_overview(changed, all_groups(changed), Configs(changed)).stale
     with pytest.raises(SystemExit, match='no work dir of a study'):
         main([str(path), '--merge', str(tmp_path / 'nowhere')])
 
@@ -247,7 +247,7 @@ def test_tables_tell_where_validation_may_be_the_test_split(study: Study) -> Non
     path = study.path.with_name('allowed.py')
     path.write_text(study.path.read_text() + 'allow_test_as_validation = True\n')
     allowed = read_study(path)
-    said = as_markdown(overlook(allowed, all_groups(allowed), Configs(allowed)))
+    said = as_markdown(make_overview(allowed, all_groups(allowed), Configs(allowed)))
     assert 'VALIDATION AND TEST MAY BE THE SAME DATA' in said
 
 
@@ -256,4 +256,4 @@ def test_tables_name_the_study_from_where_one_stands(study: Study, monkeypatch: 
     folder = study.path.resolve().parent
     for here, told in ((folder.parent, f'{folder.name}/study.py'), (folder, 'study.py'), (folder / 'work', 'study.py')):
         monkeypatch.chdir(here)
-        assert f'`tools/study.py {told}`' in as_markdown(overlook(study, all_groups(study), Configs(study)))
+        assert f'`tools/study.py {told}`' in as_markdown(make_overview(study, all_groups(study), Configs(study)))
