@@ -74,6 +74,8 @@ def train_source(backbone: str, world: str, data: str, seed: int = 0) -> tuple[d
     )
     with tempfile.TemporaryDirectory() as work_dir:
         cfg.work_dir = work_dir
+        # mmengine keeps one visualizer for each name, and the name it makes up changes once a second
+        cfg.experiment_name = f'{backbone}_{world}_{Path(work_dir).name}'
         runner = Runner.from_cfg(cfg)
         runner.train()
         accuracy = runner.message_hub.get_scalar('val/accuracy/top1').current()

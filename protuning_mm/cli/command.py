@@ -43,16 +43,23 @@ def short_errors() -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
-        print('stopped by Ctrl-C; files that were written before are whole', file=sys.stderr)
-        raise SystemExit(130) from None
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if _was_interrupted(error):
+            print('stopped by Ctrl-C; files that were written before are whole', file=sys.stderr)
+            raise SystemExit(130) from None
         if os.environ.get(_SHOW):
             raise
         raise SystemExit(f'error: {_message(error)}') from None
 
 
-def _message(error: Exception) -> str:
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: a bare ``except`` of a library may have raised another in its place."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _message(error: BaseException) -> str:
     said = _own_words(error)
     if type(error).__module__.partition('.')[0] in _PACKAGES:
         return said
@@ -71,7 +78,7 @@ def _message(error: Exception) -> str:
     return f'{said or "no message"} ({type(error).__name__}; {_kept(error)})'
 
 
-def _kept(error: Exception) -> str:
+def _kept(error: BaseException) -> str:
     """Keep the traceback in a file, and say where it is."""
     path = Path(tempfile.gettempdir()) / f'protuning_mm_traceback_{os.getpid()}.txt'
     try:
@@ -81,7 +88,7 @@ def _kept(error: Exception) -> str:
     return f'traceback in {path}'
 
 
-def _own_words(error: Exception) -> str:
+def _own_words(error: BaseException) -> str:
     """Return an error's message; torch hands one of a loader's worker on with the worker's traceback before it."""
     said, kind = str(error), type(error)
     if not said.startswith(f'Caught {kind.__name__} in '):

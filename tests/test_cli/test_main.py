@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 
+from protuning_mm.cli.command import command
 from protuning_mm.cli.main import COMMANDS, main
 from tests.mini import REPO
 
@@ -44,3 +46,19 @@ def test_an_error_ends_with_one_sentence() -> None:
     command = [sys.executable, '-m', 'protuning_mm', 'train', 'nope.py']
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "error: there is no config 'nope.py'" in done.stderr
+
+
+def test_ctrl_c_that_a_library_turned_into_another_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """mmengine formats a config under a bare ``except``, which raises a SyntaxError whatever happened."""
+
+    @command
+    def main(argv: Sequence[str] | None = None) -> None:
+        try:
+            raise KeyboardInterrupt
+        except:  # noqa: E722
+            raise SyntaxError('Failed to format the config file')  # noqa: B904
+
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 130
+    assert 'stopped by Ctrl-C' in capsys.readouterr().err
