@@ -58,33 +58,35 @@ class World:
             'train': [self.config, '--work-dir', str(out)],
             'test': [*seg, '--work-dir', str(out)],
             'predict': [*seg, self.image, '--out', str(out)],
-            'doctor.main': [self.config, '--no-step'],
+            'doctor': [self.config, '--no-step'],
             'export': [*cls, str(out / 'x.ts'), '--size', '32', '32'],
             'convert_delta:main_extract': [*seg, str(out / 'd.pth')],
             'convert_delta:main_merge': [self.config, self.delta, str(out / 'w.pth')],
             'inspect_delta': [self.delta],
-            'multitask.command': ['--task', f'a={self.config},{self.whole}', '--image', self.image, '--out', str(out)],
-            'pictures.visualize_prompts': [*seg, self.image, '--out', str(out)],
-            'pictures.plot_runs': [str(self.folder), '--metric', 'loss', '--out', str(out / 'x.png')],
-            'pictures.plot_long_tail': [f'a={self.whole}', '--config', self.classifier, '--out', str(out / 'x.png')],
+            'multitask': ['--task', f'a={self.config},{self.whole}', '--image', self.image, '--out', str(out)],
+            'lab.pictures.visualize_prompts': [*seg, self.image, '--out', str(out)],
+            'lab.pictures.plot_runs': [str(self.folder), '--metric', 'loss', '--out', str(out / 'x.png')],
+            'lab.pictures.plot_long_tail': [
+                *(f'a={self.whole}', '--config', self.classifier, '--out', str(out / 'x.png'))
+            ],
             'count_params': [self.config],
-            'compare_runs': [self.config, '--metric', 'mIoU', '--variant', 'a', '--work-dir', str(out)],
-            'make_cifar_c': [str(self.folder), str(out)],
-            'study.command': [self.config, '--work-dir', str(out)],
-            'benchmarks.frozen': ['--depth', '18', '--size', '32', '32', '--rounds', '0', '--methods', 'linear'],
-            'benchmarks.deltas': [self.config, '--rounds', '1'],
-            'benchmarks.multitask': ['--depth', '18', '--size', '32', '--tasks', '1', '--rounds', '1'],
+            'lab.compare_runs': [self.config, '--metric', 'mIoU', '--variant', 'a', '--work-dir', str(out)],
+            'lab.make_cifar_c': [str(self.folder), str(out)],
+            'lab.study.command': [self.config, '--work-dir', str(out)],
+            'lab.benchmarks.frozen': ['--depth', '18', '--size', '32', '32', '--rounds', '0', '--methods', 'linear'],
+            'lab.benchmarks.deltas': [self.config, '--rounds', '1'],
+            'lab.benchmarks.multitask': ['--depth', '18', '--size', '32', '--tasks', '1', '--rounds', '1'],
         }[command]
 
 
 COMMANDS = (
-    'train', 'test', 'predict', 'doctor.main', 'export', 'convert_delta:main_extract', 'convert_delta:main_merge',
-    'inspect_delta', 'multitask.command', 'pictures.visualize_prompts', 'pictures.plot_runs',
-    'pictures.plot_long_tail', 'count_params', 'compare_runs', 'make_cifar_c', 'study.command', 'benchmarks.frozen',
-    'benchmarks.deltas', 'benchmarks.multitask',
+    'train', 'test', 'predict', 'doctor', 'export', 'convert_delta:main_extract', 'convert_delta:main_merge',
+    'inspect_delta', 'multitask', 'count_params', 'lab.pictures.visualize_prompts', 'lab.pictures.plot_runs',
+    'lab.pictures.plot_long_tail', 'lab.compare_runs', 'lab.make_cifar_c', 'lab.study.command',
+    'lab.benchmarks.frozen', 'lab.benchmarks.deltas', 'lab.benchmarks.multitask',
 )  # fmt: skip
 
-SLOW = ('compare_runs', 'benchmarks.deltas')  # a good call of these takes many seconds
+SLOW = ('lab.compare_runs', 'lab.benchmarks.deltas')  # a good call of these takes many seconds
 
 
 @pytest.fixture(scope='module')
@@ -103,7 +105,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def entry(command: str) -> Callable[[list[str]], None]:
     module, _, name = command.partition(':')
-    return getattr(importlib.import_module(f'protuning_mm.cli.{module}'), name or 'main')
+    room = 'protuning_lab' if module.startswith('lab.') else 'protuning_mm.cli'
+    return getattr(importlib.import_module(f'{room}.{module.removeprefix("lab.")}'), name or 'main')
 
 
 def flags(command: str, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> list[argparse.Action]:

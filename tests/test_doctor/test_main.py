@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from protuning_mm.doctor import main
+from protuning_mm.cli.doctor import main
 from protuning_mm.doctor.versions import known_to_break
 from tests.mini import REPO
 from tests.test_doctor.examined import Mini, at, examined
