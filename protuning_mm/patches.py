@@ -128,7 +128,8 @@ def patch_optimizer_constructors() -> None:
     Replaced: ``DefaultOptimWrapperConstructor.__call__`` of mmengine, with which the constructors of all hosts begin.
     Constructors of layer-wise learning rates ask for the backbone's class or ``get_layer_depth``.
 
-    Without it: they raise NotImplementedError, and ``custom_keys={'backbone': dict(lr_mult=0.1)}`` slows prompts down.
+    Without it: layer-wise learning rates fail on a tuned backbone, and ``custom_keys={'backbone': dict(lr_mult=0.1)}``
+    slows prompts down.
     """
     build = DefaultOptimWrapperConstructor.__call__
     DefaultOptimWrapperConstructor.__call__ = build_for_host(build)

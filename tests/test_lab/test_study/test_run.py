@@ -87,10 +87,7 @@ def test_a_cell_is_the_same_alone_and_after_others(folder: Path, tmp_path: Path)
         job = make_job(Cell(group, rate, 1), Configs(study), tmp_path / name)
         outcome = execute(job)
         assert outcome.result is not None, outcome.error
-        exact = [key for key in SAME if key != 'peak_memory_mib']
-        assert {k: outcome.result[k] for k in exact} == {k: whole[last][k] for k in exact}
-        # the profiler counts buffers of a few bytes that depend on what else the process has run (48 bytes were seen)
-        assert abs(outcome.result['peak_memory_mib'] - whole[last]['peak_memory_mib']) < 1 / 1024
+        assert {k: outcome.result[k] for k in SAME} == {k: whole[last][k] for k in SAME}
         other = Configs(study, {'randomness.deterministic': True, 'train_cfg.max_epochs': 1})
         assert execute(make_job(Cell(group, 0.5, 0), other, tmp_path / 'other')).error is None
 
