@@ -91,6 +91,35 @@ def build_plain(cfg: dict[str, Any], host: str | None = None) -> nn.Module:
             raise ArgumentError(wrong, _arguments(found)) from None
 
 
+def pop_init_cfg(cfg: dict[str, Any], init_cfg: Any, pretrained: str | None) -> Any:
+    """Return the only given setting of the initial weights, and remove it from the backbone's config.
+
+    Args:
+        cfg (dict): The backbone's config; ``init_cfg`` and ``pretrained`` are removed from it.
+        init_cfg (dict | list, optional): ``init_cfg`` of the tuned backbone.
+        pretrained (str, optional): ``pretrained`` of the tuned backbone.
+
+    Returns:
+        dict | list: mmengine's ``init_cfg``; None if none is given.
+
+    Raises:
+        SettingError: more than one is given.
+    """
+    written = {
+        'pretrained': pretrained,
+        'init_cfg': init_cfg,
+        'backbone.init_cfg': cfg.pop('init_cfg', None),
+        'backbone.pretrained': None if cfg.get('type') == 'timm' else cfg.pop('pretrained', None),
+    }
+    given = {key: value for key, value in written.items() if value is not None}
+    if len(given) > 1:
+        listed = ' and '.join(f'{key}={value!r}' for key, value in given.items())
+        raise SettingError(f'{listed} both set the initial weights: keep one of them (set the other to None)')
+    for key, value in given.items():
+        return dict(type='Pretrained', checkpoint=value) if key.endswith('pretrained') else value
+    return None
+
+
 def _wrong_argument(said: str, cfg: dict[str, Any], kind: Any) -> str | None:
     """Describe the unknown or missing argument that a TypeError reports; None if it reports something else."""
     name = f'{kind.__module__.split(".")[0]}.{kind.__name__}'

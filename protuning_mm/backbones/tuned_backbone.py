@@ -1,6 +1,5 @@
 """A backbone of the host libraries or timm, combined with one or several tunings."""
 
-import copy
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -13,11 +12,12 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
-from protuning_mm.backbones.hosts import build_plain, read_timm
-from protuning_mm.backbones.rehearsal import rehearse
-from protuning_mm.backbones.stage_hooks import forward_hooks, hook_stages, remove_hooks
+from protuning_mm.backbones.hosts import build_plain, pop_init_cfg, read_timm
+from protuning_mm.backbones.plain_copies import merged, untuned
+from protuning_mm.backbones.stage_hooks import forward_hooks, hook_stages
 from protuning_mm.backbones.stage_modules import FrozenStage, FrozenStem, run_stem
-from protuning_mm.frozen import freeze_efficiently, refold, release, verify
+from protuning_mm.backbones.trial_forward import check_by_trial_forward
+from protuning_mm.frozen import freeze_efficiently, refold, verify
 from protuning_mm.registry import MODELS
 from protuning_mm.stages import SettingError, read_stages
 from protuning_mm.stages.layouts import Feature
@@ -111,7 +111,7 @@ class TunedBackbone(BaseModule):
                 f"backbone={backbone!r}: must be a dict with a type, such as dict(type='ResNet', depth=50)"
             )
         cfg = dict(backbone)
-        init_cfg = _one_init_cfg(init_cfg, pretrained, cfg)
+        init_cfg = pop_init_cfg(cfg, init_cfg, pretrained)
         super().__init__(init_cfg)
         tunings = build_tunings(tuning)
         # Inherited host configs contain these arguments. They are accepted and ignored: only the tuning freezes.
@@ -142,26 +142,26 @@ class TunedBackbone(BaseModule):
         before = forward_hooks(plain)
         self._set_up_tunings()
         self.hooked = forward_hooks(plain) - before
-        rehearse(self, cfg)
+        check_by_trial_forward(self, cfg)
         self.hooked = forward_hooks(plain) - before
         self.train(self.training)
 
     def _set_up_tunings(self) -> None:
         params = dict(self.plain.named_parameters())
-        reading = self.structure.up_to_last_out()
+        structure = self.structure.up_to_last_out()
         for tuning in self.tunings:
             try:
-                tuning.setup(self.plain, reading)
+                tuning.setup(self.plain, structure)
             except TuningError as error:
                 raise TuningError(f'{error} (the backbone is {describe(self.plain)})') from None
-            kept = (key for key in tuning.trained - self.never_trained if not key.startswith(reading.unused_keys))
+            kept = (key for key in tuning.trained - self.never_trained if not key.startswith(structure.unused_keys))
             tuning.trained = frozenset(kept)
             for key in tuning.trained:
                 params[key].requires_grad_(True)
         for tuning in self.tunings:  # only after every setup, which must see the plain backbone without additions
             if tuning.added is not None:
                 self.add_module(tuning.child, tuning.added)
-        self._grid = hook_stages(self.plain, reading, self.tunings)
+        self._grid = hook_stages(self.plain, structure, self.tunings)
 
     def forward(self, x: Tensor) -> Any:
         self._warn_of_random_weights()
@@ -328,20 +328,7 @@ class TunedBackbone(BaseModule):
         Raises:
             TuningError: a tuning trains parameters of the plain backbone, and ``init_cfg`` gives no checkpoint.
         """
-        plain = self._without_added()
-        trained = self.plain_keys - self.frozen_keys
-        if trained:
-            cfg = self.init_cfg
-            if not (isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained'):
-                raise TuningError(
-                    f'{self.tunings[0].name} trains parameters of the plain backbone, and init_cfg gives no checkpoint '
-                    "to restore them from: set init_cfg=dict(type='Pretrained', checkpoint=…)"
-                )
-            state = self._read(cfg['checkpoint'], cfg.get('prefix'))
-            target = plain.state_dict()
-            for key in trained & set(state):
-                target[key].copy_(state[key])
-        return plain
+        return untuned(self)
 
     def merge(self) -> nn.Module:
         """Return a plain backbone that computes the same as this one, with the tunings merged into its weights.
@@ -349,21 +336,7 @@ class TunedBackbone(BaseModule):
         Raises:
             TuningError: a tuning cannot be merged.
         """
-        tuned = copy.deepcopy(self)
-        for tuning in tuned.tunings:
-            tuning.merge(tuned.plain)
-        return tuned._without_added(copied=True)
-
-    def _without_added(self, copied: bool = False) -> nn.Module:
-        tuned = self if copied else copy.deepcopy(self)
-        plain: nn.Module = tuned.plain
-        release(plain)
-        for name in set(plain._modules) - self.plain_children:
-            del plain._modules[name]
-        remove_hooks(plain, tuned.hooked)
-        plain.requires_grad_(True)
-        plain.train()
-        return plain
+        return merged(self)
 
     def train(self, mode: bool = True) -> 'TunedBackbone':
         verify(self.plain)
@@ -387,20 +360,3 @@ class TunedBackbone(BaseModule):
         refold(self.plain)
         super()._apply(fn, recurse)
         return self
-
-
-def _one_init_cfg(init_cfg: Any, pretrained: str | None, backbone: dict[str, Any]) -> Any:
-    """Return the only given setting of the initial weights, and remove it from the backbone's config."""
-    written = {
-        'pretrained': pretrained,
-        'init_cfg': init_cfg,
-        'backbone.init_cfg': backbone.pop('init_cfg', None),
-        'backbone.pretrained': None if backbone.get('type') == 'timm' else backbone.pop('pretrained', None),
-    }
-    given = {key: value for key, value in written.items() if value is not None}
-    if len(given) > 1:
-        listed = ' and '.join(f'{key}={value!r}' for key, value in given.items())
-        raise SettingError(f'{listed} both set the initial weights: keep one of them (set the other to None)')
-    for key, value in given.items():
-        return dict(type='Pretrained', checkpoint=value) if key.endswith('pretrained') else value
-    return None

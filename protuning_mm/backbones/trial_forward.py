@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from protuning_mm.backbones.plain_copies import remove_additions
 from protuning_mm.stages import Maps, ReadingError
 from protuning_mm.stages.readers import WHERE, describe
 from protuning_mm.tunings import Tuning, TuningError
@@ -35,7 +36,7 @@ class _MisreadError(Exception):
     """A stage of the network differs from what its reader stated."""
 
 
-def rehearse(backbone: Any, cfg: Mapping[str, Any]) -> None:
+def check_by_trial_forward(backbone: Any, cfg: Mapping[str, Any]) -> None:
     """Check a newly built backbone.
 
     If a module multiplies by the weight of a linear layer instead of calling that layer, the module that a tuning added
@@ -79,7 +80,7 @@ def _run(backbone: Any, cfg: Mapping[str, Any]) -> list[_Idle]:
             some = next(backbone.parameters())
             image = torch.zeros(2, _channels(cfg), *size, device=device or some.device, dtype=some.dtype)
             try:
-                return _observe(_shadow(backbone, device), backbone.tunings, image)
+                return _observe(_copy_for_trial(backbone, device), backbone.tunings, image)
             except _MisreadError as why:
                 raise ReadingError(f'{describe(backbone.plain)} cannot be read as stages: {why}. {WHERE}') from None
             except Exception as error:  # a host's code may raise anything for an unsupported image size
@@ -96,20 +97,20 @@ def _run(backbone: Any, cfg: Mapping[str, Any]) -> list[_Idle]:
     return []
 
 
-def _observe(shadow: Any, tunings: Sequence[Tuning], image: Tensor) -> list[_Idle]:
-    ends = _watch_stages(shadow)
-    readers = _Readers(shadow)
+def _observe(trial: Any, tunings: Sequence[Tuning], image: Tensor) -> list[_Idle]:
+    ends = _watch_stages(trial)
+    readers = _Readers(trial)
     with torch.enable_grad(), readers:
-        outs = shadow(image)
-    expected = list(range(len(shadow.structure.up_to_last_out().stages)))
+        outs = trial(image)
+    expected = list(range(len(trial.structure.up_to_last_out().stages)))
     if ends is not None and ends != expected:
-        paths = [stage.end for stage in shadow.structure.stages]
+        paths = [stage.end for stage in trial.structure.stages]
         raise _MisreadError(
             f'its stages end in {paths}, each of which must run once and in order, but {[paths[i] for i in ends]} ran'
         )
     reached = _leaves(outs)
     idle = []
-    for own, tuning in zip(tunings, shadow.tunings):
+    for own, tuning in zip(tunings, trial.tunings):
         for key, part in _parts(tuning):
             if any(p.requires_grad and id(p) not in reached for p in part.parameters()):
                 path = tuning.tapped_paths.get(key, f'{tuning.child}.{key}')
@@ -124,35 +125,35 @@ def _parts(tuning: Tuning) -> Iterator[tuple[str, nn.Module]]:
         yield from ((key, part) for key, part in tuning.added.named_children())
 
 
-def _watch_stages(shadow: Any) -> list[int] | None:
+def _watch_stages(trial: Any) -> list[int] | None:
     """Register hooks that check each stage's feature before the tunings change it.
 
     Returns:
         list[int]: Filled with stage indices in the order in which the stages run; None if no tuning acts on stages.
     """
-    if all(type(tuning).after_stage is Tuning.after_stage for tuning in shadow.tunings):
+    if all(type(tuning).after_stage is Tuning.after_stage for tuning in trial.tunings):
         return None
     calls: list[int] = []
-    reading = shadow.structure.up_to_last_out()
+    structure = trial.structure.up_to_last_out()
 
     def watch(i: int, layout: Maps, module: nn.Module, args: Any, feature: Any) -> None:
         calls.append(i)
-        stage = reading.stages[i]
+        stage = structure.stages[i]
         shape = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
         try:
-            x = layout.to_map(feature, layout.grid(args, shadow._grid.now))
+            x = layout.to_map(feature, layout.grid(args, trial._grid.now))
             right = x.dim() == 4 and x.shape[1] == stage.channels
         except Exception:  # a layout may raise anything for a feature that does not fit it
             right = False
         if not right:
             raise _MisreadError(
-                f'{stage.end!r}, read as the end of stage {i + 1} of {len(reading.stages)}, gives {shape}, not a '
+                f'{stage.end!r}, read as the end of stage {i + 1} of {len(structure.stages)}, gives {shape}, not a '
                 f'feature of {stage.channels} channels in the layout {type(layout).__name__}'
             )
 
-    for i, stage in enumerate(reading.stages):
-        end = shadow.plain.get_submodule(stage.end)
-        end.register_forward_hook(partial(watch, i, reading.layout), prepend=True)
+    for i, stage in enumerate(structure.stages):
+        end = trial.plain.get_submodule(stage.end)
+        end.register_forward_hook(partial(watch, i, structure.layout), prepend=True)
     return calls
 
 
@@ -163,14 +164,14 @@ class _Readers(TorchFunctionMode):
         found (dict): Path of the linear layer -> path of the module that multiplies by its weight.
     """
 
-    def __init__(self, shadow: Any) -> None:
+    def __init__(self, trial: Any) -> None:
         super().__init__()
         self.found: dict[str, str] = {}
         self.running: list[str] = []
-        paths = {path for tuning in shadow.tunings for path in tuning.tapped_paths.values()}
-        layers = ((path, shadow.plain.get_submodule(path)) for path in paths)
+        paths = {path for tuning in trial.tunings for path in tuning.tapped_paths.values()}
+        layers = ((path, trial.plain.get_submodule(path)) for path in paths)
         self.weights = {id(layer.weight): path for path, layer in layers if isinstance(layer, nn.Linear)}
-        for path, module in shadow.plain.named_modules():
+        for path, module in trial.plain.named_modules():
             module.register_forward_pre_hook(partial(self._enter, path))
             module.register_forward_hook(self._leave, always_call=True)
 
@@ -213,7 +214,7 @@ def _tensors(outs: Any) -> Iterator[Tensor]:
         yield from chain.from_iterable(map(_tensors, outs))
 
 
-def _shadow(backbone: Any, device: str | None) -> Any:
+def _copy_for_trial(backbone: Any, device: str | None) -> Any:
     """Copy a backbone in eval mode; with ``device='meta'`` the copy's tensors have no values.
 
     In eval mode, SyncBatchNorm does not wait for other processes.
@@ -223,15 +224,15 @@ def _shadow(backbone: Any, device: str | None) -> Any:
         for tensor in chain(backbone.parameters(), backbone.buffers()):
             empty = torch.empty_like(tensor, device=device, requires_grad=False)
             memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-    shadow: Any = copy.deepcopy(backbone, memo)
-    return shadow.eval()
+    trial: Any = copy.deepcopy(backbone, memo)
+    return trial.eval()
 
 
 def _plain_runs(backbone: Any, device: str | None, image: Tensor) -> bool:
     """Return whether the plain network can be copied and accepts this image."""
     try:
-        shadow = _shadow(backbone, device)
-        run, plain = shadow.structure.run, shadow._without_added(copied=True)
+        trial = _copy_for_trial(backbone, device)
+        run, plain = trial.structure.run, remove_additions(trial)
         plain.eval()  # not chained, because eval() of some hosts returns None
         plain(image) if run is None else run(plain, image)
     except Exception:
