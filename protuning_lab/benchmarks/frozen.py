@@ -10,6 +10,7 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
+from protuning_lab.benchmarks.earlier import compare, comparison_table
 from protuning_lab.benchmarks.models import EFFICIENT, HOST, MODELS_OF, PLAIN, build_step
 from protuning_lab.benchmarks.report import machine, plot, table
 from protuning_mm.backbones import TunedBackbone
@@ -66,9 +67,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--compile', action='store_true', help='torch.compile every method')
     parser.add_argument('--fit', type=float, metavar='GIB', help='also the largest batch whose peak is below this')
     parser.add_argument('--by-operation', action='store_true', help='also what is kept, by the operation that keeps it')
+    parser.add_argument(
+        '--against',
+        metavar='COMMIT',
+        help="only compare with a commit's frozen execution, in turn; needs git's history",
+    )
     parser.add_argument('--json', type=Path, help='write everything that was measured here')
     parser.add_argument('--plot', type=Path, help='draw memory and time here (PNG)')
     args = parser.parse_args(argv)
+    if args.against:
+        unused = [
+            flag for flag in ('models', 'methods', 'compile', 'fit', 'by_operation', 'plot') if getattr(args, flag)
+        ]
+        if unused or args.dtype != 'float32' or not args.rounds:
+            given = f'--{unused[0].replace("_", "-")}' if unused else '--rounds 0' if not args.rounds else '--dtype'
+            parser.error(f'--against times a backbone in float32: leave out {given}')
     args.device = torch.device(args.device)
     return args
 
@@ -231,6 +244,10 @@ def measure(runs: dict[str, Run], args: argparse.Namespace, evaluate: bool) -> d
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    about = machine(args)
+    setting = f'{args.batch}×3×{args.size[0]}×{args.size[1]}, {args.dtype}'
+    setting += ', channels last' * args.channels_last + ', torch.compile' * args.compile
+    print(f'{setting}; {about["device"]}, {about["threads"]} threads, torch {about["torch"]}')
     results: dict[str, dict[str, dict[str, Any]]] = {}
     if args.models:
         for model in args.models:
@@ -242,16 +259,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         __import__(f'{host}.models')
         init_default_scope(host)
         builders = methods(cfg)
-        runs = {name: Run(prepared(builders[name], args), args) for name in _chosen(builders, args)}
         title = f'ResNet-{args.depth}' if args.backbone == 'resnet' else args.backbone
-        results[title] = measure(runs, args, evaluate=True)
-    about = machine(args)
-    setting = f'{args.batch}×3×{args.size[0]}×{args.size[1]}, {args.dtype}'
-    setting += ', channels last' * args.channels_last + ', torch.compile' * args.compile
-    print(f'{setting}; {about["device"]}, {about["threads"]} threads, torch {about["torch"]}')
+        if args.against:
+            run = Run(prepared(builders['no tuning, host'], args), args)
+            results[title] = compare(run.net, run.image(), args.against, args.rounds)
+        else:
+            runs = {name: Run(prepared(builders[name], args), args) for name in _chosen(builders, args)}
+            results[title] = measure(runs, args, evaluate=True)
     for title, rows in results.items():
-        print(f'\n{title}\n\n{table(rows)}')
-        for name, row in rows.items() if args.by_operation else ():
+        print(f'\n{title}\n\n{comparison_table(rows) if args.against else table(rows)}')
+        for name, row in rows.items() if args.by_operation and not args.against else ():
             kept = row.get('kept by operation', {})
             listed = ', '.join(f'{kind} {mib:.0f}' for kind, mib in kept.items() if mib >= 0.5)
             print(f'\n{name} keeps, in MiB: {listed}')

@@ -8,10 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from protuning_lab.benchmarks.earlier import load_frozen_package
 from protuning_lab.benchmarks.frozen import EFFICIENT, HOST, PLAIN, main
+from protuning_mm import frozen
 from protuning_mm.engine.measure import kept_by_operation, kept_memory, median_ratio, peak_memory
 
 CPU = torch.device('cpu')
+ROOT = Path(__file__).parents[2]
 
 
 def test_memory_is_what_is_allocated() -> None:
@@ -125,3 +128,30 @@ def test_method_that_is_not_there() -> None:
         SystemExit, match=r"--methods Protuning: none of full fine-tuning, host's default, .* begins so"
     ):
         main(['--depth', '18', '--methods', 'Protuning', '--rounds', '0'])
+
+
+@pytest.mark.skipif(not (ROOT / '.git').exists(), reason='not a git checkout')
+def test_against_a_commit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commit's own package runs: it is imported from git under a name of its own."""
+    out = tmp_path / 'x.json'
+    main(['--depth', '18', '--size', '32', '32', '--rounds', '3', '--against', 'HEAD', '--json', str(out)])
+    times = json.loads(out.read_text())['results']['ResNet-18']
+    assert {version: {part: len(found) for part, found in parts.items()} for version, parts in times.items()} == {
+        'HEAD': dict(step=3, evaluation=3),
+        'this version': dict(step=3, evaluation=3),
+    }
+    ratio = median_ratio(times['this version']['step'], times['HEAD']['step'])
+    printed = capsys.readouterr().out
+    assert next(line for line in printed.splitlines() if line.startswith('| step')).endswith(f'| {ratio:.3f} |')
+    package = load_frozen_package('HEAD')
+    network = nn.Sequential(nn.Conv2d(3, 4, 1)).requires_grad_(False)
+    assert package.freeze_efficiently(network).taken and package is not frozen
+    assert type(network[0].forward).__module__.startswith('frozen_at_HEAD.')
+    with pytest.raises(ValueError, match='--against nowhere: git cannot read protuning_mm/frozen'):
+        load_frozen_package('nowhere')
+
+
+def test_against_takes_a_backbone_in_float32(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match='2'):
+        main(['--against', 'HEAD', '--models', 'fcn'])
+    assert '--against times a backbone in float32: leave out --models' in capsys.readouterr().err
