@@ -1,4 +1,4 @@
-"""Filling a backbone strictly from a state dict, whatever published layout the state dict has."""
+"""Strict loading of a state dict, in any published layout, into a plain backbone."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -13,12 +13,12 @@ Convert = Callable[[Any, dict[str, Tensor]], dict[str, Tensor]]
 
 
 def convert_state(plain: nn.Module, state: dict[str, Tensor], convert: Convert | None = None) -> dict[str, Tensor]:
-    """Bring a published state dict to a backbone's own keys, and position embeddings to its size.
+    """Convert a published state dict to a backbone's keys, and resize position embeddings to the backbone's size.
 
     Args:
         plain (nn.Module): The backbone.
         state (dict): Tensors by key.
-        convert (Callable, optional): What the backbone's family needs, see
+        convert (Callable, optional): Conversion for the backbone's family, see
             :class:`~protuning_mm.stages.Stages`.
     """
     if convert is not None:
@@ -28,7 +28,7 @@ def convert_state(plain: nn.Module, state: dict[str, Tensor], convert: Convert |
 
 
 def run_load_hooks(plain: nn.Module, state: dict[str, Tensor], prefix: str = '') -> None:
-    """Run the hooks that a host's backbone runs before it loads, such as the one that resizes position embeddings."""
+    """Run the backbone's own pre-loading hooks, such as the one that resizes position embeddings."""
     for hook in plain._load_state_dict_pre_hooks.values():
         hook(state, prefix, {}, True, [], [], [])
 
@@ -43,7 +43,7 @@ def fill_strictly(
     """Copy a state dict into a backbone's tensors; see :func:`check_frozen_tensors` for the arguments.
 
     Raises:
-        FrozenWeightsError: the state dict does not fill the backbone, or is of another network. Nothing was copied.
+        FrozenWeightsError: the state dict lacks tensors or belongs to another network. No tensor is copied then.
     """
     check_frozen_tensors(tensors, state, source=source, added=added, optional=optional)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def fill_strictly(
 
 
 def init_randomly(plain: Any, init_cfg: Any, params_info: Any) -> None:
-    """Initialize a host's backbone as the host does; timm's models are initialized while they are built.
+    """Initialize a host's backbone by the host's own code. Models of timm are already initialized when built.
 
     Args:
         plain (nn.Module): The backbone.
@@ -72,5 +72,5 @@ def init_randomly(plain: Any, init_cfg: Any, params_info: Any) -> None:
 
 
 def holds(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:
-    """Whether tensors equal those of a state dict bit for bit, as far as the state dict has them."""
+    """Return whether the tensors that a state dict contains are bit-identical to the given ones."""
     return all(torch.equal(tensor, state[key].to(tensor)) for key, tensor in tensors.items() if key in state)

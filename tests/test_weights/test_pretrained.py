@@ -91,12 +91,12 @@ WRONG: dict[str, tuple[dict, Callable[[State], dict], list[str]]] = {
     'another shape': (
         dict(depth=18),
         lambda s: s | {'layer2.0.conv1.weight': torch.ones(8, 4, 1, 1)},
-        ['1 of another shape', 'layer2.0.conv1.weight: (8, 4, 1, 1) there, (8, 4, 3, 3) here'],
+        ['1 of another shape', 'layer2.0.conv1.weight: (8, 4, 1, 1) in the file, (8, 4, 3, 3) in the backbone'],
     ),
     'another width': (
         dict(depth=18, base_channels=8, stem_channels=8),
         lambda s: s,
-        ['of another shape', 'conv1.weight: (8, 3, 7, 7) there, (4, 3, 7, 7) here'],
+        ['of another shape', 'conv1.weight: (8, 3, 7, 7) in the file, (4, 3, 7, 7) in the backbone'],
     ),
     'another stem': (
         dict(depth=18, deep_stem=True),
@@ -276,8 +276,8 @@ def test_random_start_is_the_host_s(weights: Weights) -> None:
 @pytest.mark.parametrize(
     ('value', 'said'),
     [
-        (3, 'int, no tensor'),
-        ('x', 'str, no tensor'),
+        (3, 'int, not a tensor'),
+        ('x', 'str, not a tensor'),
         (torch.zeros(4, 3, 7, 7).to_sparse(), 'layout torch.sparse_coo'),
         (torch.zeros(4, 3, 7, 7, dtype=torch.complex64), 'torch.complex64'),
         (torch.zeros(4, 3, 7, 7, dtype=torch.uint8), 'torch.uint8'),
@@ -288,6 +288,6 @@ def test_frozen_tensor_of_another_kind(value: object, said: str, weights: Weight
     tuned = tuned_resnet(weights('mmdet', depth=18))
     before = snapshot(tuned)
     torch.save(dict(state_dict={**tuned.state_dict(), 'conv1.weight': value}), tmp_path / 'odd.pth')
-    with pytest.raises(FrozenWeightsError, match=rf'1 of another kind:\n    conv1.weight: .*{said}'):
+    with pytest.raises(FrozenWeightsError, match=rf'1 of the wrong type:\n    conv1.weight: .*{said}'):
         load_checkpoint(tuned, str(tmp_path / 'odd.pth'))
     assert_identical(tuned.state_dict(), before)
