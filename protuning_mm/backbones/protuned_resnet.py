@@ -20,9 +20,9 @@ from protuning_mm.tunings.build import TuningCfg
 class ProTunedResNet(TunedBackbone):
     """A frozen ResNet with a prompt block after every stage; only the prompt blocks are trained.
 
-    This is a :class:`TunedBackbone` with a flat config like the host's, so that a config that inherits a host's config
-    changes ``type`` and little else. The frozen network is the host's own class (mmdet, mmseg or mmpretrain, see
-    ``host``): ResNet, or ResNeXt if ``groups`` or ``base_width`` is given.
+    This is a :class:`TunedBackbone` that takes the arguments of the host's ResNet directly. A config that inherits a
+    host's config therefore only has to change ``type``. The frozen network is the host's own class (mmdet, mmseg or
+    mmpretrain, see ``host``): ResNet, or ResNeXt if ``groups`` or ``base_width`` is given.
 
     Args:
         prompt_stages (Sequence[int], optional): Stages that get a prompt block. Defaults to every stage up to the
@@ -45,8 +45,8 @@ class ProTunedResNet(TunedBackbone):
         - Output: a tuple of (N, C_i, H_i, W_i), one for each of ``out_indices``
 
     Raises:
-        ValueError: ``prompt_stages``, ``out_indices`` or ``prompt`` is out of range, the host's ResNet does not take
-            an argument, or both ``pretrained`` and ``init_cfg`` are given.
+        ValueError: an index in ``prompt_stages`` or ``out_indices`` is out of range, an argument in ``prompt`` is
+            invalid, the host's ResNet does not take an argument, or both ``pretrained`` and ``init_cfg`` are given.
     """
 
     def __init__(

@@ -76,24 +76,24 @@ class StageEnd:
         return feature if x is before else self.layout.from_map(x, feature)
 
 
-def hook_stages(plain: nn.Module, reading: Stages, tunings: Sequence[Tuning]) -> PatchGrid:
+def hook_stages(plain: nn.Module, structure: Stages, tunings: Sequence[Tuning]) -> PatchGrid:
     """Register the hooks that apply tunings to the features of stages.
 
     Args:
         plain (nn.Module): The plain backbone.
-        reading (Stages): The backbone's structure, up to its last output.
+        structure (Stages): The backbone's structure, up to its last output.
         tunings (Sequence[Tuning]): The tunings.
 
     Returns:
         PatchGrid: The grid of patches; it is registered as a hook of the patch embedding, if there is one.
     """
-    layout, grid = reading.layout, PatchGrid()
+    layout, grid = structure.layout, PatchGrid()
     if isinstance(layout, PrefixedTokens):
         grid.size = layout.size
         plain.get_submodule(layout.embedding).register_forward_hook(grid)
     acting = [tuning for tuning in tunings if type(tuning).after_stage is not Tuning.after_stage]
-    for i, stage in enumerate(reading.stages if acting else ()):
-        of_stage = layout.last if i == len(reading.stages) - 1 else layout
+    for i, stage in enumerate(structure.stages if acting else ()):
+        of_stage = layout.last if i == len(structure.stages) - 1 else layout
         plain.get_submodule(stage.end).register_forward_hook(StageEnd(i, of_stage, grid, acting))
     return grid
 

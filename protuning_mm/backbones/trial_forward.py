@@ -24,23 +24,23 @@ from protuning_mm.tunings import Tuning, TuningError
 class _Idle(NamedTuple):
     """An added module on which no output depends.
 
-    ``reader`` is the path of the module that multiplies by the layer's weight instead of calling the layer, if any.
+    ``user`` is the path of the module that uses the layer's weight directly instead of calling the layer, if any.
     """
 
     tuning: Tuning
     path: str
-    reader: str | None
+    user: str | None
 
 
 class _MisreadError(Exception):
-    """A stage of the network differs from what its reader stated."""
+    """A stage of the network differs from what its reader states."""
 
 
 def check_by_trial_forward(backbone: Any, cfg: Mapping[str, Any]) -> None:
     """Check a newly built backbone.
 
-    If a module multiplies by the weight of a linear layer instead of calling that layer, the module that a tuning added
-    to the layer is applied there (:meth:`~protuning_mm.tunings.Tuning.tap_reads`).
+    If a module uses the weight of a linear layer directly instead of calling that layer, the module that a tuning added
+    to the layer is run there (:meth:`~protuning_mm.tunings.Tuning.tap_weight_use`).
 
     Args:
         backbone (TunedBackbone): The backbone.
@@ -53,9 +53,9 @@ def check_by_trial_forward(backbone: Any, cfg: Mapping[str, Any]) -> None:
     if all(tuning.added is None for tuning in backbone.tunings) or next(backbone.parameters()).is_meta:
         return  # a backbone built on the meta device is only used to count parameters and never runs
     idle = _run(backbone, cfg)
-    past = [part for part in idle if part.reader is not None]
-    for tuning, path, reader in past:
-        tuning.tap_reads(backbone.plain, path, reader)  # type: ignore[arg-type]
+    past = [part for part in idle if part.user is not None]
+    for tuning, path, user in past:
+        tuning.tap_weight_use(backbone.plain, path, user)  # type: ignore[arg-type]
     if past:
         idle = _run(backbone, cfg)
     if idle:
@@ -99,8 +99,8 @@ def _run(backbone: Any, cfg: Mapping[str, Any]) -> list[_Idle]:
 
 def _observe(trial: Any, tunings: Sequence[Tuning], image: Tensor) -> list[_Idle]:
     ends = _watch_stages(trial)
-    readers = _Readers(trial)
-    with torch.enable_grad(), readers:
+    uses = _WeightUses(trial)
+    with torch.enable_grad(), uses:
         outs = trial(image)
     expected = list(range(len(trial.structure.up_to_last_out().stages)))
     if ends is not None and ends != expected:
@@ -114,8 +114,8 @@ def _observe(trial: Any, tunings: Sequence[Tuning], image: Tensor) -> list[_Idle
         for key, part in _parts(tuning):
             if any(p.requires_grad and id(p) not in reached for p in part.parameters()):
                 path = tuning.tapped_paths.get(key, f'{tuning.child}.{key}')
-                reader = None if path in own.readers else readers.found.get(path)
-                idle.append(_Idle(own, path, reader))
+                user = None if path in own.weight_users else uses.found.get(path)
+                idle.append(_Idle(own, path, user))
     return idle
 
 
@@ -141,7 +141,7 @@ def _watch_stages(trial: Any) -> list[int] | None:
         stage = structure.stages[i]
         shape = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
         try:
-            x = layout.to_map(feature, layout.grid(args, trial._grid.now))
+            x = layout.to_map(feature, layout.grid(args, trial._token_grid.now))
             right = x.dim() == 4 and x.shape[1] == stage.channels
         except Exception:  # a layout may raise anything for a feature that does not fit it
             right = False
@@ -157,11 +157,11 @@ def _watch_stages(trial: Any) -> list[int] | None:
     return calls
 
 
-class _Readers(TorchFunctionMode):
+class _WeightUses(TorchFunctionMode):
     """Records which modules multiply by the weight of a linear layer that a tuning added a module to.
 
     Attributes:
-        found (dict): Path of the linear layer -> path of the module that multiplies by its weight.
+        found (dict): Path of the linear layer -> path of the module that uses its weight.
     """
 
     def __init__(self, trial: Any) -> None:

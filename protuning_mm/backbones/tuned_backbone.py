@@ -25,27 +25,30 @@ from protuning_mm.stages.readers import describe
 from protuning_mm.tunings import TuningError
 from protuning_mm.tunings.build import TuningCfg, build_tunings
 from protuning_mm.weights.backbone_state import convert_state, fill_strictly, holds, init_randomly, run_load_hooks
-from protuning_mm.weights.deltas import complete
+from protuning_mm.weights.deltas import complete as complete_delta
 from protuning_mm.weights.pretrained import check_frozen_tensors, read_backbone_state
 
-# The tables of nn.Module that form its tree. Sharing them keeps the plain backbone's name for every tensor.
+# The dicts in which nn.Module stores parameters, buffers and children. This module shares those of the host's backbone,
+# so every tensor keeps the name that it has there.
 _TREE = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set')
 _LOADING = ('_load_state_dict_pre_hooks', '_load_state_dict_post_hooks')
-# frozen_source of tensors that were loaded by load_state_dict
+# value of `frozen_source` after load_state_dict
 LOADED = 'a loaded state dict'
 
 
 @MMENGINE_MODELS.register_module()
 @MODELS.register_module()
 class TunedBackbone(BaseModule):
-    """A pre-trained backbone of the hosts or timm with one or several tunings.
+    """A pre-trained backbone of a host library (mmdet, mmseg, mmpretrain) or timm, with one or several tunings.
 
-    This module shares the plain backbone's tables of children, parameters and buffers, and runs the plain backbone's
-    forward. The state dict of the tuned network is therefore that of the plain network plus the keys of the added
-    modules: checkpoints of the hosts load without conversion, and checkpoints saved here load in the hosts.
+    This module contains the host's own backbone, called the plain backbone, shares its children, parameters and
+    buffers, and runs its forward. The state dict of the tuned network is therefore that of the plain network plus the
+    keys of the added modules: checkpoints of the hosts load without conversion, and checkpoints saved here load in the
+    hosts.
 
-    In a frozen backbone no parameter requires a gradient, and the plain backbone stays in eval mode (batch norms use
-    and keep their pre-trained statistics), regardless of ``train()``. Only the tuning decides what is frozen.
+    The tuning alone decides what is frozen. Frozen parameters do not require a gradient. Unless the tuning trains the
+    whole backbone, the plain backbone stays in eval mode regardless of ``train()``: batch norms use their pre-trained
+    statistics and do not update them.
 
     The loop over stages as in the paper (:meth:`features`)::
 
@@ -55,8 +58,9 @@ class TunedBackbone(BaseModule):
             x = x + prompt(x)
 
     Args:
-        backbone (dict): The backbone's config, as the host takes it. ``type='timm'`` with ``model_name`` builds a model
-            of timm. With ``out_indices`` it returns a feature pyramid, otherwise the pooled feature.
+        backbone (dict): The backbone's config, in the form that the host library expects. ``type='timm'`` with
+            ``model_name`` builds a model of timm. With ``out_indices`` it returns a feature pyramid, otherwise the
+            pooled feature.
         tuning (str | dict | list): One or several tunings: ``'pro'``, ``dict(type='lora', rank=8)``, … Defaults to
             ``'pro'``.
         num_stages (int): Number of stages into which to divide a plain vision transformer. Defaults to 4.
@@ -86,7 +90,7 @@ class TunedBackbone(BaseModule):
         UserWarning: once, at the first training forward, if the frozen tensors are random.
 
     Raises:
-        TypeError: the backbone cannot be read as stages.
+        TypeError: no registered reader can divide the backbone into stages.
         ValueError: both ``pretrained`` and ``init_cfg`` are given; a setting of the backbone or tuning is out of range.
         TuningError: a tuning does not fit the backbone or the other tunings.
         FrozenWeightsError: a checkpoint does not match the backbone.
@@ -114,9 +118,10 @@ class TunedBackbone(BaseModule):
         init_cfg = pop_init_cfg(cfg, init_cfg, pretrained)
         super().__init__(init_cfg)
         tunings = build_tunings(tuning)
-        # Inherited host configs contain these arguments. They are accepted and ignored: only the tuning freezes.
-        owned = ('frozen_stages',) if any(t.trains_mode for t in tunings) else ('frozen_stages', 'norm_eval')
-        self.ignored_args = {key: cfg.pop(key) for key in owned if key in cfg}
+        # Inherited host configs contain these arguments. They are accepted and ignored: the tuning decides what is
+        # frozen.
+        ignored = ('frozen_stages',) if any(t.trains_mode for t in tunings) else ('frozen_stages', 'norm_eval')
+        self.ignored_args = {key: cfg.pop(key) for key in ignored if key in cfg}
         plain = build_plain(cfg, host)
         # Set without nn.Module.__setattr__: `plain` must not become a child of the module that shares its tables.
         object.__setattr__(self, 'plain', plain)
@@ -143,7 +148,7 @@ class TunedBackbone(BaseModule):
         self._set_up_tunings()
         self.hooked = forward_hooks(plain) - before
         check_by_trial_forward(self, cfg)
-        self.hooked = forward_hooks(plain) - before
+        self.hooked = forward_hooks(plain) - before  # again: the check may have added hooks
         self.train(self.training)
 
     def _set_up_tunings(self) -> None:
@@ -161,7 +166,7 @@ class TunedBackbone(BaseModule):
         for tuning in self.tunings:  # only after every setup, which must see the plain backbone without additions
             if tuning.added is not None:
                 self.add_module(tuning.child, tuning.added)
-        self._grid = hook_stages(self.plain, structure, self.tunings)
+        self._token_grid = hook_stages(self.plain, structure, self.tunings)
 
     def forward(self, x: Tensor) -> Any:
         self._warn_of_random_weights()
@@ -197,13 +202,14 @@ class TunedBackbone(BaseModule):
     def stem(self) -> FrozenStem:
         """The part of the host's forward before the first stage: (N, 3, H, W) to (N, C_0, H_0, W_0)."""
         first = self.plain.get_submodule(self.structure.stages[0].modules[0])
-        run = partial(run_stem, self._run, first, layout=self.structure.layout, grid=self._grid)
+        run = partial(run_stem, self._run, first, layout=self.structure.layout, grid=self._token_grid)
         return FrozenStem(run, self._modules.get('stem'))
 
     @property
     def stages(self) -> nn.ModuleList:
         """The pre-trained stages in order; each maps the feature of the previous stage to its own."""
         stages, named = self.structure.stages, self._modules.get('stages')
+        # if the host has a child `stages` with one child per stage, paths such as stages.0.blocks keep working
         trees = list(named.children()) if named is not None else []
         if len(trees) != len(stages):
             trees = [None] * len(stages)
@@ -236,7 +242,7 @@ class TunedBackbone(BaseModule):
 
     @property
     def added_children(self) -> tuple[str, ...]:
-        """Names of the children that tunings added, with which the keys of the added tensors begin."""
+        """Names of the children that tunings added; the state dict keys of the added tensors begin with these names."""
         return tuple(name for name in self._modules if name not in self.plain_children)
 
     def plain_tensors(self) -> dict[str, Tensor]:
@@ -263,7 +269,7 @@ class TunedBackbone(BaseModule):
         """Load a checkpoint strictly into the plain backbone.
 
         Args:
-            checkpoint (str): A path, URL or scheme that mmengine supports.
+            checkpoint (str): A path, a URL or another address that mmengine supports, such as ``torchvision://resnet50``.
             prefix (str, optional): Key prefix of the backbone in the checkpoint.
 
         Raises:
@@ -279,11 +285,12 @@ class TunedBackbone(BaseModule):
         """Read the plain backbone's tensors from a checkpoint, in any layout that :meth:`fill_from` accepts.
 
         Args:
-            source (str): A path, URL or scheme, or ``timm://<model name>``.
+            source (str): As ``checkpoint`` of :meth:`fill_from`, or ``timm://<model name>``.
             prefix (str, optional): Key prefix of the backbone in the checkpoint.
 
         Raises:
-            CheckpointError: the checkpoint is missing, damaged, contains no backbone or would run code.
+            CheckpointError: the checkpoint is missing or damaged, contains no backbone, or unpickling it would run
+                code.
         """
         return read_timm(self.plain, source) if source.startswith('timm://') else self._read(source, prefix)
 
@@ -301,16 +308,17 @@ class TunedBackbone(BaseModule):
             return
         if self.needs_weights():
             warnings.warn(
-                f'{type(self).__name__}: the weights of the frozen {type(self.plain).__name__} came from no file: they '
-                "are random and will not be trained. Set init_cfg=dict(type='Pretrained', checkpoint=…) and call "
-                'init_weights(), or load a state dict; to train with random weights, set allow_random_backbone=True',
+                f'{type(self).__name__}: the weights of the frozen {type(self.plain).__name__} were not loaded from a '
+                "file: they are random and will not be trained. Set init_cfg=dict(type='Pretrained', checkpoint=…) and "
+                'call init_weights(), or load a state dict; to train with random weights, set '
+                'allow_random_backbone=True',
                 stacklevel=4,  # the caller of the model
             )
         self._warned_of_random = True
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         """Reject a state dict that does not match the frozen backbone, where mmengine would only warn."""
-        complete(self, {'': self}, state_dict, prefix)
+        complete_delta(self, {'': self}, state_dict, prefix)
         run_load_hooks(self.plain, state_dict, prefix)
         state = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
         added = self.added_children
@@ -331,7 +339,7 @@ class TunedBackbone(BaseModule):
         return untuned(self)
 
     def merge(self) -> nn.Module:
-        """Return a plain backbone that computes the same as this one, with the tunings merged into its weights.
+        """Return a plain backbone with the tunings merged into its weights; it computes the same outputs as this one.
 
         Raises:
             TuningError: a tuning cannot be merged.
@@ -344,7 +352,7 @@ class TunedBackbone(BaseModule):
             refold(self.plain)
         super().train(mode)
         follows = mode and any(tuning.trains_mode for tuning in self.tunings)
-        self.plain.training = follows  # some hosts read it in forward, such as for dropout before the classifier
+        self.plain.training = follows  # some hosts read it in forward, for example for dropout before a classifier
         if follows:
             self.plain.train(mode)
         else:

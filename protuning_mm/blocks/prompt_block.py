@@ -1,7 +1,7 @@
 """The prompt block of Pro-Tuning.
 
 Paper: *Pro-tuning: Unified Prompt Tuning for Vision Tasks* (Nie et al., arXiv 2207.14381, IEEE TCSVT 2024).
-From the paper: 1x1 conv -> depth-wise conv (5x5) -> 1x1 conv after every stage, its output blended into the feature
+From the paper: 1x1 conv -> depth-wise conv (5x5) -> 1x1 conv after every stage, its output added to the feature
 map. Our choice, because the paper leaves it open: the norm and the activation between the convolutions, the biases, the
 exact hidden width (0.32 C, rounded to a multiple of 8; derived from the published parameter counts) and the initial
 values.
@@ -32,13 +32,14 @@ class PromptBlock(nn.Module):
     Args:
         channels (int): Channels C of the feature map and of the prompt.
         ratio (float): Hidden width as a share of C, rounded to a multiple of 8. Defaults to 0.32.
-        kernel_size (int): Kernel of the depth-wise convolution; odd. Defaults to 5.
+        kernel_size (int): Kernel size of the depth-wise convolution; must be odd. Defaults to 5.
         norm_cfg (dict, optional): Norm after each of the first two convolutions: ``BN``, ``SyncBN``, ``GN``, ``IN``
             or ``None``. Defaults to ``dict(type='GN', num_groups=1)``, which does not depend on the batch.
         act_cfg (dict, optional): Activation after each norm. Defaults to ``dict(type='GELU')``.
         init (str): Initialization. ``'zero_conv'``: the last convolution is zero, so the prompt is zero and the network
-            computes the same as the plain one. ``'zero_scale'``: the same, by a learned scale per channel that starts
-            at zero. ``'random'``: the prompt is not zero. Defaults to ``'zero_conv'``.
+            computes the same outputs as without prompt blocks. ``'zero_scale'``: the prompt is zero because it is
+            multiplied by a learned scale per channel that is initialized to zero. ``'random'``: the prompt is not zero.
+            Defaults to ``'zero_conv'``.
 
     Shape:
         - Input: (N, C, H, W)
@@ -107,7 +108,7 @@ class PromptBlock(nn.Module):
     def blend(self, x: Tensor) -> Tensor:
         """Compute x + P(x) as one autograd node, which saves only what the gradients need.
 
-        The result equals ``x + self(x)``. That expression runs instead if the block has hooks or unsupported layers, or
+        The result equals ``x + self(x)``, which is computed directly if the block has hooks or unsupported layers, or
         if the call is traced or compiled.
 
         Args:

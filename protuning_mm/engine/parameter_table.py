@@ -106,8 +106,8 @@ def print_trainable_parameters(model: nn.Module) -> None:
     """Print a table of the trained and frozen parameters of a model's parts.
 
     Args:
-        model (nn.Module): Any module. Its parts are its children, and stem, stages and added modules of a tuned
-            backbone.
+        model (nn.Module): Any module. Each child is one part. A backbone is split into its stem, its stages and its
+            added modules, and ``roi_head`` into its heads.
     """
     print(count_parameters(model))
 
@@ -129,18 +129,18 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:
 def _parts_of_backbone(name: str, backbone: Any) -> Iterator[tuple[str, list[nn.Parameter]]]:
     """Yield stem (with all modules outside of stages, such as final norms), stages and added modules of a backbone."""
     if isinstance(backbone, TunedBackbone):
-        reading, plain_keys = backbone.structure, backbone.plain_keys
+        structure, plain_keys = backbone.structure, backbone.plain_keys
         added = list(backbone.added_children)
     else:
         try:
-            reading = read_stages(backbone)
+            structure = read_stages(backbone)
         except TypeError:  # no reader supports this class
             yield name, list(backbone.parameters())
             return
         plain_keys, added = frozenset(backbone.state_dict()), []
     params = {key: param for key, param in backbone.named_parameters() if key in plain_keys}
     rows: list[list[nn.Parameter]] = []
-    for stage in reading.stages:
+    for stage in structure.stages:
         starts = tuple(f'{path}.' for path in stage.modules)
         rows.append([params.pop(key) for key in list(params) if key.startswith(starts)])
     yield f'{name}.stem', list(params.values())

@@ -49,9 +49,9 @@ def check_frozen_weights(model: nn.Module) -> None:
     for name, backbone in tuned_backbones(unwrap(model)).items():
         if backbone.needs_weights():
             raise FrozenWeightsError(
-                f'the frozen tensors of {name} ({type(backbone).__name__}) came from no file: they are random '
-                "and will not be trained. Set model.backbone.init_cfg=dict(type='Pretrained', "
-                "checkpoint='torchvision://resnet50') or load_from=<a whole checkpoint>; to train with a random "
+                f'the frozen tensors of {name} ({type(backbone).__name__}) were not loaded from a file: they are '
+                "random and will not be trained. Set model.backbone.init_cfg=dict(type='Pretrained', "
+                "checkpoint='torchvision://resnet50') or load_from=<a full checkpoint>; to train with a random "
                 'backbone, set model.backbone.allow_random_backbone=True.'
             )
 

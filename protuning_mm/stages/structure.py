@@ -18,7 +18,7 @@ class SettingError(ValueError):
 
 
 class ReadingError(TypeError):
-    """A backbone cannot be read as stages."""
+    """No registered reader can divide the backbone into stages."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Block:
         path (str): Module path in the backbone.
         attention (str, optional): Path of the module that computes the attention branch before the residual sum. It
             returns (N, L, C), or a tuple that begins with it.
-        mlp (str, optional): Path of the module that computes the MLP branch before the residual sum, likewise.
+        mlp (str, optional): Path of the module that computes the MLP branch before the residual sum. Its
+            output has the same form.
         conv (str, optional): Path of the block's spatial convolution, which maps (N, C, H, W) to (N, C', H', W').
     """
 
@@ -88,9 +89,9 @@ class Stages:
         return tuple(stage.channels for stage in self.stages)
 
     def up_to_last_out(self) -> 'Stages':
-        """Return a copy without the stages after the last output, whose keys are added to ``unused_keys``."""
-        kept, left = self.stages[: max(self.outs) + 1], self.stages[max(self.outs) + 1 :]
-        idle = tuple(f'{path}.' for stage in left for path in stage.modules)
+        """Return a copy without the stages after the last output; their keys are added to ``unused_keys``."""
+        kept, dropped = self.stages[: max(self.outs) + 1], self.stages[max(self.outs) + 1 :]
+        idle = tuple(f'{path}.' for stage in dropped for path in stage.modules)
         return replace(self, stages=kept, unused_keys=self.unused_keys + idle)
 
     @property
@@ -112,26 +113,26 @@ def stage_indices(key: str, indices: Sequence[int], num_stages: int, counted: st
         key (str): Config key of the setting, for the error message.
         indices (Sequence[int]): The indices.
         num_stages (int): Number of stages.
-        counted (str): Which stages are counted, for the error message. Defaults to all.
+        counted (str): Text that follows the number of stages in the error message. Defaults to an empty text.
 
     Raises:
         SettingError: an index is out of range or repeated.
     """
-    written = indices if isinstance(indices, Sequence) else repr(indices)
+    shown = indices if isinstance(indices, Sequence) else repr(indices)
     if (
         not isinstance(indices, Sequence)
         or not all(isinstance(i, int) and 0 <= i < num_stages for i in indices)
         or len(set(indices)) < len(indices)
     ):
         raise SettingError(
-            f'{key}={written}: must contain distinct stage indices from 0 to {num_stages - 1}, '
+            f'{key}={shown}: must contain distinct stage indices from 0 to {num_stages - 1}, '
             f'because the backbone has {num_stages} stages{counted}'
         )
     return tuple(indices)
 
 
 def out_stages(out_indices: Sequence[int], num_stages: int) -> tuple[int, ...]:
-    """Return ``out_indices`` with negative indices resolved, which count from the last stage.
+    """Return ``out_indices`` with negative indices, which count from the last stage, made non-negative.
 
     Raises:
         SettingError: an index is out of range.

@@ -1,4 +1,4 @@
-"""The base class of tunings, which select trained parameters of a backbone and add modules to it."""
+"""The base class of tunings, which select the parameters of a backbone to train and add modules to it."""
 
 from typing import Any, ClassVar
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from protuning_mm.registry import TUNINGS
 from protuning_mm.stages import Stages
-from protuning_mm.tunings.reads import Reads
+from protuning_mm.tunings.weight_use import WeightUse
 
 
 class TuningError(ValueError):
@@ -14,7 +14,7 @@ class TuningError(ValueError):
 
 
 class Tap:
-    """A forward hook that replaces a frozen module's output y by ``added(x, y)``, where x is the module's input."""
+    """A forward hook that replaces a frozen module's output y with ``added(x, y)``, where x is the module's input."""
 
     def __init__(self, added: nn.Module) -> None:
         self.added = added
@@ -27,21 +27,22 @@ class Tap:
 
 
 class Tuning:
-    """A method to adapt a pre-trained backbone.
+    """A method for adapting a pre-trained backbone.
 
-    The defaults are linear probing: the whole backbone is frozen and nothing is added. To write a tuning, override some
-    of :meth:`setup`, :meth:`after_stage`, :meth:`after_forward`, :meth:`init_weights` and :meth:`merge`. A tuning holds
-    settings and references to one backbone; a deep copy of that backbone has its own copy of the tuning.
+    The default behavior is linear probing: the whole backbone is frozen and nothing is added. To write a tuning,
+    override some of :meth:`setup`, :meth:`after_stage`, :meth:`after_forward`, :meth:`init_weights` and :meth:`merge`.
+    A tuning holds settings and references to one backbone; a deep copy of that backbone has its own copy of the tuning.
 
     Attributes:
         child (str): Name of the backbone's child that contains the added modules; their state dict keys begin with it.
         identity_at_init (bool): Whether the initialized tuning leaves the plain backbone's outputs unchanged.
         combines (bool): Whether the tuning can be combined with others.
-        passes_to (type, optional): The block that receives the arguments which the tuning itself does not name.
+        passes_to (type, optional): The block class to which the constructor passes the arguments that are not its own.
+        added (nn.ModuleDict | nn.ModuleList, optional): The added modules.
         trained (frozenset[str]): Keys of the plain backbone's parameters that are trained.
         trains_mode (bool): Whether the plain backbone follows ``train()``; otherwise it stays in eval mode.
-        readers (dict[str, str]): Path of a linear layer that is never called -> path of the module that multiplies by
-            the layer's weight instead (:meth:`tap_reads`).
+        weight_users (dict[str, str]): Path of a linear layer whose forward is never called, so that its hooks never run
+            -> path of the module that uses the layer's weight directly (:meth:`tap_weight_use`).
         settings (dict): The tuning's name and all its arguments, set by
             :func:`~protuning_mm.tunings.build.build_tunings`.
         efficient (bool): Whether the added modules may run as memory-efficient autograd nodes.
@@ -57,7 +58,7 @@ class Tuning:
         self.trained: frozenset[str] = frozenset()
         self.added: nn.ModuleDict | nn.ModuleList | None = None
         self._tapped: dict[str, str] = {}
-        self.readers: dict[str, str] = {}
+        self.weight_users: dict[str, str] = {}
         self.settings: dict[str, Any] = {}
         self.efficient = True
 
@@ -106,7 +107,7 @@ class Tuning:
                 part.init_weights()
 
     def merge(self, backbone: nn.Module) -> None:
-        """Merge the added modules into the weights of ``backbone``, so that it computes the same without them.
+        """Merge the added modules into the weights of ``backbone``, so that it computes the same outputs without them.
 
         A tuning that adds nothing has nothing to merge.
 
@@ -114,12 +115,15 @@ class Tuning:
             TuningError: the added modules cannot be merged.
         """
         if self.added is not None:
-            raise TuningError(f'{self.name} cannot be merged: no change of the frozen weights equals what it adds')
+            raise TuningError(
+                f'{self.name} cannot be merged: its added modules cannot be expressed as a change of the frozen weights'
+            )
 
     def tap(self, backbone: nn.Module, path: str, added: nn.Module) -> None:
-        """Replace the output y of the frozen module at ``path`` by ``added(x, y)``, where x is the module's input.
+        """Replace the output y of the frozen module at ``path`` with ``added(x, y)``, where x is the module's input.
 
-        The state dict keys of ``added`` begin with ``<child>.<path with underscores>``.
+        The state dict keys of ``added`` begin with ``<child>.<path>``, with the dots of the path replaced by
+        underscores.
         """
         if self.added is None:
             self.added = nn.ModuleDict()
@@ -129,21 +133,23 @@ class Tuning:
         self._tapped[key] = path
         backbone.get_submodule(path).register_forward_hook(Tap(added), with_kwargs=True)
 
-    def tap_reads(self, backbone: nn.Module, path: str, reader: str) -> None:
-        """Apply the module added to a linear layer that is never called.
+    def tap_weight_use(self, backbone: nn.Module, path: str, user: str) -> None:
+        """Run the module added to a linear layer although the layer's forward is never called.
+
+        Some attention modules compute ``F.linear(x, layer.weight)`` themselves.
 
         Args:
             backbone (nn.Module): The plain backbone.
             path (str): Path of the linear layer.
-            reader (str): Path of the module that multiplies by the layer's weight itself.
+            user (str): Path of the module that uses the layer's weight directly.
         """
         assert isinstance(self.added, nn.ModuleDict)
         key = path.replace('.', '_')
-        reads = Reads(backbone.get_submodule(path), self.added[key])
-        module = backbone.get_submodule(reader)
-        module.register_forward_pre_hook(reads.enter)
-        module.register_forward_hook(reads.leave, always_call=True)
-        self.readers[path] = reader
+        use = WeightUse(backbone.get_submodule(path), self.added[key])
+        module = backbone.get_submodule(user)
+        module.register_forward_pre_hook(use.enter)
+        module.register_forward_hook(use.leave, always_call=True)
+        self.weight_users[path] = user
 
     @property
     def tapped_paths(self) -> dict[str, str]:

@@ -37,9 +37,9 @@ class SSFTuning(Tuning):
 
     @torch.no_grad()
     def merge(self, backbone: nn.Module) -> None:
-        for path, reader in self.readers.items():
+        for path, user in self.weight_users.items():
             raise TuningError(
-                f'ssf cannot be merged: {reader!r} multiplies by the weight of {path!r} and adds its own bias, so the '
+                f'ssf cannot be merged: {user!r} uses the weight of {path!r} directly and adds its own bias, so the '
                 'shift cannot be stored in that layer'
             )
         for layer, added in self.tapped(backbone):

@@ -24,7 +24,7 @@ def steps(backbone: nn.Module, number: int = 3) -> list[str]:
 def test_random_frozen_tensors_are_told_once() -> None:
     backbone = tuned_resnet()
     (said,) = steps(backbone)
-    assert 'came from no file' in said and 'init_cfg' in said and 'allow_random_backbone=True' in said
+    assert 'were not loaded from a file' in said and 'init_cfg' in said and 'allow_random_backbone=True' in said
     assert not steps(backbone)
 
 

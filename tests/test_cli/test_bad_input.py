@@ -151,7 +151,7 @@ def test_both_pretrained_and_init_cfg(tmp_path: Path) -> None:
 def test_random_backbone_is_refused(tmp_path: Path) -> None:
     config = write_config('upernet', tmp_path, '\nmodel["pretrained"] = None\n')
     said = train(config)
-    assert 'came from no file' in said and 'allow_random_backbone=True' in said
+    assert 'were not loaded from a file' in said and 'allow_random_backbone=True' in said
 
 
 def test_trained_model_with_other_classes_starts_its_heads_anew(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:

@@ -28,7 +28,7 @@ def test_random_backbone_does_not_train(tmp_path: Path) -> None:
     with pytest.raises(FrozenWeightsError) as caught:
         runner(model, tmp_path / 'run').train()
     said = str(caught.value)
-    assert 'frozen tensors of backbone' in said and 'came from no file' in said
+    assert 'frozen tensors of backbone' in said and 'were not loaded from a file' in said
     assert 'init_cfg' in said and 'load_from' in said and 'allow_random_backbone=True' in said
     assert not list((tmp_path / 'run').glob('*.pth'))
     assert set(before) == set(model.head.state_dict())
@@ -41,7 +41,7 @@ def test_random_backbone_does_not_evaluate(loop: str, tmp_path: Path) -> None:
         run = runner(TinyClassifier(tuned_resnet()), tmp_path / 'x')
         settings = dict(test_dataloader=run.val_dataloader, test_cfg={}, test_evaluator=run._val_evaluator)
     run = runner(TinyClassifier(tuned_resnet()), tmp_path / 'run', **settings)
-    with pytest.raises(FrozenWeightsError, match='came from no file'):
+    with pytest.raises(FrozenWeightsError, match='were not loaded from a file'):
         getattr(run, loop)()
 
 

@@ -1,4 +1,4 @@
-"""Attention that multiplies by a layer's weight itself gets the update; what can never learn is refused."""
+"""Attention that uses the weight of a layer directly gets the update; what can never learn is an error."""
 
 import copy
 from typing import Any
@@ -85,7 +85,7 @@ def test_lora_is_merged_ssf_is_refused(family: str) -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in merged.modules())
     with torch.no_grad():
         assert relative_error(merged(x), tuned(x)[0]) < 1e-10
-    with pytest.raises(TuningError, match=r"ssf cannot be merged: '.*attn' multiplies by the weight of '.*attn.qkv'"):
+    with pytest.raises(TuningError, match=r"ssf cannot be merged: '.*attn' uses the weight of '.*attn.qkv' directly"):
         tuned_and_plain(family, 'ssf')[0].merge()
 
 

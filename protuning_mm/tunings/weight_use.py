@@ -1,4 +1,4 @@
-"""Modules added to a linear layer that is never called, because another module multiplies by its weight itself.
+"""Modules added to a linear layer whose forward is never called, because another module uses its weight directly.
 
 The attention of timm's BEiT, EVA-02 and Swin V2 calls ``F.linear(x, self.qkv.weight, bias)`` with a bias that it
 assembles itself, so a forward hook of ``qkv`` never runs.
@@ -11,13 +11,13 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 
-class Reads(TorchFunctionMode):
+class WeightUse(TorchFunctionMode):
     """A torch function mode that replaces the result y of a product with a layer's weight by ``added(x, y)``.
 
     It has no state, and torch's stack of modes is thread-local.
 
     Args:
-        layer (nn.Linear): The layer whose weight another module reads.
+        layer (nn.Linear): The layer whose weight another module uses.
         added (nn.Module): Computes the new result from the product's input x and its result y.
     """
 
@@ -33,10 +33,10 @@ class Reads(TorchFunctionMode):
         given = {**dict(zip(('input', 'weight'), args)), **(kwargs or {})}
         return self.added(given['input'], y) if given['weight'] is self.layer.weight else y
 
-    def enter(self, reader: nn.Module, args: Any) -> None:
+    def enter(self, user: nn.Module, args: Any) -> None:
         """Enter the mode; a forward pre-hook of the module that reads the weight."""
         self.__enter__()  # type: ignore[no-untyped-call]
 
-    def leave(self, reader: nn.Module, args: Any, output: Any) -> None:
+    def leave(self, user: nn.Module, args: Any, output: Any) -> None:
         """Leave the mode; a forward hook of the same module, to be registered with ``always_call=True``."""
         self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
