@@ -89,6 +89,13 @@ class Tuning:
         """
         return x
 
+    def acts_after_stage(self, i: int) -> bool:
+        """Return whether :meth:`after_stage` may change the feature map of stage ``i``.
+
+        It is used to choose how to run several tasks, not to skip calls: a wrong answer costs time, but no accuracy.
+        """
+        return type(self).after_stage is not Tuning.after_stage
+
     def after_forward(self, image: Tensor, outs: Any) -> Any:
         """Return the outputs of the tuned backbone.
 
