@@ -25,7 +25,7 @@ from protuning_mm.cli.flags import add_device, at_least
 from protuning_mm.engine.build_model import build_model
 from protuning_mm.engine.measure import MIB, interleaved_times, median_ratio
 from protuning_mm.multitask import MultiTask
-from protuning_mm.multitask.base import distinct_bytes
+from protuning_mm.multitask.shared_base import distinct_bytes
 from protuning_mm.multitask.hosts import TestPipeline, load_model
 from protuning_mm.multitask.task import Task
 from protuning_mm.weights.atomic import write_atomically
@@ -141,7 +141,7 @@ def throughput(multitask: MultiTask, singles: Sequence[Task], images: Sequence[A
     def alone(of: Callable[[int], Any]) -> None:
         for i, single in enumerate(singles):
             one = single.prepare(of(i))
-            single.run_head(one.inputs, [one.sample], 'predict')
+            single.run(one.inputs, [one.sample], 'predict')
 
     def together(of: Callable[[int], Any]) -> None:
         multitask.predict({single.name: of(i) for i, single in enumerate(singles)})

@@ -1,4 +1,4 @@
-"""The resident base: every frozen tensor and layer once, whatever number of tasks use it."""
+"""The frozen tensors and layers that tasks share: one object for each, however many tasks use it."""
 
 import weakref
 from collections.abc import Iterator
@@ -7,86 +7,93 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.backbones import TunedBackbone
+from protuning_mm.frozen import share_folded_weights
 from protuning_mm.frozen.block_structure import MARKS
+from protuning_mm.frozen.folding import FoldCache
 from protuning_mm.multitask.errors import MultiTaskError
 
-_IDLE = 'num_batches_tracked'  # eval mode does not look at it, and files may lack it
+_UNUSED = 'num_batches_tracked'  # unused in eval mode; some files do not contain it
 
 
-class ResidentBase:
-    """Frozen tensors by name. It holds them as long as a task does, and no longer.
+class SharedBase:
+    """The frozen tensors, layers and folded weights that the tasks of one base share.
+
+    It holds weak references, so each of them stays in memory as long as a task uses it.
 
     Args:
-        source (str): The checkpoint of the first task, which brought it.
+        source (str): The checkpoint of the base's first task.
     """
 
     def __init__(self, source: str) -> None:
         self.tensors: weakref.WeakValueDictionary[str, Tensor] = weakref.WeakValueDictionary()
         self.layers: weakref.WeakValueDictionary[str, nn.Module] = weakref.WeakValueDictionary()
+        self.fold_caches: weakref.WeakValueDictionary[str, FoldCache] = weakref.WeakValueDictionary()
         self.keys: frozenset[str] = frozenset()
         self.source = source
 
-    def prime(self, backbone: TunedBackbone) -> None:
-        """Copy the resident values into a new backbone, where they fit: a delta of this base then opens no other file.
+    def copy_values_to(self, backbone: TunedBackbone) -> None:
+        """Copy the shared values into a new backbone where shapes match, so that a delta need not read its base's file.
 
-        It is a copy, because what is loaded after it must not reach what others use.
+        The backbone keeps its own tensors, because a checkpoint that is loaded later must not change the shared ones.
         """
         with torch.no_grad():
             for key, tensor in backbone.plain_tensors().items():
-                resident = self.tensors.get(key)
-                if resident is not None and resident.shape == tensor.shape and resident.dtype == tensor.dtype:
-                    tensor.copy_(resident)
+                shared = self.tensors.get(key)
+                if shared is not None and shared.shape == tensor.shape and shared.dtype == tensor.dtype:
+                    tensor.copy_(shared)
 
-    def misfit(self, backbone: TunedBackbone) -> str | None:
-        """Why a backbone's frozen tensors are not these; None where they are."""
-        here, there = dict(self.tensors), _frozen(backbone)
-        if not here or not there:
+    def find_difference(self, backbone: TunedBackbone) -> str | None:
+        """Return how a backbone's frozen tensors differ from the shared ones; None if they are equal."""
+        shared = dict(self.tensors)
+        own = {key: tensor for key, tensor, _, _ in _frozen_tensors(backbone) if key in backbone.plain_keys}
+        if not shared or not own:
             return None
-        if strange := sorted(key for key in backbone.plain_keys - self.keys if not key.startswith(_made_for(backbone))):
-            return f'another architecture: it has {strange[0]}, which the resident one has not'
-        for key in there.keys() & here.keys():
-            if here[key].shape != there[key].shape or here[key].dtype != there[key].dtype:
-                return f'another architecture: {key} is {_kind(there[key])} there, {_kind(here[key])} here'
-        for key, tensor in there.items():
-            if key.endswith(_IDLE) or key.startswith(_made_for(backbone)) or key not in here:
-                continue
-            if not torch.equal(here[key], tensor):
+        # tensors that exist only for dense tasks, and may differ between tasks
+        optional = tuple(backbone.structure.optional_keys)
+        if extra := sorted(key for key in backbone.plain_keys - self.keys if not key.startswith(optional)):
+            return f'another architecture: it has {extra[0]}, the resident base does not'
+        for key in own.keys() & shared.keys():
+            if shared[key].shape != own[key].shape or shared[key].dtype != own[key].dtype:
+                return (
+                    f'another architecture: {key} is {_describe(own[key])}, '
+                    f'in the resident base it is {_describe(shared[key])}'
+                )
+        for key in own:
+            compared = key in shared and not key.endswith(_UNUSED) and not key.startswith(optional)
+            if compared and not torch.equal(shared[key], own[key]):
                 return f'other weights: the first tensor that differs is {key}'
         return None
 
-    def holds(self, backbone: TunedBackbone) -> bool:
-        """Whether a backbone shares these tensors."""
-        return any(self.tensors.get(key) is tensor for key, tensor, _, _ in _places(backbone))
+    def share_with(self, backbone: TunedBackbone) -> None:
+        """Replace the backbone's own tensors and layers by equal shared ones, and share those that are new.
 
-    def share(self, backbone: TunedBackbone) -> None:
-        """Put the resident tensors in the place of the backbone's own, and keep what is new.
-
-        Layers that are the same in all are shared as modules too: a module is 2 to 3 KB, and a ResNet-50 has 150.
+        Sharing layers saves memory too: a module takes 2 to 3 KB, and a ResNet-50 has 150.
         """
-        for key, tensor, table, name in _places(backbone):
-            resident = self.tensors.get(key)
-            if resident is None:
+        for key, tensor, table, name in _frozen_tensors(backbone):
+            shared = self.tensors.get(key)
+            if shared is None:
                 self.tensors[key] = tensor
-            elif resident.shape == tensor.shape and resident.dtype == tensor.dtype and torch.equal(resident, tensor):
-                table[name] = resident
-        for path, layer, children in _layers(backbone):
-            shared = self.layers.setdefault(path, layer)
-            if shared is not layer and _alike(shared, layer):
-                children[path.rpartition('.')[2]] = shared
+            elif shared.shape == tensor.shape and shared.dtype == tensor.dtype and torch.equal(shared, tensor):
+                table[name] = shared
+        for path, layer, children in _layers_of_blocks(backbone):
+            known = self.layers.setdefault(path, layer)
+            if known is not layer and _can_replace(known, layer):
+                children[path.rpartition('.')[2]] = known
+        share_folded_weights(backbone.plain, self.fold_caches)
         self.keys |= backbone.plain_keys
 
 
 def distinct_bytes(tensors: Iterator[Tensor]) -> int:
-    """Bytes of the distinct storages under some tensors."""
+    """Return the bytes of the distinct storages of some tensors."""
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
 
 
-def check_tuned(name: str, model: nn.Module) -> TunedBackbone:
-    """The tuned backbone of a task's model.
+def tuned_backbone_of(name: str, model: nn.Module) -> TunedBackbone:
+    """Return the tuned backbone of a task's model.
 
     Raises:
-        MultiTaskError: its backbone is none.
+        MultiTaskError: the model's backbone is not a TunedBackbone.
     """
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, TunedBackbone):
@@ -97,8 +104,8 @@ def check_tuned(name: str, model: nn.Module) -> TunedBackbone:
     return backbone
 
 
-def _layers(backbone: TunedBackbone) -> Iterator[tuple[str, nn.Module, dict[str, nn.Module | None]]]:
-    """Each module in the frozen blocks that holds no other, and where it stands."""
+def _layers_of_blocks(backbone: TunedBackbone) -> Iterator[tuple[str, nn.Module, dict[str, nn.Module | None]]]:
+    """Yield path, module and table of each module without children in the frozen blocks."""
     for block in backbone.structure.blocks:
         for path, parent in backbone.plain.get_submodule(block.path).named_modules(prefix=block.path):
             for name, layer in parent.named_children():
@@ -106,11 +113,11 @@ def _layers(backbone: TunedBackbone) -> Iterator[tuple[str, nn.Module, dict[str,
                     yield f'{path}.{name}', layer, parent._modules
 
 
-def _alike(one: nn.Module, other: nn.Module) -> bool:
-    """Whether a layer may stand for another: of the same settings, with the very same tensors, and nothing hooked."""
-    if type(one) is not type(other) or any(table for name, table in vars(one).items() if name.endswith('_hooks')):
+def _can_replace(layer: nn.Module, other: nn.Module) -> bool:
+    """Return whether two layers have the same settings and the same tensor objects, and the first one has no hooks."""
+    if type(layer) is not type(other) or any(table for name, table in vars(layer).items() if name.endswith('_hooks')):
         return False
-    mine, others = ({k: v for k, v in vars(layer).items() if k not in MARKS} for layer in (one, other))
+    mine, others = ({k: v for k, v in vars(each).items() if k not in MARKS} for each in (layer, other))
     for kind in ('_parameters', '_buffers'):
         held, theirs = mine.pop(kind), others.pop(kind)
         if held.keys() != theirs.keys() or any(held[key] is not theirs[key] for key in held):
@@ -118,23 +125,14 @@ def _alike(one: nn.Module, other: nn.Module) -> bool:
     return type(mine.pop('forward', None)) is type(others.pop('forward', None)) and mine == others
 
 
-def _made_for(backbone: TunedBackbone) -> tuple[str, ...]:
-    """Beginnings of the keys of tensors that are made for a dense task's outputs; another task may have others."""
-    return tuple(backbone.structure.optional_keys)
-
-
-def _kind(tensor: Tensor) -> str:
+def _describe(tensor: Tensor) -> str:
     return f'{tuple(tensor.shape)} {str(tensor.dtype).removeprefix("torch.")}'
 
 
-def _frozen(backbone: TunedBackbone) -> dict[str, Tensor]:
-    return {key: tensor for key, tensor, _, _ in _places(backbone) if key in backbone.plain_keys}
-
-
-def _places(backbone: TunedBackbone) -> Iterator[tuple[str, Tensor, dict[str, Tensor | None], str]]:
-    """Each frozen tensor, where it stands, and buffers that no state dict holds."""
-    kept = backbone.plain_keys - backbone.frozen_keys
-    added = set(backbone._modules) - backbone.plain_children
+def _frozen_tensors(backbone: TunedBackbone) -> Iterator[tuple[str, Tensor, dict[str, Tensor | None], str]]:
+    """Yield key, tensor, table and name in the table of each frozen tensor, also of buffers outside state dicts."""
+    trained = backbone.plain_keys - backbone.frozen_keys
+    added = backbone.added_children
     for path, module in backbone.plain.named_modules(remove_duplicate=False):
         if path.split('.')[0] in added:
             continue
@@ -142,5 +140,5 @@ def _places(backbone: TunedBackbone) -> Iterator[tuple[str, Tensor, dict[str, Te
         for table in tables:
             for name, tensor in list(table.items()):
                 key = f'{path}.{name}' if path else name
-                if tensor is not None and key not in kept:
+                if tensor is not None and key not in trained:
                     yield key, tensor, table, name

@@ -1,4 +1,4 @@
-"""Which rows of a batch are whose, while the frozen network runs."""
+"""Which rows of a joint batch belong to which task, while the frozen network runs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,61 +7,70 @@ import torch
 from torch import Tensor
 
 
-class Rows:
-    """The rows of a pass: one for each image as long as nothing acted on it, then those of each task.
+class BatchRows:
+    """The rows of a joint batch: one row for each image before the split, each task's own rows after it.
 
-    Tasks that never act (``linear``, ``side``) go on sharing one row for each image.
+    The batch is split where a task first changes a feature map. Tasks that change none (``linear``, ``side``) share one
+    row for each image to the end.
 
     Args:
-        wanted (Sequence[Sequence[int]]): For each task, the images that it asks about, each once.
-        acts (Sequence[bool]): Whether the task acts anywhere in the network.
+        images (Sequence[Sequence[int]]): For each task, the distinct indices of its images.
+        acts (Sequence[bool]): For each task, whether it changes feature maps.
     """
 
-    def __init__(self, wanted: Sequence[Sequence[int]], acts: Sequence[bool]) -> None:
-        self.images = 1 + max(i for images in wanted for i in images)
-        self.wanted = wanted
-        passive = sorted({i for images, act in zip(wanted, acts) if not act for i in images})
-        self.order = list(passive)
-        self.apart: list[list[int]] = []  # for each task, its rows after the split
-        for images, act in zip(wanted, acts):
+    def __init__(self, images: Sequence[Sequence[int]], acts: Sequence[bool]) -> None:
+        self.images = images
+        self.num_images = 1 + max(i for own in images for i in own)
+        unchanged = sorted({i for own, act in zip(images, acts) if not act for i in own})
+        self.split_images = list(unchanged)  # the image of each row after the split
+        self.split_rows: list[list[int]] = []  # for each task, its rows after the split
+        for own, act in zip(images, acts):
             if act:
-                self.apart.append(list(range(len(self.order), len(self.order) + len(images))))
-                self.order += images
+                start = len(self.split_images)
+                self.split_rows.append(list(range(start, start + len(own))))
+                self.split_images += own
             else:
-                self.apart.append([passive.index(i) for i in images])
-        self.split = False
+                self.split_rows.append([unchanged.index(i) for i in own])
+        self.is_split = False
 
     @property
     def number(self) -> int:
-        """How many rows there are now."""
-        return len(self.order) if self.split else self.images
+        """The current number of rows."""
+        return len(self.split_images) if self.is_split else self.num_images
 
-    def of(self, task: int) -> list[int]:
-        """The rows of a task, as they are now."""
-        return self.apart[task] if self.split else list(self.wanted[task])
+    def of_task(self, task: int) -> Sequence[int]:
+        """Return the current rows of a task, given by its position."""
+        return self.split_rows[task] if self.is_split else self.images[task]
 
-    def spread(self, tensor: Tensor) -> Tensor:
-        """From one row an image to each task's own."""
-        return take(tensor, self.order, self.images)
+    def split(self, x: Any) -> Any:
+        """Split the batch: return a tensor, or each tensor of a tuple, with each task's own rows."""
+        x = select_rows(x, self.split_images, self.num_images)
+        self.is_split = True
+        return x
 
-    def output(self, task: int, outs: Any) -> Any:
-        """A task's part of what the network returned; early outputs may date from before the split."""
-        if isinstance(outs, Tensor):
-            if len(outs) == len(self.order) and self.split:
-                return take(outs, self.apart[task], len(self.order))
-            return take(outs, self.wanted[task], self.images)
-        return type(outs)(self.output(task, out) for out in outs)
+    def select_outputs(self, task: int, outs: Any) -> Any:
+        """Return a task's rows of the network's outputs, some of which may come from before the split."""
+        if not isinstance(outs, Tensor):
+            return type(outs)(self.select_outputs(task, out) for out in outs)
+        if self.is_split and len(outs) == len(self.split_images):
+            return select_rows(outs, self.split_rows[task], len(self.split_images))
+        return select_rows(outs, self.images[task], self.num_images)
 
 
-def take(x: Any, rows: Sequence[int], number: int, dim: int = 0) -> Any:
-    """The given rows of a tensor, or of every tensor in a tuple or dict, whose ``dim`` holds ``number`` rows.
+def select_rows(x: Any, rows: Sequence[int], number: int, dim: int = 0) -> Any:
+    """Return some rows of a tensor, or of every tensor in a tuple or dict.
 
-    A row may be several long: windows of one image lie together. What is no tensor stays as it is.
+    Args:
+        x (Any): Tensors and other values; other values are returned unchanged.
+        rows (Sequence[int]): The rows.
+        number (int): Number of rows of the tensors. A row may have several entries in ``dim``, such as the windows of
+            one image.
+        dim (int): The batch dimension. Defaults to 0.
     """
     if isinstance(x, tuple):
-        return tuple(take(item, rows, number, dim) for item in x)
+        return tuple(select_rows(item, rows, number, dim) for item in x)
     if isinstance(x, dict):
-        return {key: take(item, rows, number, dim) for key, item in x.items()}
+        return {key: select_rows(item, rows, number, dim) for key, item in x.items()}
     if not isinstance(x, Tensor) or x.dim() <= dim or x.shape[dim] % number or list(rows) == list(range(number)):
         return x
     each = x.shape[dim] // number

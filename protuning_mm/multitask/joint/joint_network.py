@@ -1,7 +1,7 @@
-"""One pass of the frozen network for several tasks."""
+"""One forward pass of the frozen network for several tasks."""
 
-import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -9,141 +9,113 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.backbones import TunedBackbone
-from protuning_mm.frozen import refold
-from protuning_mm.multitask.hooked import Hook, hooks_of, inside_blocks
-from protuning_mm.multitask.rows import Rows, take
+from protuning_mm.multitask.joint.architecture import copy_plain, outputs_are_stages
+from protuning_mm.multitask.joint.batch_rows import BatchRows, select_rows
+from protuning_mm.multitask.joint.tuning_hooks import find_hooked_blocks, find_tuning_hooks
 
 
-class Trunk:
-    """The frozen network without a tuning; at each place where one of the tasks has a hook, it meets its own rows.
+class JointNetwork:
+    """The frozen network, in which the hooks of each task's tunings act on that task's rows of the batch.
 
-    It is a copy of the module tree alone: every tensor is the resident one. Not to be run by two threads at once.
+    It copies modules, but no tensors. Two threads must not run it at the same time.
 
     Args:
-        backbones (Mapping): Task -> its backbone. They run jointly, and their signatures are the same.
+        backbones (Mapping): Task -> its backbone. All can run jointly and have the same architecture key.
     """
 
     def __init__(self, backbones: Mapping[str, TunedBackbone]) -> None:
         self.backbones = dict(backbones)
         first = next(iter(backbones.values()))
-        self.network = plain_copy(first)
+        self.network = copy_plain(first)
         self.outs = first.structure.outs
-        if _outs_are_free(first):
+        if outputs_are_stages(first):
             self.outs = tuple(sorted(set(chain.from_iterable(b.structure.outs for b in backbones.values()))))
             self.network.out_indices = self.outs
-        self.hooks = {name: hooks_of(backbone) for name, backbone in backbones.items()}
-        self.in_blocks = {name: inside_blocks(b, self.hooks[name]) for name, b in backbones.items()}
-        self.now: tuple[list[str], Rows] | None = None  # the pass that runs
-        for path in sorted(set(chain.from_iterable(self.in_blocks.values()))):
+        self.hooks = {name: find_tuning_hooks(backbone) for name, backbone in backbones.items()}
+        self.hooked_blocks = {name: find_hooked_blocks(b, self.hooks[name]) for name, b in backbones.items()}
+        self._running: tuple[list[str], BatchRows] | None = None  # tasks and rows of the current pass
+        for path in sorted(set(chain.from_iterable(self.hooked_blocks.values()))):
             block = self.network.get_submodule(path)
-            block.register_forward_pre_hook(_BeforeBlock(self, path), with_kwargs=True)
+            block.register_forward_pre_hook(partial(self._split_before, path), with_kwargs=True)
         for path in sorted(set(chain.from_iterable(self.hooks.values()))):
-            self.network.get_submodule(path).register_forward_hook(_Place(self, path), with_kwargs=True)
+            module = self.network.get_submodule(path)
+            module.register_forward_hook(partial(self._apply_hooks, path), with_kwargs=True)
 
     def __call__(self, images: Tensor, wanted: Mapping[str, Sequence[int]]) -> dict[str, Any]:
         """Run the network once.
 
         Args:
-            images (Tensor): Distinct images (N, 3, H, W).
-            wanted (Mapping): Task -> which of them it asks about, each once.
+            images (Tensor): (N, 3, H, W), distinct images.
+            wanted (Mapping): Task -> the distinct indices of its images.
 
         Returns:
-            dict: Task -> what its backbone returns for its images.
+            dict: Task -> what its tuned backbone returns for its images.
         """
         names = list(wanted)
-        rows = Rows(list(wanted.values()), [self.acts(name) for name in names])
+        rows = BatchRows(list(wanted.values()), [self._acts(name) for name in names])
         run = self.backbones[names[0]].structure.run
-        batch = images
-        if run is not None:  # timm's shape their outputs by the number of images that they began with
-            batch = rows.spread(images)
-            rows.split = True
-        self.now = names, rows
+        # timm models shape their outputs by the batch size of their input, so the batch is split before them
+        batch = images if run is None else rows.split(images)
+        self._running = names, rows
         try:
-            found = self.network(batch) if run is None else run(self.network, batch)
+            outs = self.network(batch) if run is None else run(self.network, batch)
         finally:
-            self.now = None
-        return {name: self._output(name, images, rows, i, found) for i, name in enumerate(names)}
+            self._running = None
+        return {name: self._output_of(i, name, images, rows, outs) for i, name in enumerate(names)}
 
-    @property
-    def members(self) -> frozenset[tuple[str, TunedBackbone]]:
-        """The tasks and their backbones."""
-        return frozenset(self.backbones.items())
+    def _acts(self, name: str) -> bool:
+        return any(not hook.only_watches for hooks in self.hooks[name].values() for hook in hooks)
 
-    def acts(self, name: str) -> bool:
-        """Whether a task changes anything before the network's end."""
-        return any(not hook.only_watches for here in self.hooks[name].values() for hook in here)
-
-    def forget_folded(self) -> None:
-        """Drop folded weights, which are another copy of the frozen ones."""
-        refold(self.network)
-
-    def _output(self, name: str, images: Tensor, rows: Rows, i: int, found: Any) -> Any:
+    def _output_of(self, i: int, name: str, images: Tensor, rows: BatchRows, outs: Any) -> Any:
         backbone = self.backbones[name]
-        if not isinstance(found, Tensor) and self.outs != backbone.structure.outs:
-            found = type(found)(found[self.outs.index(stage)] for stage in backbone.structure.outs)
-        outs = rows.output(i, found)
-        own = take(images, rows.wanted[i], rows.images)
+        if not isinstance(outs, Tensor) and self.outs != backbone.structure.outs:
+            outs = type(outs)(outs[self.outs.index(stage)] for stage in backbone.structure.outs)
+        outs = rows.select_outputs(i, outs)
+        own = select_rows(images, rows.images[i], rows.num_images)
         for tuning in backbone.tunings:
             outs = tuning.after_forward(own, outs)
         return outs
 
-
-class _BeforeBlock:
-    """Before the first block in which a task acts, its rows are made: a block's shortcut must have them too."""
-
-    def __init__(self, trunk: Trunk, path: str) -> None:
-        self.trunk = trunk
-        self.path = path
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        assert self.trunk.now is not None
-        names, rows = self.trunk.now
-        if rows.split or not any(self.path in self.trunk.in_blocks[name] for name in names):
+    def _split_before(self, path: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Split the batch before a block in which a task acts, because the block's shortcut needs the rows too."""
+        assert self._running is not None
+        names, rows = self._running
+        if rows.is_split or not any(path in self.hooked_blocks[name] for name in names):
             return None
-        spread = rows.spread(args[0])
-        rows.split = True
-        return (spread, *args[1:]), kwargs
+        return (rows.split(args[0]), *args[1:]), kwargs
 
-
-class _Place:
-    """A place where tunings act: each task's hooks see its own rows of the module's input and output."""
-
-    def __init__(self, trunk: Trunk, path: str) -> None:
-        self.trunk = trunk
-        self.path = path
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        assert self.trunk.now is not None
-        names, rows = self.trunk.now
+    def _apply_hooks(
+        self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Any:
+        """Call each task's hooks of a module with the task's rows of the module's input and output."""
+        assert self._running is not None
+        names, rows = self._running
         dim = 1 if isinstance(module, nn.MultiheadAttention) and not module.batch_first else 0
         changed: dict[int, Any] = {}
         for i, name in enumerate(names):
-            hooks: list[Hook] = self.trunk.hooks[name].get(self.path, [])
-            own = result = take(output, rows.of(i), rows.number, dim) if hooks else output
-            for hook in hooks:
-                part = (take(x, rows.of(i), rows.number, dim) for x in (args, kwargs))
-                result = hook(module, *part, result)  # type: ignore[call-arg]
-            if result is not own:
-                changed[i] = result
+            if hooks := self.hooks[name].get(path):
+                own_args, own_kwargs, own = (
+                    select_rows(x, rows.of_task(i), rows.number, dim) for x in (args, kwargs, output)
+                )
+                result = own
+                for hook in hooks:
+                    result = hook(module, own_args, own_kwargs, result)
+                if result is not own:
+                    changed[i] = result
         if not changed:
             return None
-        if not rows.split:
-            output = _each(lambda x: rows.spread(x), output)
-            rows.split = True
-        return _put(output, {rows.apart[i][0]: result for i, result in changed.items()}, len(rows.order), dim)
+        if not rows.is_split:
+            output = rows.split(output)
+        return _replace_rows(output, {rows.split_rows[i][0]: result for i, result in changed.items()}, rows.number, dim)
 
 
-def _each(function: Any, x: Any) -> Any:
-    if isinstance(x, tuple):
-        return tuple(_each(function, item) for item in x)
-    return function(x) if isinstance(x, Tensor) else x
-
-
-def _put(output: Any, parts: Mapping[int, Any], number: int, dim: int) -> Any:
-    """Replace runs of rows, each given with the row that it begins with."""
+def _replace_rows(output: Any, parts: Mapping[int, Any], number: int, dim: int) -> Any:
+    """Replace consecutive rows of a tensor, or of each tensor in a tuple; ``parts`` maps the first row to new rows."""
     if isinstance(output, tuple):
-        items = range(len(output))
-        return tuple(_put(output[k], {row: part[k] for row, part in parts.items()}, number, dim) for k in items)
+        return tuple(
+            _replace_rows(item, {row: part[k] for row, part in parts.items()}, number, dim)
+            for k, item in enumerate(output)
+        )
     if not isinstance(output, Tensor):
         return output
     each = output.shape[dim] // number
@@ -153,53 +125,3 @@ def _put(output: Any, parts: Mapping[int, Any], number: int, dim: int) -> Any:
         at = row * each + parts[row].shape[dim]
     pieces.append(output.narrow(dim, at, output.shape[dim] - at))
     return torch.cat([piece for piece in pieces if piece.shape[dim]], dim)
-
-
-def plain_copy(backbone: TunedBackbone) -> Any:
-    """A copy of the plain network's modules with the same tensors: without hooks of tunings, and what they added."""
-    shared = {id(t): t for t in chain(backbone.parameters(), backbone.buffers())}
-    plain: Any = copy.deepcopy(backbone.plain, shared)
-    for name in set(plain._modules) - backbone.plain_children:
-        del plain._modules[name]
-    for path, table, key in backbone.hooked:
-        del getattr(plain.get_submodule(path), table)[key]
-    plain.eval()  # some hosts return None
-    return plain
-
-
-# settings of vision transformers and ConvNeXts that no module of theirs shows
-_SETTINGS = frozenset({
-    'cls_token', 'final_norm', 'gap_before_final_norm', 'global_pool', 'interpolate_mode', 'interpolate_pos_encoding',
-    'num_extra_tokens', 'out_type', 'output_cls_token', 'with_cls_token',
-})  # fmt: skip
-
-
-def signature(backbone: TunedBackbone) -> tuple[Any, ...]:
-    """What two backbones must have in common for one to stand for the other, beside their tensors."""
-    plain: Any = backbone.plain
-    parts = []
-    added = set(backbone._modules) - backbone.plain_children
-    for path, module in plain.named_modules():
-        if path.split('.')[0] in added or isinstance(module, nn.Identity):
-            continue
-        own = (type(module).__name__.replace('SyncBatchNorm', 'BatchNorm2d'), module.extra_repr())
-        parts.append((path, *own))
-    free = _outs_are_free(backbone)
-    settings = tuple(
-        sorted((k, v) for k, v in vars(plain).items() if k in _SETTINGS and isinstance(v, str | int | bool))
-    )
-    return (
-        backbone.efficient_frozen,
-        type(backbone.structure.layout).__name__,
-        None if free else backbone.structure.outs,
-        None if free else tuple(getattr(plain, 'out_indices', None) or ()),
-        settings,
-        tuple(sorted(backbone.plain_keys)),
-        tuple(parts),
-    )
-
-
-def _outs_are_free(backbone: TunedBackbone) -> bool:
-    """Whether each output is a stage's feature itself, as a ResNet's: which are returned changes nothing else."""
-    plain: Any = backbone.plain
-    return hasattr(plain, 'res_layers') and tuple(plain.out_indices) == backbone.structure.outs

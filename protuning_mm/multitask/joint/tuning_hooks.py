@@ -1,4 +1,4 @@
-"""What tunings hooked to a backbone, and whether it can be done to a part of a batch."""
+"""The forward hooks through which tunings change a backbone, and where they act."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,43 +10,51 @@ from protuning_mm.backbones import TunedBackbone
 
 
 @dataclass(frozen=True)
-class Hook:
+class TuningHook:
     """A forward hook of a tuning.
 
     Args:
-        call (Callable): The hook.
-        with_kwargs (bool): Whether it is given the keyword arguments too.
+        function (Callable): The hook.
+        with_kwargs (bool): Whether it takes the module's keyword arguments.
     """
 
-    call: Any
+    function: Any
     with_kwargs: bool
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """What takes the output's place; the output itself where nothing does."""
+        """Return the output that replaces ``output``; ``output`` itself if the hook changes nothing."""
         given = (module, args, kwargs, output) if self.with_kwargs else (module, args, output)
-        result = self.call(*given)
+        result = self.function(*given)
         return output if result is None else result
 
     @property
     def only_watches(self) -> bool:
-        """Whether it notes sizes alone and changes nothing: a layout's own."""
-        return getattr(self.call, 'only_watches', False)
+        """Whether the hook only records sizes."""
+        return getattr(self.function, 'only_watches', False)
+
+    @property
+    def acts(self) -> bool:
+        """Whether the hook is expected to change the output; a hook at the end of a stage may leave it unchanged."""
+        return not self.only_watches and getattr(self.function, 'acts', True)
 
 
-def hooks_of(backbone: TunedBackbone) -> dict[str, list[Hook]]:
-    """Its tunings' forward hooks by module path, in the order in which they run."""
-    found: dict[str, list[Hook]] = {}
+HooksByPath = Mapping[str, list[TuningHook]]
+
+
+def find_tuning_hooks(backbone: TunedBackbone) -> dict[str, list[TuningHook]]:
+    """Return the forward hooks of a backbone's tunings by module path, in the order in which they run."""
+    found: dict[str, list[TuningHook]] = {}
     for path, table, key in sorted(backbone.hooked):
         if table == '_forward_hooks':
             module: Any = backbone.plain.get_submodule(path)
             found.setdefault(path, []).append(
-                Hook(module._forward_hooks[key], key in module._forward_hooks_with_kwargs)
+                TuningHook(module._forward_hooks[key], key in module._forward_hooks_with_kwargs)
             )
     return found
 
 
-def inside_blocks(backbone: TunedBackbone, hooks: Mapping[str, list[Hook]]) -> set[str]:
-    """The paths of the blocks in which a hook stands; those at the end of a stage are not in it."""
+def find_hooked_blocks(backbone: TunedBackbone, hooks: HooksByPath) -> set[str]:
+    """Return the paths of the blocks that contain a hook; a hook at the end of a stage comes after its block."""
     ends = {stage.end for stage in backbone.structure.stages}
     return {
         block.path
@@ -56,20 +64,39 @@ def inside_blocks(backbone: TunedBackbone, hooks: Mapping[str, list[Hook]]) -> s
     }
 
 
-def runs_jointly(backbone: TunedBackbone) -> bool:
-    """Whether the frozen network may run once for this and for others.
+def count_unchanged_blocks(backbone: TunedBackbone) -> int | None:
+    """Return how many blocks of the frozen network run before a tuning changes a feature map; None if none changes one.
 
-    Not where the network's own tensors are trained (``bias``, ``norm``, ``partial``, ``full``), nor where the input of
-    its modules is changed (``vpt``: more tokens), nor where a hook stands neither in a block nor behind a stage.
+    For timm models it is 0 or None, because they take each task's own rows from the image on.
+    """
+    hooks = {path: here for path, here in find_tuning_hooks(backbone).items() if any(hook.acts for hook in here)}
+    if hooks and backbone.structure.run is not None:
+        return 0
+    hooked_blocks, count = find_hooked_blocks(backbone, hooks), 0
+    for stage in backbone.structure.stages:
+        for block in stage.blocks:
+            if block.path in hooked_blocks:
+                return count
+            count += 1
+        if stage.end in hooks:
+            return count
+    return None
+
+
+def can_run_jointly(backbone: TunedBackbone) -> bool:
+    """Return whether the frozen network can run once for this backbone and for others.
+
+    It cannot if tensors of the network itself are trained (``bias``, ``norm``, ``partial``, ``full``), if a tuning
+    changes the input of a module (``vpt`` adds tokens), or if a hook is neither in a block nor at the end of a stage.
     """
     if backbone.trained_keys or any(tuning.trains_mode for tuning in backbone.tunings):
         return False
     if any('pre_hooks' in table for _, table, _ in backbone.hooked):
         return False
-    hooks = hooks_of(backbone)
-    blocks = tuple(f'{block.path}.' for block in backbone.structure.blocks)
-    known = {stage.end for stage in backbone.structure.stages} | {block.path for block in backbone.structure.blocks}
+    blocks = [block.path for block in backbone.structure.blocks]
+    known = {stage.end for stage in backbone.structure.stages} | set(blocks)
+    inside = tuple(f'{path}.' for path in blocks)
     return all(
-        path in known or path.startswith(blocks) or all(hook.only_watches for hook in here)
-        for path, here in hooks.items()
+        path in known or path.startswith(inside) or all(hook.only_watches for hook in here)
+        for path, here in find_tuning_hooks(backbone).items()
     )
