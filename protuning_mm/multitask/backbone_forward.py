@@ -40,7 +40,7 @@ class BackboneForward:
 
 @contextmanager
 def use_features(backbone: TunedBackbone, x: Tensor, outs: Any) -> Iterator[None]:
-    """In this thread, let ``backbone`` return ``outs`` for the tensor object ``x``; it still runs for crops of ``x``."""
+    """In this thread, let ``backbone`` return ``outs`` for the tensor ``x``. Crops of ``x`` still run it."""
     token = _COMPUTED.set((backbone, x, outs))
     try:
         yield
