@@ -11,9 +11,9 @@ from protuning_mm.cli.flags import add_device, from_0_to_1
 from protuning_mm.cli.output_names import distinct_names
 from protuning_mm.cli.predict import find_images
 from protuning_mm.data import DataError, patch_transforms
-from protuning_mm.multitask import MultiTask
 from protuning_mm.multitask.drawing import draw_tasks
 from protuning_mm.multitask.errors import MultiTaskError
+from protuning_mm.multitask.multi_task import MultiTask
 from protuning_mm.weights.atomic import write_atomically
 
 
@@ -24,21 +24,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='append',
         required=True,
         metavar='NAME=CONFIG,CHECKPOINT',
-        help='name, config, and delta or whole checkpoint of a task; repeat the option for each task',
+        help='a task: its name, its config, and its delta or whole checkpoint; once for each',
     )
     parser.add_argument('--image', nargs='+', required=True, help='images or folders of images')
     parser.add_argument('--out', default='multitask', help='folder for the pictures')
     add_device(parser)
-    parser.add_argument('--score-thr', type=from_0_to_1, default=0.3, help='lowest score of boxes to draw')
-    parser.add_argument('--several-bases', action='store_true', help='allow tasks with different frozen backbones')
+    parser.add_argument('--score-thr', type=from_0_to_1, default=0.3, help='boxes drawn (detectors)')
+    parser.add_argument('--several-bases', action='store_true', help='let tasks have different bases')
     return parser.parse_args(argv)
 
 
 def split_task(written: str) -> tuple[str, str, str]:
-    """Split ``name=config,checkpoint`` into its three parts.
+    """Read ``name=config,checkpoint``.
 
     Raises:
-        MultiTaskError: a part is missing.
+        MultiTaskError: it is written otherwise.
     """
     name, equals, rest = written.partition('=')
     config, comma, checkpoint = rest.partition(',')

@@ -35,7 +35,7 @@ class MultiTask:
         keep_folded (bool): Whether convolutions with folded batch norms stay in memory between requests. Requests are
             then faster, at the cost of one more copy of the base. Defaults to False.
         joint (str | bool): Whether a request for several tasks runs the frozen network once for all of them. True does
-            so wherever it can; ``'auto'`` only where it saves at least a tenth of the computation; False never.
+            so wherever it can; ``'auto'`` only where it saves at least 5 % of the computation; False never.
             Defaults to ``'auto'``.
 
     Raises:
