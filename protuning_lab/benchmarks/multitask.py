@@ -42,6 +42,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--prompt-stages', type=at_least(0), nargs='+', default=[0, 1, 2, 3], help='stages with a prompt'
     )
+    parser.add_argument('--tuning', help='name of another tuning than prompts')
     parser.add_argument('--rounds', type=at_least(1), default=5, help='number of measurements')
     add_device(parser, 'cpu')
     parser.add_argument('--keep-folded', action='store_true', help='keep folded weights between requests')
@@ -51,8 +52,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def write_tasks(args: argparse.Namespace, folder: Path, number: int) -> tuple[Config, list[Path]]:
-    """Write a random base and deltas with different prompts; return a classifier's config and the deltas' paths."""
+    """Write a random base and deltas with random tunings; return a classifier's config and the deltas' paths."""
     base = folder / 'base.pth'
+    tuning = dict(tuning=args.tuning) if args.tuning else dict(prompt_stages=args.prompt_stages)
     resnet = dict(type='protuning_mm.ProTunedResNet', depth=args.depth, out_indices=(3,), host='mmpretrain')
     pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
     width = 512 if args.depth < 50 else 2048
@@ -61,7 +63,7 @@ def write_tasks(args: argparse.Namespace, folder: Path, number: int) -> tuple[Co
             default_scope='mmpretrain',
             model=dict(
                 type='ImageClassifier',
-                backbone=dict(**resnet, prompt_stages=args.prompt_stages),
+                backbone=dict(**resnet, **tuning),
                 neck=dict(type='GlobalAveragePooling'),
                 head=dict(type='LinearClsHead', num_classes=100, in_channels=width),
             ),
@@ -80,7 +82,7 @@ def write_tasks(args: argparse.Namespace, folder: Path, number: int) -> tuple[Co
             torch.save(model.backbone.plain_tensors(), base)
             cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(base))
         for key, tensor in model.named_parameters():
-            if 'prompts' in key:
+            if key.startswith(tuple(f'backbone.{child}.' for child in model.backbone.added_children)):
                 tensor.data.add_(0.01 * torch.randn_like(tensor))
         whole = folder / 'whole.pth'
         torch.save(dict(state_dict=model.state_dict(), meta={}), whole)
@@ -198,9 +200,8 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     rows = measure(args)
-    setting = (
-        f'{args.size}x{args.size}, ResNet-{args.depth}, prompts after stages {args.prompt_stages}, joint={args.joint}'
-    )
+    tuning = args.tuning or f'prompts after stages {args.prompt_stages}'
+    setting = f'{args.size}x{args.size}, ResNet-{args.depth}, {tuning}, joint={args.joint}'
     print(f'{setting}; {args.device}, {torch.get_num_threads()} threads, torch {torch.__version__}\n')
     print(format_table(rows))
     if args.json:

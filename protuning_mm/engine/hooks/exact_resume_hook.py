@@ -114,7 +114,7 @@ class ExactResumeHook(Hook):
         if self._loaded is None:
             return 'the checkpoint has no random states, because it was saved without ExactResumeHook'
         if not isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop):
-            return f"{type(loop).__name__} is not one of mmengine's two training loops; for others, the position in the data is unknown"
+            return f'the position of a {type(loop).__name__} in the data is unknown; it is known for loops of mmengine'
         ranks = len(self._loaded['ranks'])
         if ranks != world:
             return f'the checkpoint has the random states of {ranks} processes, but this run has {world}'
