@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from protuning_mm.registry import TUNINGS
 from protuning_mm.stages import Stages
-from protuning_mm.tunings.reads import Reads
+from protuning_mm.tunings.weight_products import WeightProductMode
 
 
 class TuningError(ValueError):
@@ -146,10 +146,10 @@ class Tuning:
         """
         assert isinstance(self.added, nn.ModuleDict)
         key = path.replace('.', '_')
-        reads = Reads(backbone.get_submodule(path), self.added[key])
+        mode = WeightProductMode(backbone.get_submodule(path), self.added[key])
         module = backbone.get_submodule(reader)
-        module.register_forward_pre_hook(reads.enter)
-        module.register_forward_hook(reads.leave, always_call=True)
+        module.register_forward_pre_hook(mode.enter)
+        module.register_forward_hook(mode.leave, always_call=True)
         self.readers[path] = reader
 
     @property
