@@ -53,9 +53,9 @@ class JointRunner:
                 self.groups |= dict.fromkeys(group, group)
         self.unchanged_blocks = {name: count_unchanged_blocks(group[name]) for name, group in self.groups.items()}
         old = {} if previous is None else previous.networks
-        current = {_key(group) for group in self.groups.values()}
-        # networks are built when a request first needs them
-        self.networks: dict[Any, JointNetwork] = {key: network for key, network in old.items() if key in current}
+        # Requests build networks when they first need them, so `old` may grow meanwhile: do not iterate over it.
+        keys = {_key(group) for group in self.groups.values()}
+        self.networks: dict[Any, JointNetwork] = {key: old[key] for key in keys if key in old}
 
     def run(self, batches: Sequence[Batch]) -> None:
         """Set the features of the batches that run jointly."""
