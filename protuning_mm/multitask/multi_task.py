@@ -31,7 +31,7 @@ class MultiTask:
 
     Args:
         device (str): The device of all models. Defaults to ``'cpu'``.
-        several_bases (bool): Whether a task may have another base than the first one. Defaults to False.
+        several_bases (bool): Whether tasks may have different frozen tensors (different *bases*). Defaults to False.
         keep_folded (bool): Whether convolutions with folded batch norms stay in memory between requests. Requests are
             then faster, at the cost of one more copy of the base. Defaults to False.
         joint (str | bool): Whether a request for several tasks runs the frozen network once for all of them. True does
@@ -89,7 +89,7 @@ class MultiTask:
             checkpoint (str): A whole checkpoint or a delta.
 
         Raises:
-            MultiTaskError: the name is in use, the backbone is not tuned, or the task has another base.
+            MultiTaskError: the name is in use, the backbone is not tuned, or the task has other frozen tensors.
             ConfigError: the config cannot be read.
             CheckpointError: the checkpoint cannot be loaded.
         """
@@ -109,7 +109,7 @@ class MultiTask:
             checkpoint (str): The new checkpoint or delta.
 
         Raises:
-            MultiTaskError: no task has this name, the new backbone is not tuned, or the new task has another base.
+            MultiTaskError: no task has this name, the backbone is not tuned, or the task has other frozen tensors.
             ConfigError: the config cannot be read.
             CheckpointError: the checkpoint cannot be loaded.
         """
@@ -202,8 +202,8 @@ class MultiTask:
             return bases[differences.index(None)]
         if bases and not self.several_bases:
             raise MultiTaskError(
-                f'task {name!r} ({source}) has another base than the resident one ({bases[0].source}): '
-                f'{differences[0]}. MultiTask(several_bases=True) gives it a base of its own.'
+                f'task {name!r} ({source}) has other frozen tensors than the tasks before it ({bases[0].source}): '
+                f'{differences[0]}. MultiTask(several_bases=True) allows different ones.'
             )
         return SharedBase(source)
 

@@ -16,7 +16,7 @@ _UNUSED = 'num_batches_tracked'  # unused in eval mode; some files do not contai
 
 
 class SharedBase:
-    """The frozen tensors, layers and folded weights that the tasks of one base share.
+    """The frozen tensors of several tasks (their base), with the layers and folded weights that the tasks share.
 
     It holds weak references, so each of them stays in memory as long as a task uses it.
 
@@ -51,12 +51,12 @@ class SharedBase:
         # tensors that exist only for dense tasks, and may differ between tasks
         optional = tuple(backbone.structure.optional_keys)
         if extra := sorted(key for key in backbone.plain_keys - self.keys if not key.startswith(optional)):
-            return f'another architecture: it has {extra[0]}, the resident base does not'
+            return f'another architecture: it has {extra[0]}, which the shared base does not have'
         for key in own.keys() & shared.keys():
             if shared[key].shape != own[key].shape or shared[key].dtype != own[key].dtype:
                 return (
                     f'another architecture: {key} is {_describe(own[key])}, '
-                    f'in the resident base it is {_describe(shared[key])}'
+                    f'in the shared base it is {_describe(shared[key])}'
                 )
         for key in own:
             compared = key in shared and not key.endswith(_UNUSED) and not key.startswith(optional)

@@ -178,7 +178,7 @@ def test_a_plain_backbone_is_an_error(workshop: Workshop) -> None:
     ('resnet', 'seed', 'why'),
     [
         (dict(), 5, 'other weights: the first tensor that differs is conv1.weight'),
-        (dict(stem_channels=16), 0, r'another architecture: it has layer1\.0\.downsample.*base does not'),
+        (dict(stem_channels=16), 0, r'another architecture: it has layer1\.0\.downsample.*base does not have'),
         (dict(depth=34), 0, r'another architecture: it has layer1\.2'),
     ],
 )
