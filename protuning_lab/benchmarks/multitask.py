@@ -1,4 +1,4 @@
-"""``tools/analysis_tools/benchmark_multitask.py``: k tasks on one frozen backbone against k models."""
+"""``tools/analysis_tools/benchmark_multitask.py``: memory and time of k tasks on one backbone and of k models."""
 
 import argparse
 import ctypes
@@ -25,28 +25,36 @@ from protuning_mm.cli.flags import add_device, at_least
 from protuning_mm.engine.build_model import build_model
 from protuning_mm.engine.measure import MIB, interleaved_times, median_ratio
 from protuning_mm.multitask import MultiTask
-from protuning_mm.multitask.base import distinct_bytes
 from protuning_mm.multitask.hosts import TestPipeline, load_model
+from protuning_mm.multitask.joint.runner import Joint
+from protuning_mm.multitask.shared_base import distinct_bytes
 from protuning_mm.multitask.task import Task
 from protuning_mm.weights.atomic import write_atomically
 
+JOINT: dict[str, Joint] = {'auto': 'auto', 'always': True, 'never': False}
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Measure k classifiers on one frozen ResNet against k models')
-    parser.add_argument('--depth', type=at_least(1), default=50, help='of the ResNet')
-    parser.add_argument('--size', type=at_least(1), default=224, help='of the images')
-    parser.add_argument('--tasks', type=at_least(1), nargs='+', default=[1, 2, 4, 8])
-    parser.add_argument('--prompt-stages', type=at_least(0), nargs='+', default=[0, 1, 2, 3])
-    parser.add_argument('--rounds', type=at_least(1), default=5)
+    parser = argparse.ArgumentParser(description='Compare k classifiers on one frozen ResNet with k separate models')
+    parser.add_argument('--depth', type=at_least(1), default=50, help='depth of the ResNet')
+    parser.add_argument('--size', type=at_least(1), default=224, help='height and width of the images')
+    parser.add_argument('--tasks', type=at_least(1), nargs='+', default=[1, 2, 4, 8], help='numbers of tasks k')
+    parser.add_argument(
+        '--prompt-stages', type=at_least(0), nargs='+', default=[0, 1, 2, 3], help='stages with a prompt'
+    )
+    parser.add_argument('--tuning', help='name of another tuning than prompts')
+    parser.add_argument('--rounds', type=at_least(1), default=5, help='number of measurements')
     add_device(parser, 'cpu')
-    parser.add_argument('--keep-folded', action='store_true')
-    parser.add_argument('--json', type=Path, help='write all figures here')
+    parser.add_argument('--keep-folded', action='store_true', help='keep folded weights between requests')
+    parser.add_argument('--joint', choices=list(JOINT), default='auto', help='when to run all tasks in one pass')
+    parser.add_argument('--json', type=Path, help='file for all figures')
     return parser.parse_args(argv)
 
 
 def write_tasks(args: argparse.Namespace, folder: Path, number: int) -> tuple[Config, list[Path]]:
-    """A classifier's config, and deltas of it with prompts that differ; all on one random base, which is a file."""
+    """Write a random base and deltas with random tunings; return a classifier's config and the deltas' paths."""
     base = folder / 'base.pth'
+    tuning = dict(tuning=args.tuning) if args.tuning else dict(prompt_stages=args.prompt_stages)
     resnet = dict(type='protuning_mm.ProTunedResNet', depth=args.depth, out_indices=(3,), host='mmpretrain')
     pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
     width = 512 if args.depth < 50 else 2048
@@ -55,7 +63,7 @@ def write_tasks(args: argparse.Namespace, folder: Path, number: int) -> tuple[Co
             default_scope='mmpretrain',
             model=dict(
                 type='ImageClassifier',
-                backbone=dict(**resnet, prompt_stages=args.prompt_stages),
+                backbone=dict(**resnet, **tuning),
                 neck=dict(type='GlobalAveragePooling'),
                 head=dict(type='LinearClsHead', num_classes=100, in_channels=width),
             ),
@@ -74,7 +82,7 @@ def write_tasks(args: argparse.Namespace, folder: Path, number: int) -> tuple[Co
             torch.save(model.backbone.plain_tensors(), base)
             cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(base))
         for key, tensor in model.named_parameters():
-            if 'prompts' in key:
+            if key.startswith(tuple(f'backbone.{child}.' for child in model.backbone.added_children)):
                 tensor.data.add_(0.01 * torch.randn_like(tensor))
         whole = folder / 'whole.pth'
         torch.save(dict(state_dict=model.state_dict(), meta={}), whole)
@@ -84,51 +92,57 @@ def write_tasks(args: argparse.Namespace, folder: Path, number: int) -> tuple[Co
 
 
 def seconds(call: Callable[[], Any]) -> float:
+    """Return how long a call takes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
-def memory(models: Sequence[Any]) -> float:
-    """MiB of the distinct storages of some models' tensors."""
+def tensor_memory(models: Sequence[Any]) -> float:
+    """Return the size of the distinct storages of some models' tensors, in MiB."""
     return distinct_bytes(chain.from_iterable(chain(m.parameters(), m.buffers()) for m in models)) / MIB
 
 
-def resident() -> float:
-    """MiB of this process; 0 where the system does not tell as Linux does."""
+def process_memory() -> float:
+    """Return the memory of this process in MiB; 0 on other systems than Linux."""
     gc.collect()
-    if sys.platform == 'linux':  # what was freed is given back, or it would hide what is taken next
+    if sys.platform == 'linux':  # return freed memory to the system, so that the next allocations count
         getattr(ctypes.CDLL(None), 'malloc_trim', int)(0)
-    told = Path('/proc/self/statm')
-    return int(told.read_text().split()[1]) * mmap.PAGESIZE / MIB if told.exists() else 0.0
+    statm = Path('/proc/self/statm')
+    return int(statm.read_text().split()[1]) * mmap.PAGESIZE / MIB if statm.exists() else 0.0
 
 
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row for each number of tasks."""
+    """Return the figures of each number of tasks."""
     most = max(args.tasks)
     noise = np.random.default_rng(0)
     images = [noise.integers(0, 255, (args.size, args.size, 3), dtype=np.uint8) for _ in range(most)]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         cfg, deltas = write_tasks(args, Path(name), most)
-        multitask, singles = MultiTask(args.device, keep_folded=args.keep_folded), []
-        before, adding = resident(), []
+        multitask, singles = MultiTask(args.device, keep_folded=args.keep_folded, joint=JOINT[args.joint]), []
+        before, adding = process_memory(), []
         for i, delta in enumerate(deltas):
             adding.append(seconds(partial(multitask.add, f'task {i}', cfg, delta)))
             if i + 1 in args.tasks:
                 models = list(multitask.models.values())
                 frozen = multitask.task('task 0').backbone.frozen_tensors().values()
                 base = distinct_bytes(iter(frozen)) / MIB
-                own = sum(memory([model]) - base for model in models)
-                rows.append(dict(k=i + 1, base=base, deltas=own, held=memory(models), rss=resident() - before))
+                own = sum(tensor_memory([model]) - base for model in models)
+                rows.append(
+                    dict(k=i + 1, base=base, deltas=own, held=tensor_memory(models), rss=process_memory() - before)
+                )
         swaps = [seconds(lambda: multitask.swap('task 0', cfg, deltas[0])) for _ in range(args.rounds)]
-        before = resident()
+        before = process_memory()
         for i, delta in enumerate(deltas):
             model, meta = load_model(cfg, str(delta), args.device, lambda model: None)
             singles.append(Task(f'task {i}', model, meta, TestPipeline(cfg), str(delta)))
             for row in rows:
                 if row['k'] == i + 1:
-                    row |= dict(separate=memory([single.model for single in singles]), separate_rss=resident() - before)
+                    row |= dict(
+                        separate=tensor_memory([single.model for single in singles]),
+                        separate_rss=process_memory() - before,
+                    )
         for row in rows:
             row |= dict(add=statistics.median(adding[1 : row['k']] or adding), swap=statistics.median(swaps))
             row['seconds'] = throughput(multitask, singles[: row['k']], images, args.rounds)
@@ -136,27 +150,27 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def throughput(multitask: MultiTask, singles: Sequence[Task], images: Sequence[Any], rounds: int) -> dict[str, Any]:
-    """Seconds of a request, together and one model after the other, in turn."""
+    """Time requests to MultiTask and to separate models that run one after the other, alternately."""
 
-    def alone(of: Callable[[int], Any]) -> None:
+    def separate(of: Callable[[int], Any]) -> None:
         for i, single in enumerate(singles):
             one = single.prepare(of(i))
-            single.run_head(one.inputs, [one.sample], 'predict')
+            single.run(one.inputs, [one.sample], 'predict')
 
     def together(of: Callable[[int], Any]) -> None:
         multitask.predict({single.name: of(i) for i, single in enumerate(singles)})
 
     runs = {
         'one image, together': lambda: dict(all=seconds(lambda: together(lambda i: images[0]))),
-        'one image, separate': lambda: dict(all=seconds(lambda: alone(lambda i: images[0]))),
+        'one image, separate': lambda: dict(all=seconds(lambda: separate(lambda i: images[0]))),
         'different images, together': lambda: dict(all=seconds(lambda: together(lambda i: images[i]))),
-        'different images, separate': lambda: dict(all=seconds(lambda: alone(lambda i: images[i]))),
+        'different images, separate': lambda: dict(all=seconds(lambda: separate(lambda i: images[i]))),
     }
     return {name: parts['all'] for name, parts in interleaved_times(runs, rounds).items()}
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown: memory, then times with their ratios to separate models."""
+def format_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Format memory and times, with their ratios to separate models, as Markdown."""
     lines = [
         '| tasks | base + deltas, MiB | held | process grew by | separate models hold | process grew by |',
         '|---:|---:|---:|---:|---:|---:|',
@@ -178,7 +192,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(f'| {row["k"]} | ' + ' | '.join(cells) + ' |')
     last = rows[-1]
     return '\n'.join(
-        [*lines, '', f'To add a task takes {last["add"]:.2f} s, to swap one {last["swap"]:.2f} s (medians).']
+        [*lines, '', f'Adding a task takes {last["add"]:.2f} s, swapping one {last["swap"]:.2f} s (medians).']
     )
 
 
@@ -186,8 +200,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     rows = measure(args)
-    setting = f'{args.size}x{args.size}, ResNet-{args.depth}, prompts after stages {args.prompt_stages}'
-    print(f'{setting}; {args.device}, {torch.get_num_threads()} threads, torch {torch.__version__}\n\n{table(rows)}')
+    tuning = args.tuning or f'prompts after stages {args.prompt_stages}'
+    setting = f'{args.size}x{args.size}, ResNet-{args.depth}, {tuning}, joint={args.joint}'
+    print(f'{setting}; {args.device}, {torch.get_num_threads()} threads, torch {torch.__version__}\n')
+    print(format_table(rows))
     if args.json:
         write_atomically(json.dumps(dict(setting=setting, rows=rows), indent=1).encode() + b'\n', args.json)
 

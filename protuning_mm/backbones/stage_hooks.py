@@ -69,6 +69,11 @@ class StageEnd:
         self.grid = grid
         self.tunings = tunings
 
+    @property
+    def acts(self) -> bool:
+        """Whether a tuning is expected to change the feature of this stage."""
+        return any(tuning.acts_after_stage(self.i) for tuning in self.tunings)
+
     def __call__(self, module: nn.Module, args: tuple[Any, ...], feature: Tensor) -> Tensor:
         x = before = self.layout.to_map(feature, self.layout.grid(args, self.grid.now))  # (N, C_i, H_i, W_i)
         for tuning in self.tunings:

@@ -13,7 +13,7 @@ from protuning_mm.cli.predict import find_images
 from protuning_mm.data import DataError, patch_transforms
 from protuning_mm.multitask.drawing import draw_tasks
 from protuning_mm.multitask.errors import MultiTaskError
-from protuning_mm.multitask.front import MultiTask
+from protuning_mm.multitask.multi_task import MultiTask
 from protuning_mm.weights.atomic import write_atomically
 
 

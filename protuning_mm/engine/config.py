@@ -27,9 +27,9 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     try:
         cfg = Config.fromfile(str(path))
     except Exception as error:
-        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        message = error.msg if isinstance(error, SyntaxError) else str(error)
         raise ConfigError(
-            f'config {path} cannot be read: {_where(error, path)}{type(error).__name__}: {said}'
+            f'config {path} cannot be read: {_where(error, path)}{type(error).__name__}: {message}'
         ) from error
     lay_options(cfg, options or {})
     return cfg
@@ -49,8 +49,8 @@ def lay_options(cfg: Config, options: Mapping[str, Any]) -> None:
         try:
             cfg.merge_from_dict({key: value})
         except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
-            said = error.args[0] if error.args else type(error).__name__
-            raise ConfigError(f'--cfg-options {key}={value} does not fit the config: {said}') from None
+            message = error.args[0] if error.args else type(error).__name__
+            raise ConfigError(f'--cfg-options {key}={value} does not fit the config: {message}') from None
 
 
 def _where(error: Exception, path: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""Explanations of a metric's failures in terms of the config."""
+"""Explanations of a metric's failure that name the config keys to change."""
 
 from typing import Any
 

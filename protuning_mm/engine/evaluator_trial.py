@@ -69,8 +69,8 @@ def try_evaluator(evaluator: Any, dataset: Any, key: str, num_classes: int | Non
     number = min(len(dataset), _IMAGES)
     if not isinstance(evaluator, Evaluator) or not number:
         return Trial(untried=(f'{key}: {type(evaluator).__name__} on {number} images',))
-    if all(_why_not(metric) for metric in evaluator.metrics):  # avoids reading images
-        return Trial(untried=tuple(f'{key}: {_why_not(metric)}' for metric in evaluator.metrics))
+    if all(_untried_reason(metric) for metric in evaluator.metrics):  # avoids reading images
+        return Trial(untried=tuple(f'{key}: {_untried_reason(metric)}' for metric in evaluator.metrics))
     random = random_state()
     try:
         data = [dataset[i * len(dataset) // number] for i in range(number)]
@@ -106,20 +106,20 @@ def try_metrics(
     untried: list[str] = []
     for i, metric in enumerate(evaluator.metrics):
         where = f'{key}.{i}' if len(evaluator.metrics) > 1 else key
-        reason = _why_not(metric)
+        reason = _untried_reason(metric)
         if reason is not None:
             untried.append(f'{where}: {reason}')
         if reason is not None or _kinds(metric) & _OPEN_ENDED:
             open_ended.append(f'{metric.prefix}/' if metric.prefix else '')
         if reason is not None:
             continue
-        with _as_before(metric), _quiet():
+        with _restored(metric), _quiet():
             metric.dataset_meta = metainfo
             try:
                 names += _values(metric, batch, deepcopy(samples))
             except Exception as error:
-                said = f'{type(metric).__name__} cannot evaluate this data set: {advice_for(metric, error, where)}'
-                raise MismatchError(f'{where}: {said}') from error
+                message = f'{type(metric).__name__} cannot evaluate this data set: {advice_for(metric, error, where)}'
+                raise MismatchError(f'{where}: {message}') from error
     return Trial(tuple(names), tuple(open_ended), tuple(untried))
 
 
@@ -128,7 +128,7 @@ def _kinds(metric: Any) -> set[str]:
     return {cls.__name__ for cls in type(metric).__mro__ if cls.__name__ in TRIED.get(cls.__module__.split('.')[0], ())}
 
 
-def _why_not(metric: Any) -> str | None:
+def _untried_reason(metric: Any) -> str | None:
     name, kinds = type(metric).__name__, _kinds(metric)
     if not kinds:
         return f'{name} is not tried: no fake predictions exist for it'
@@ -143,16 +143,16 @@ def _values(metric: Any, batch: Any, samples: Sequence[Any]) -> list[str]:
     metric.results = []
     if getattr(metric, 'img_ids', 0) is None:  # otherwise CocoMetric evaluates every image in its ann_file
         metric.img_ids = [sample.img_id for sample in samples]
-    alone = Evaluator(metric)
-    alone.process(samples, batch)
+    single = Evaluator(metric)
+    single.process(samples, batch)
     if not is_distributed():
-        return list(alone.evaluate(len(samples)))
+        return list(single.evaluate(len(samples)))
     # Every process computes the values on its own, so that all fail together and none waits for another.
     return [f'{metric.prefix}/{name}' if metric.prefix else name for name in metric.compute_metrics(metric.results)]
 
 
 @contextmanager
-def _as_before(metric: Any) -> Iterator[None]:
+def _restored(metric: Any) -> Iterator[None]:
     """Restore a metric's attributes afterwards, and redirect its output files to a temporary folder."""
     before = dict(vars(metric))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

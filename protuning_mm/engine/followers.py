@@ -39,7 +39,7 @@ class Follower:
     rule: str
     in_model: bool = True
 
-    def put_back(self) -> None:
+    def restore_frozen(self) -> None:
         """Set the frozen tensors to the leader's values.
 
         The copy goes through ``.data``, so that graphs computed from the same values stay valid.
@@ -48,15 +48,15 @@ class Follower:
         for key, tensor in _frozen(self.backbone).items():
             tensor.data.copy_(theirs[key].data)
 
-    def put_into(self, state: dict[str, Any]) -> None:
+    def write_frozen_into(self, state: dict[str, Any]) -> None:
         """Set the frozen tensors to the leader's values in a state dict of the model."""
         for key in self.backbone.frozen_keys:
             if f'{self.leader_name}.{key}' in state:
                 state[f'{self.name}.{key}'] = state[f'{self.leader_name}.{key}']
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Copy the leader's frozen tensors and their source at the start of a run."""
-        self.put_back()
+        self.restore_frozen()
         self.backbone.frozen_source = self.leader.frozen_source
         self.backbone.frozen_prefix = self.leader.frozen_prefix
 
@@ -67,27 +67,27 @@ class Followers:
     def __init__(self) -> None:
         self._all: list[Follower] = []
 
-    def begin(self, runner: Runner) -> None:
+    def start(self, runner: Runner) -> None:
         """Find the followers of a run and copy their leaders' frozen tensors."""
         self._all = find_followers(runner)
         for each in self._all:
-            each.begin()
+            each.start()
             if each.in_model:
                 runner.logger.info(
                     f'{each.name} follows {each.leader_name} ({each.rule}): its frozen tensors are kept equal'
                 )
 
-    def put_back(self, in_model: bool = False) -> None:
+    def restore_frozen(self, in_model: bool = False) -> None:
         """Set frozen tensors to the leaders' values; with ``in_model``, only for followers in the trained model."""
         for each in self._all:
             if each.in_model or not in_model:
-                each.put_back()
+                each.restore_frozen()
 
-    def put_into(self, state: dict[str, Any]) -> None:
-        """Do the same in a state dict, whose tensors may already be copies on the CPU."""
+    def write_frozen_into(self, state: dict[str, Any]) -> None:
+        """Set the frozen tensors in a state dict of the model, whose tensors may already be copies on the CPU."""
         for each in self._all:
             if each.in_model:
-                each.put_into(state)
+                each.write_frozen_into(state)
 
 
 def find_followers(runner: Runner) -> list[Follower]:
@@ -130,13 +130,13 @@ def _in_model(model: nn.Module, mean_teacher: bool) -> Iterator[Follower]:
     for name, backbone in backbones.items():
         if name in leaders and not (mean_teacher and name.startswith('teacher.')):
             continue
-        alike = [leader for leader in leaders if leader != name and _alike(backbone, backbones[leader])]
-        equal = [leader for leader in alike if _equal(backbone, backbones[leader])]
+        candidates = [leader for leader in leaders if leader != name and _have_same_shapes(backbone, backbones[leader])]
+        equal = [leader for leader in candidates if _have_equal_values(backbone, backbones[leader])]
         student = name.replace('teacher.', 'student.', 1)
         if mean_teacher and name.startswith('teacher.') and student in backbones:
             yield Follower(name, backbone, student, backbones[student], 'MeanTeacherHook')
-        elif equal or (name in inside and len(alike) == 1):
-            leader = (equal or alike)[0]
+        elif equal or (name in inside and len(candidates) == 1):
+            leader = (equal or candidates)[0]
             yield Follower(name, backbone, leader, backbones[leader], inside.get(name, _EQUAL))
 
 
@@ -154,11 +154,13 @@ def _frozen(backbone: TunedBackbone) -> dict[str, Tensor]:
     return {key: tensor for key, tensor in named if key in keys}
 
 
-def _alike(one: TunedBackbone, other: TunedBackbone) -> bool:
+def _have_same_shapes(one: TunedBackbone, other: TunedBackbone) -> bool:
+    """Return whether the frozen tensors of two backbones have the same keys and shapes."""
     ours, theirs = _frozen(one), _frozen(other)
     return ours.keys() == theirs.keys() and all(tensor.shape == theirs[key].shape for key, tensor in ours.items())
 
 
-def _equal(one: TunedBackbone, other: TunedBackbone) -> bool:
+def _have_equal_values(one: TunedBackbone, other: TunedBackbone) -> bool:
+    """Return whether the frozen tensors of two backbones, which have the same shapes, are equal."""
     theirs = _frozen(other)
     return all(torch.equal(tensor, theirs[key].to(tensor)) for key, tensor in _frozen(one).items())

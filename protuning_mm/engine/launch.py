@@ -47,11 +47,11 @@ def prepare_cpu_ranks(cfg: Config) -> None:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     ) | dict(cfg.model_wrapper_cfg)
     replaced = _replace_sync_bn(cfg.model)
-    said = f'{dist.get_world_size()} CPU ranks (gloo)'
+    message = f'{dist.get_world_size()} CPU ranks (gloo)'
     if replaced:
-        said += f'; SyncBN cannot run on a CPU: {replaced} norm_cfg became BN, with separate statistics in each rank'
+        message += f'; SyncBN cannot run on a CPU: {replaced} norm_cfg became BN, with separate statistics in each rank'
     if dist.get_rank() == 0:
-        print_log(said, 'current')
+        print_log(message, 'current')
 
 
 def _leave() -> None:

@@ -35,7 +35,7 @@ def unknown_metrics(cfg: Any, trial: Trial, evaluator: str) -> Iterator[tuple[st
         yield (
             key,
             f'{name!r} is no metric that {evaluator} computes: {listed}',
-            f'set {key}={near[0]!r}' if near else 'name one of them',
+            f'set {key}={near[0]!r}' if near else f'set {key} to one of these',
         )
 
 

@@ -35,9 +35,7 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def __call__(self, model: nn.Module) -> OptimWrapper:
         model = getattr(model, 'module', model)
         if not any(param.requires_grad for param in model.parameters()):
-            raise ValueError(
-                f'{type(model).__name__} has no parameter that is trained: every one has requires_grad=False'
-            )
+            raise ValueError(f'{type(model).__name__} has no trained parameter: all have requires_grad=False')
         return super().__call__(_Trainable(model))
 
     def add_params(

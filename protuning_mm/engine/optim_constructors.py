@@ -22,13 +22,13 @@ from protuning_mm.backbones import TunedBackbone, tuned_backbones
 
 
 def build_for_host(build: Callable[..., Any]) -> Callable[..., Any]:
-    """Show an optimizer constructor the host's backbones in the place of tuned ones."""
+    """Wrap an optimizer constructor, so that it gets plain backbones instead of tuned ones."""
 
     @functools.wraps(build)
-    def build_shown(self: Any, model: nn.Module) -> Any:
+    def build_with_plain_backbones(self: Any, model: nn.Module) -> Any:
         model = getattr(model, 'module', model)
         keys = (self.paramwise_cfg or {}).get('custom_keys') or {}
-        added = keys_of_added(model, keys)
+        added = settings_of_added(model, keys)
         if added:
             self.paramwise_cfg = {**self.paramwise_cfg, 'custom_keys': {**keys, **added}}
         for key, names in spared(model, keys).items():
@@ -37,12 +37,12 @@ def build_for_host(build: Callable[..., Any]) -> Callable[..., Any]:
                 f'added ({names[0]}, …) get the full learning rate. To change it, add a key that names them',
                 'current',
             )
-        return build(self, as_hosts_know_it(model))
+        return build(self, with_plain_backbones(model))
 
-    return build_shown
+    return build_with_plain_backbones
 
 
-def as_hosts_know_it(model: nn.Module) -> nn.Module:
+def with_plain_backbones(model: nn.Module) -> nn.Module:
     """Return a view of a model with the same parameters and names, but with plain instead of tuned backbones."""
     if isinstance(model, TunedBackbone):
         return _as_plain(model)
@@ -50,31 +50,31 @@ def as_hosts_know_it(model: nn.Module) -> nn.Module:
         return model
     view = copy.copy(model)
     view._modules = {
-        name: child if child is None else as_hosts_know_it(child) for name, child in model._modules.items()
+        name: child if child is None else with_plain_backbones(child) for name, child in model._modules.items()
     }
     return view
 
 
 def _as_plain(backbone: TunedBackbone) -> nn.Module:
     plain = copy.copy(backbone.plain)
-    ask: Any = getattr(plain, 'get_layer_depth', None)
-    if ask is None:
+    depth_of: Any = getattr(plain, 'get_layer_depth', None)
+    if depth_of is None:
         return plain
     added = tuple(f'{child}.' for child in backbone.added_children)
     of_plain = next(key for key, _ in plain.named_parameters() if not key.startswith(added))
 
     def get_layer_depth(param_name: str, prefix: str = '') -> tuple[int, int]:
         if param_name.startswith(prefix) and param_name[len(prefix) :].startswith(added):
-            number = ask(prefix + of_plain, prefix)[1]
+            number = depth_of(prefix + of_plain, prefix)[1]
             return number - 1, number
-        depth: tuple[int, int] = ask(param_name, prefix)
+        depth: tuple[int, int] = depth_of(param_name, prefix)
         return depth
 
     object.__setattr__(plain, 'get_layer_depth', get_layer_depth)
     return plain
 
 
-def keys_of_added(model: nn.Module, custom_keys: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def settings_of_added(model: nn.Module, custom_keys: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the settings of added parameters to which ``custom_keys`` would apply a key of the whole backbone.
 
     Returns:

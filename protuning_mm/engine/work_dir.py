@@ -1,4 +1,4 @@
-"""Locks a work dir for one run, and finds out that it can be written before anything is built."""
+"""Locking of a work dir for one run, and a check that it can be written."""
 
 import os
 import socket
@@ -40,7 +40,7 @@ def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
         path.open('a').close()
     except OSError as error:
         raise WorkDirError(
-            f'work dir {str(work_dir)!r} cannot be written: {error.strerror} ({error.filename}); name another by '
+            f'work dir {str(work_dir)!r} cannot be written: {error.strerror} ({error.filename}); set another by '
             '--work-dir'
         ) from None
     lock = FileLock(path, timeout=0, fallback_to_soft=False)
@@ -49,7 +49,7 @@ def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
     except Timeout:
         raise WorkDirError(
             f'another run is writing to work dir {str(work_dir)!r}: {_read_holder(path)}. Wait for it, stop it, or '
-            'name another folder by --work-dir'
+            'set another folder by --work-dir'
         ) from None
     except OSError as error:
         print_log(f'{path} cannot be locked ({error.strerror}): make sure that only one run writes there', 'current')
@@ -66,4 +66,4 @@ def _read_holder(path: Path) -> str:
     holder = ''
     with suppress(OSError):  # Windows refuses to read a locked file
         holder = path.read_text().strip()
-    return holder or 'its lock does not say which'
+    return holder or 'its lock file does not say which run'

@@ -4,8 +4,8 @@ A module that runs efficiently keeps its class, its tensors and its place in the
 ``forward``, which reads the module's current state at every call.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from protuning_mm.frozen.conv import unfolded
 from protuning_mm.frozen.efficient_forward import EfficientForward
 from protuning_mm.frozen.efficient_layers import EfficientConv, EfficientNorm, wrap_layer
 from protuning_mm.frozen.efficient_stem import EfficientStem, wrap_stem
-from protuning_mm.frozen.folding import FoldedConv, defers
+from protuning_mm.frozen.folding import FoldCache, defers
 from protuning_mm.frozen.higher_order import anchor
 from protuning_mm.frozen.memory_efficient_block import BlockOp, ResidualBlock, pool_args
 
@@ -91,6 +91,21 @@ def refold(module: nn.Module) -> None:
         forward.refold()
 
 
+def share_folded_weights(module: nn.Module, caches: MutableMapping[str, FoldCache]) -> None:
+    """Let networks that share frozen tensors share their folded weights too.
+
+    Each use still checks that the cached weights are current, so sharing never changes a result.
+
+    Args:
+        module (nn.Module): One of the networks, passed to :func:`freeze_efficiently` before.
+        caches (MutableMapping): Module path -> cache. Caches of paths that it lacks are added.
+    """
+    for path, part in module.named_modules():
+        forward = part.__dict__.get('forward')
+        if isinstance(forward, EfficientForward):
+            forward.share_folds(caches, path)
+
+
 def verify(module: nn.Module) -> None:
     """Wait for pending weight comparisons on a GPU, and check that no forward pass used outdated folded weights.
 
@@ -140,11 +155,7 @@ class EfficientBlock(EfficientForward):
 
     def _attach(self, module: nn.Module) -> None:
         super()._attach(module)
-        self._folds: dict[int, FoldedConv] = defaultdict(FoldedConv)
         self._size: int | None = None
-
-    def folds(self) -> Iterable[FoldedConv]:
-        return list(self._folds.values())  # another thread may add one meanwhile
 
     def covers(self) -> Iterable[nn.Module]:
         return self.module.modules()

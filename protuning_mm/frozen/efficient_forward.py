@@ -2,13 +2,13 @@
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 from torch import nn
 
 from protuning_mm.frozen.block_structure import MARKS, UnsupportedError
-from protuning_mm.frozen.folding import FoldedConv
+from protuning_mm.frozen.folding import FoldCache, FoldedConv
 
 
 def _nothing() -> None:
@@ -30,6 +30,7 @@ class EfficientForward(ABC):
 
     def _attach(self, module: nn.Module) -> None:
         self._module: Callable[[], nn.Module | None] = weakref.ref(module)
+        self._folds = FoldCache()
         marks = zip(MARKS, (self, self._state_of_module, self._replica_of_module))
         module.__dict__.update(marks, forward=self)
 
@@ -98,7 +99,11 @@ class EfficientForward(ABC):
 
     def folds(self) -> Iterable[FoldedConv]:
         """Return the folded convolutions that this forward caches."""
-        return ()
+        return list(self._folds.values())  # another thread may add one meanwhile
+
+    def share_folds(self, caches: MutableMapping[str, FoldCache], path: str) -> None:
+        """Use the cache for ``path``; if there is none yet, provide this forward's own cache."""
+        self._folds = caches.setdefault(path, self._folds)
 
     def refold(self) -> None:
         """Discard the folded weights."""

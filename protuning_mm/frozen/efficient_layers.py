@@ -3,7 +3,6 @@
 torch saves the input of a convolution and of a batch norm for the gradients of their weights, even if these are frozen.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from protuning_mm.frozen.block_structure import BATCH_NORMS, UnsupportedError, c
 from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
 from protuning_mm.frozen.conv import ConvOp, check_unchanged, geometry, norm_scale, versions
 from protuning_mm.frozen.efficient_forward import EfficientForward
-from protuning_mm.frozen.folding import FoldedConv
 from protuning_mm.frozen.higher_order import anchor, anchored
 
 
@@ -35,13 +33,6 @@ def _in_graph(x: Tensor, bias: Tensor | None) -> bool:
 class EfficientConv(EfficientForward):
     """Forward of a convolution with a frozen weight. The bias may be trained: its gradient does not need the input."""
 
-    def _attach(self, module: nn.Module) -> None:
-        super()._attach(module)
-        self._cast = FoldedConv()
-
-    def folds(self) -> Iterable[FoldedConv]:
-        return (self._cast,)
-
     def check(self) -> None:
         if type(self.module) is not nn.Conv2d:
             raise UnsupportedError(f'{type_name(self.module)} is not an exact Conv2d')
@@ -57,7 +48,7 @@ class EfficientConv(EfficientForward):
         dtype = compute_dtype(x, self.module)
         if dtype is None:
             return self.plain(x)
-        op = self._cast(self.module, None, dtype)
+        op = self._folds['cast'](self.module, None, dtype)
         if self.module.bias is None:
             op = op._replace(bias=None)
         with torch.autocast(x.device.type, enabled=False):

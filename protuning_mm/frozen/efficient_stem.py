@@ -4,8 +4,6 @@ A convolution called on its own must still return its unfolded result. Folding i
 module that calls the two layers in order: the network, or a Sequential or ConvModule that contains them.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -68,13 +66,6 @@ class EfficientStem(EfficientForward):
     The class's forward runs on a shallow copy of the module that exists only during the call. Threads therefore do not
     affect each other, and layers called on their own still return their unfolded results.
     """
-
-    def _attach(self, module: nn.Module) -> None:
-        super()._attach(module)
-        self._folds: dict[str, FoldedConv] = defaultdict(FoldedConv)
-
-    def folds(self) -> Iterable[FoldedConv]:
-        return list(self._folds.values())  # another thread may add one meanwhile
 
     def check(self) -> dict[str, str]:
         """Return convolution name -> name of the norm that can be folded into it."""

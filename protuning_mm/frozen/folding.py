@@ -4,7 +4,7 @@ With the norm's affine parameters γ, β, its statistics μ, σ², and s = γ / 
 The modules keep their own tensors. The folded tensors are a cache, which is computed anew whenever those change.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from typing import Any, NamedTuple
 
 import torch
@@ -104,6 +104,13 @@ class FoldedConv:
         if not _is_captured(conv.weight):
             self._running.append(_Comparison(found.differs_from(conv, norm)))
         return True
+
+
+class FoldCache(defaultdict[Any, FoldedConv]):
+    """The folded convolutions of one module, by name or position. Unlike a dict, it supports weak references."""
+
+    def __init__(self) -> None:
+        super().__init__(FoldedConv)
 
 
 class _Folded(NamedTuple):

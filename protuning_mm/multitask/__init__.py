@@ -1,5 +1,5 @@
-"""One resident frozen backbone, any number of tasks."""
+"""Many tasks on one frozen backbone in memory."""
 
-from protuning_mm.multitask.front import MultiTask
+from protuning_mm.multitask.multi_task import MultiTask
 
 __all__ = ['MultiTask']

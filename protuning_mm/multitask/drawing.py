@@ -1,4 +1,4 @@
-"""All tasks' results for one image, in one picture with a panel a task."""
+"""A picture of all tasks' results for one image, with one panel for each task."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,24 +11,24 @@ from protuning_mm.multitask.task import Task
 
 Picture = np.ndarray[Any, Any]
 
-_WIDTH = 640  # of a panel, at least
-_BAR = 40
-_GAP = 8
+_WIDTH = 640  # minimum width of a panel
+_BAR = 40  # height of a title
+_GAP = 8  # between panels
 
 
 def draw_tasks(
     image: Picture, results: Mapping[str, Any], tasks: Mapping[str, Task], score_thr: float = 0.3
 ) -> Picture:
-    """Draw the image and every task's result beside each other.
+    """Draw the image and every task's result side by side.
 
     Args:
         image (ndarray): (H, W, 3), BGR.
         results (Mapping): Task -> its data sample for this image.
         tasks (Mapping): The tasks by name.
-        score_thr (float): Lowest score of a box that is drawn. Defaults to 0.3.
+        score_thr (float): Lowest score of a box to draw. Defaults to 0.3.
 
     Returns:
-        ndarray: BGR.
+        ndarray: (H', W', 3), BGR.
     """
     large = _enlarged(image)
     panels = [_titled('image', image)]
@@ -43,7 +43,7 @@ def draw_tasks(
 
 
 def _enlarged(picture: Picture) -> Picture:
-    """At least as wide as a title needs."""
+    """Enlarge a picture to the width that a title needs."""
     scale = max(1.0, _WIDTH / picture.shape[1])
     size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
     return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA)
@@ -77,7 +77,7 @@ def _summary(task: Task, sample: Any, score_thr: float) -> str:
     if task.kind == 'mmdet':
         found = sample.pred_instances
         what = 'instances' if 'masks' in found else 'boxes'
-        return f'{int((found.scores >= score_thr).sum())} {what} with a score of {score_thr} and more'
+        return f'{int((found.scores >= score_thr).sum())} {what} with a score of at least {score_thr}'
     labels = sample.pred_sem_seg.data.unique().tolist()
     return ', '.join(_class_name(task, i) for i in labels)
 
@@ -98,7 +98,7 @@ def _draw_detections(image: Picture, task: Task, sample: Any, score_thr: float) 
     large, sample = _enlarged(image), sample.clone().cpu()
     found = sample.pred_instances
     found.bboxes = found.bboxes * (large.shape[1] / image.shape[1])
-    if 'masks' in found:  # enlarged with the picture, so that outlines and labels are sharp
+    if 'masks' in found:  # enlarged like the picture, so that outlines and labels are sharp
         size = (large.shape[1], large.shape[0])
         masks = [
             cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) for mask in found.masks.numpy()
@@ -131,7 +131,7 @@ def _draw_class(image: Picture, task: Task, sample: Any, score_thr: float) -> Pi
 
 
 def _legend(picture: Picture, entries: Sequence[tuple[str, Sequence[int]]]) -> Picture:
-    """Lines of text on white, each after a square of its colour (RGB), in the upper left corner."""
+    """Write lines of text on white into the upper left corner, each after a square of its color (RGB)."""
     picture = picture.copy()
     entries = list(entries)[: max(1, (picture.shape[0] - 12) // 24)]
     if not entries:
@@ -146,7 +146,7 @@ def _legend(picture: Picture, entries: Sequence[tuple[str, Sequence[int]]]) -> P
 
 
 def _palette(number: int) -> list[list[int]]:
-    """Colours that are told apart, the same at every call."""
+    """Return distinct colors (RGB), the same in every call."""
     hues = np.array([[[180 * i // max(number, 1), 200, 220]] for i in range(number)], np.uint8)
     return cv2.cvtColor(hues, cv2.COLOR_HSV2RGB)[:, 0].tolist()
 

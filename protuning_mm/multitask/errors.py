@@ -1,5 +1,5 @@
-"""What is wrong with tasks that are served together."""
+"""The error of tasks on a shared backbone."""
 
 
 class MultiTaskError(ValueError):
-    """A task does not fit beside the others, or is not there."""
+    """A task does not exist, does not fit the other tasks, or cannot be built."""

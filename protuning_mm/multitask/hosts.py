@@ -1,4 +1,4 @@
-"""A task's model and test pipeline, made as its host's own functions make them."""
+"""Building of a task's model and test pipeline, as its host library (mmdet, mmseg or mmpretrain) builds them."""
 
 import copy
 import threading
@@ -16,7 +16,7 @@ from torch import nn
 from protuning_mm.multitask.errors import MultiTaskError
 
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
-# The default scope, which building depends on, is one for the whole process.
+# Building depends on the default scope, which is global in a process.
 _BUILDING = threading.Lock()
 
 
@@ -29,19 +29,19 @@ def load_model(
         config (Config): The model's config; not changed.
         checkpoint (str): A whole checkpoint or a delta.
         device (str): Such as ``'cpu'``.
-        before_loading (Callable): Is given the model with its initial values.
+        before_loading (Callable): Called with the model before the checkpoint is loaded.
 
     Returns:
         tuple: The model in eval mode, and the data set's meta.
 
     Raises:
-        MultiTaskError: the config is of none of the three hosts.
+        MultiTaskError: the config's default scope is none of the three hosts.
         CheckpointError: the checkpoint cannot be loaded.
     """
     cfg = copy.deepcopy(config)
     host = host_of(cfg)
     with _BUILDING, warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # that no checkpoint is given: it is, below
+        warnings.simplefilter('ignore')  # a warning that no checkpoint is given; it is loaded below
         model: Any = _BUILDERS[host](cfg, device)
         before_loading(model)
         loaded = load_checkpoint(model, checkpoint, map_location='cpu')
@@ -58,10 +58,10 @@ def load_model(
 
 
 def host_of(cfg: Config) -> str:
-    """The host that a config is for.
+    """Return the host library of a config, which is its default scope.
 
     Raises:
-        MultiTaskError: none of the three.
+        MultiTaskError: the default scope is none of the three hosts.
     """
     host = cfg.get('default_scope')
     if host not in HOSTS:
@@ -95,21 +95,21 @@ _BUILDERS = {'mmdet': _detector, 'mmseg': _segmentor, 'mmpretrain': _classifier}
 
 
 class TestPipeline:
-    """A config's own test pipeline, for paths and for arrays.
+    """The test pipeline of a config, for paths and arrays.
 
     Args:
         cfg (Config): The task's config.
 
     Raises:
-        MultiTaskError: the config has no test pipeline, or one that makes several images of one.
+        MultiTaskError: the config has no test pipeline.
     """
 
-    __test__ = False  # pytest takes the name for a test's
+    __test__ = False  # otherwise pytest would collect it as a test class
 
     def __init__(self, cfg: Config) -> None:
         self.host = host_of(cfg)
         steps = _steps(cfg)
-        if self.host != 'mmdet':  # as their own functions do
+        if self.host != 'mmdet':  # as the hosts' inference functions do
             steps = [step for step in steps if step.get('type') != 'LoadAnnotations']
         with _BUILDING, TRANSFORMS.switch_scope_and_registry(self.host) as registry:
             __import__(f'{self.host}.datasets')
@@ -122,7 +122,8 @@ class TestPipeline:
         """Read and transform one image, collated to a batch of one.
 
         Raises:
-            DataError: it cannot be read.
+            MultiTaskError: the pipeline makes several images of one.
+            Exception: the image cannot be read or transformed; each library raises its own type.
         """
         if isinstance(image, np.ndarray):
             data: Any = dict(img=image, img_id=0, img_shape=image.shape[:2], ori_shape=image.shape[:2])
@@ -132,8 +133,8 @@ class TestPipeline:
         for transform in transforms:
             data = transform(data)
         if isinstance(data['inputs'], list):
-            raise MultiTaskError('a test pipeline that makes several images of one (TestTimeAug) is not served')
-        # get_model's inferencer stacks images before they are pre-processed, the others hand them over one by one
+            raise MultiTaskError('test pipelines that make several images of one (TestTimeAug) are not supported')
+        # mmpretrain's inferencer stacks images before its data preprocessor runs; the other hosts pass a list
         return dict(default_collate([data]) if self.host == 'mmpretrain' else pseudo_collate([data]))
 
 
@@ -145,5 +146,5 @@ def _steps(cfg: Config) -> Sequence[Any]:
         dataset = dataset['dataset']
     steps = written or dataset.get('pipeline')
     if not steps:
-        raise MultiTaskError(f'{cfg.filename} has no test_dataloader.dataset.pipeline, which says how images are read')
+        raise MultiTaskError(f'{cfg.filename} has no test_dataloader.dataset.pipeline, which must read the images')
     return list(steps)

@@ -1,4 +1,4 @@
-"""One task: its model, how its images are read, and how its head runs."""
+"""One task: its model, how it prepares images, and how it runs."""
 
 import threading
 from dataclasses import dataclass, field
@@ -10,22 +10,20 @@ from torch import Tensor
 
 from protuning_mm.backbones import TunedBackbone
 from protuning_mm.data import DataError
+from protuning_mm.multitask.backbone_forward import use_features
 from protuning_mm.multitask.errors import MultiTaskError
-from protuning_mm.multitask.hooked import runs_jointly
 from protuning_mm.multitask.hosts import TestPipeline
-from protuning_mm.multitask.served import ready_made
-from protuning_mm.multitask.trunk import signature
 
 Image = str | np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """An image as a model takes it.
+class PreparedImage:
+    """An image as the model's input.
 
     Args:
-        inputs (Tensor): (1, 3, H, W), normalised and padded.
-        sample (DataSample): Its host's own, with the meta of the image.
+        inputs (Tensor): (1, 3, H, W), normalized and padded.
+        sample (DataSample): The host's data sample with the image's meta information.
     """
 
     inputs: Tensor
@@ -34,14 +32,14 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A task that is served. It never changes: a swap makes another.
+    """A task. It never changes: a swap replaces it by another.
 
     Args:
         name (str): Its name.
-        model (nn.Module): Its host's model.
-        meta (dict): The data set's meta: ``classes``, ``palette``.
+        model (nn.Module): The host's model.
+        meta (dict): The data set's meta information: ``classes``, ``palette``.
         pipeline (TestPipeline): Reads and transforms an image.
-        source (str): The checkpoint that it came from.
+        source (str): The checkpoint from which it was loaded.
     """
 
     name: str
@@ -53,25 +51,20 @@ class Task:
 
     @property
     def backbone(self) -> TunedBackbone:
-        """Its tuned backbone."""
+        """The model's tuned backbone."""
         backbone: TunedBackbone = self.model.backbone
         return backbone
 
     @property
     def kind(self) -> str:
-        """The host: mmdet, mmseg or mmpretrain."""
+        """The host library: mmdet, mmseg or mmpretrain."""
         return self.pipeline.host
 
-    @property
-    def family(self) -> tuple[Any, ...] | None:
-        """What it runs jointly with: tasks of the same; None where it runs by itself."""
-        return signature(self.backbone) if runs_jointly(self.backbone) else None
-
-    def prepare(self, image: Image) -> Prepared:
-        """Read an image and pre-process it, as the model alone would with this image alone.
+    def prepare(self, image: Image) -> PreparedImage:
+        """Read and preprocess one image, as the host's own inference function does.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: the image cannot be read.
         """
         try:
             if isinstance(image, np.ndarray) and (image.ndim != 3 or not image.size):
@@ -79,24 +72,24 @@ class Task:
             data = self.pipeline(image)
         except MultiTaskError:
             raise
-        except Exception as error:  # OpenCV's, the hosts', the file system's
+        except Exception as error:  # raised by OpenCV, the host or the file system
             shown = f'an array of shape {image.shape}' if isinstance(image, np.ndarray) else repr(image)
             first = (str(error).splitlines() or [''])[0]
             raise DataError(f'task {self.name!r} cannot read {shown} as an image: {first}') from error
         data = self.model.data_preprocessor(data, False)
-        return Prepared(data['inputs'], data['data_samples'][0])
+        return PreparedImage(data['inputs'], data['data_samples'][0])
 
-    def run_head(self, x: Tensor, samples: list[Any], mode: str, features: Any = None) -> Any:
-        """Run the model on a batch, with its backbone's outputs where they are there already.
+    def run(self, x: Tensor, samples: list[Any], mode: str, features: Any = None) -> Any:
+        """Run the model on a batch.
 
         Args:
             x (Tensor): (N, 3, H, W).
-            samples (list): Their data samples.
-            mode (str): mmengine's: ``predict`` or ``tensor``.
-            features (Any, optional): The backbone's outputs for ``x``. Defaults to running it.
+            samples (list): The data samples of the images.
+            mode (str): One of mmengine's modes, ``predict`` or ``tensor``.
+            features (Any, optional): The backbone's outputs for ``x``. Defaults to running the backbone.
         """
         with self.lock, torch.no_grad():
             if features is None:
                 return self.model(x, samples, mode=mode)
-            with ready_made(self.backbone, x, features):
+            with use_features(self.backbone, x, features):
                 return self.model(x, samples, mode=mode)

@@ -66,7 +66,7 @@ def describe(plain: nn.Module) -> str:
     return f'{cls.__module__.split(".")[0]}.{cls.__name__}'
 
 
-def renamed(key: str, names: Mapping[str, str]) -> str:
+def rename_key(key: str, names: Mapping[str, str]) -> str:
     """Replace each regular expression of ``names`` in a key, in order."""
     for pattern, name in names.items():
         key = re.sub(pattern, name, key)

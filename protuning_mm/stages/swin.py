@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from protuning_mm.stages.layouts import SizedTokens
-from protuning_mm.stages.readers import register_reader, renamed
+from protuning_mm.stages.readers import register_reader, rename_key
 from protuning_mm.stages.structure import Block, Stage, Stages
 
 # from the names in the authors' checkpoints to those of the hosts, which all use the same
@@ -35,12 +35,12 @@ def read_swin(plain: Any, num_stages: int) -> Stages:
 def _convert(plain: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Convert the authors' state dict to the hosts' layout; a classifier's final norm becomes the last output norm."""
     if any(key.startswith('layers.') for key in state):
-        state = {renamed(key, _NAMES): _as_unfolded(key, value) for key, value in state.items()}
+        state = {rename_key(key, _NAMES): _reorder_merging(key, value) for key, value in state.items()}
     last = f'norm{plain.out_indices[-1]}.'
     return {last + key[5:] if key.startswith('norm.') else key: value for key, value in state.items()}
 
 
-def _as_unfolded(key: str, value: Tensor) -> Tensor:
+def _reorder_merging(key: str, value: Tensor) -> Tensor:
     """Reorder the weights of patch merging.
 
     The authors concatenate the four corners of a patch as (corner, channel), column by column. The hosts unfold them as

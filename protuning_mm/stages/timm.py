@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from protuning_mm.stages.layouts import Maps, MapsLast, PrefixedTokens
 from protuning_mm.stages.readers import WHERE, describe, register_reader
 from protuning_mm.stages.structure import Block, ReadingError, Stage, Stages, out_stages
-from protuning_mm.stages.vit import cut
+from protuning_mm.stages.vit import divide_layers
 
 
 @register_reader('timm.*')
@@ -24,22 +24,22 @@ def read_timm(plain: Any, num_stages: int) -> Stages:
     info = [dict(entry) for entry in getattr(plain, 'feature_info', None) or ()]
     chosen = getattr(plain, 'out_indices', None)
     if not info or not all('module' in entry for entry in info):
-        raise _unread(plain, 'it has no feature_info that names modules')
+        raise _reading_error(plain, 'it has no feature_info that names modules')
     if chosen is not None and not hasattr(plain, 'forward_intermediates'):
-        raise _unread(plain, 'it has no forward_intermediates, which out_indices requires: remove out_indices')
+        raise _reading_error(plain, 'it has no forward_intermediates, which out_indices requires: remove out_indices')
     if hasattr(plain, 'num_prefix_tokens') and hasattr(plain, 'blocks'):
         return _read_vit(plain, num_stages, chosen)
     ends = [entry['module'] for entry in info]
     known = {name for name, _ in plain.named_modules()} - {''}
     for path in ends:
         if path not in known:
-            raise _unread(plain, f'its feature_info names {path!r}, which is not one of its modules')
+            raise _reading_error(plain, f'its feature_info names {path!r}, which is not one of its modules')
         if ends.count(path) > 1:
-            raise _unread(plain, f'its feature_info names {path!r} for {ends.count(path)} features')
+            raise _reading_error(plain, f'its feature_info names {path!r} for {ends.count(path)} features')
     # features before the first one made of blocks belong to the stem
     first = next((i for i, path in enumerate(ends) if _paths_of_blocks(plain, path)), None)
     if first is None:
-        raise _unread(plain, f'none of the modules {ends} in its feature_info is made of blocks')
+        raise _reading_error(plain, f'none of the modules {ends} in its feature_info is made of blocks')
     stages = []
     for entry, modules in zip(info[first:], _modules_of_stages(plain, ends, first)):
         blocks = tuple(_block(plain, path) for module in modules for path in _paths_of_blocks(plain, module))
@@ -49,7 +49,7 @@ def read_timm(plain: Any, num_stages: int) -> Stages:
         return Stages(tuple(stages), (len(stages) - 1,), layout, run=_pooled, convert=_convert)
     outs = out_stages(chosen, len(stages))
     run = partial(_pyramid, tuple(i + first for i in outs))
-    return Stages(tuple(stages), outs, layout, run=run, convert=_convert, unused_keys=_after(plain, stages[-1]))
+    return Stages(tuple(stages), outs, layout, run=run, convert=_convert, unused_keys=_keys_after(plain, stages[-1]))
 
 
 def _modules_of_stages(plain: nn.Module, ends: list[str], first: int) -> list[tuple[str, ...]]:
@@ -64,7 +64,7 @@ def _modules_of_stages(plain: nn.Module, ends: list[str], first: int) -> list[tu
     if stem and parent and stem.startswith(f'{parent}.') and stem.rpartition('.')[0] != parent:
         stem = None  # a layer inside a block of the first stage
     found, modules = list[tuple[str, ...]](), list[str]()
-    for path in _units(plain, '', [*([stem] if stem else []), *ends[first:]]):
+    for path in _outermost_paths(plain, '', [*([stem] if stem else []), *ends[first:]]):
         if path == stem:
             modules = []
         elif path in ends[first:]:
@@ -77,23 +77,23 @@ def _modules_of_stages(plain: nn.Module, ends: list[str], first: int) -> list[tu
     return found
 
 
-def _units(plain: nn.Module, path: str, ends: list[str]) -> Iterator[str]:
+def _outermost_paths(plain: nn.Module, path: str, ends: list[str]) -> Iterator[str]:
     """Yield module paths in order: the ends of stages, and the outermost modules that contain no end."""
     for name, _ in plain.get_submodule(path).named_children():
         child = f'{path}.{name}' if path else name
         inside = child not in ends and any(end.startswith(f'{child}.') for end in ends)
-        yield from _units(plain, child, ends) if inside else (child,)
+        yield from _outermost_paths(plain, child, ends) if inside else (child,)
 
 
-def _unread(plain: Any, why: str) -> ReadingError:
+def _reading_error(plain: Any, why: str) -> ReadingError:
     return ReadingError(f'{describe(plain)} cannot be read as stages: {why}. {WHERE}')
 
 
 def _read_vit(plain: Any, num_stages: int, chosen: Any) -> Stages:
     if not hasattr(getattr(plain, 'patch_embed', None), 'dynamic_feat_size'):
-        raise _unread(plain, 'its patch_embed has no dynamic_feat_size, which gives the size of the grid')
+        raise _reading_error(plain, 'its patch_embed has no dynamic_feat_size, which gives the size of the grid')
     paths = [f'blocks.{i}' for i in range(len(plain.blocks))]
-    groups = cut([Block(path, attention=f'{path}.attn', mlp=f'{path}.mlp') for path in paths], num_stages)
+    groups = divide_layers([Block(path, attention=f'{path}.attn', mlp=f'{path}.mlp') for path in paths], num_stages)
     stages = tuple(
         Stage(tuple(b.path for b in group), tuple(group), group[-1].path, plain.embed_dim) for group in groups
     )
@@ -104,7 +104,7 @@ def _read_vit(plain: Any, num_stages: int, chosen: Any) -> Stages:
     outs = out_stages(chosen, len(stages))
     ends = tuple(int(stages[i].end.split('.')[1]) for i in outs)
     run = partial(_pyramid, ends)
-    return Stages(stages, outs, layout, run=run, convert=_convert, unused_keys=_after(plain, stages[-1]))
+    return Stages(stages, outs, layout, run=run, convert=_convert, unused_keys=_keys_after(plain, stages[-1]))
 
 
 def _convert(plain: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -122,7 +122,7 @@ def _pyramid(indices: tuple[int, ...], plain: Any, image: Tensor) -> tuple[Tenso
     return tuple(plain.forward_intermediates(image, indices=list(indices), intermediates_only=True))
 
 
-def _after(plain: nn.Module, last: Stage) -> tuple[str, ...]:
+def _keys_after(plain: nn.Module, last: Stage) -> tuple[str, ...]:
     """Return the key prefixes of modules after the last stage, such as a final norm, which a pyramid does not use."""
     names = [name for name, _ in plain.named_children()]
     return tuple(f'{name}.' for name in names[names.index(last.end.split('.')[0]) + 1 :])

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from protuning_mm.stages.layouts import PrefixedTokens
-from protuning_mm.stages.readers import register_reader, renamed
+from protuning_mm.stages.readers import register_reader, rename_key
 from protuning_mm.stages.structure import Block, Stage, Stages, split
 
 # from timm's names, which the checkpoints of MAE, MoCo v3 and DeiT use, to those of each host
@@ -43,17 +43,17 @@ def read_vit(plain: Any, num_stages: int) -> Stages:
         Block(f'layers.{i}', attention=f'layers.{i}.{attention}', mlp=f'layers.{i}.ffn.layers')
         for i in range(len(plain.layers))
     ]
-    groups = cut(blocks, num_stages)
+    groups = divide_layers(blocks, num_stages)
     channels = int(plain.pos_embed.shape[-1])
     stages = [Stage(tuple(b.path for b in group), tuple(group), group[-1].path, channels) for group in groups]
     last = [len(plain.layers) - 1 if i == -1 else i for i in plain.out_indices]
-    outs = tuple(stage_of(i, groups) for i in last)
+    outs = tuple(find_stage(i, groups) for i in last)
     cls_only = getattr(plain, 'out_type', None) == 'cls_token'
     layout = PrefixedTokens(prefix, 'patch_embed', _grid, prefix_only=cls_only)
     return Stages(tuple(stages), outs, layout, convert=_convert)
 
 
-def cut(blocks: list[Block], num_stages: int) -> list[Any]:
+def divide_layers(blocks: list[Block], num_stages: int) -> list[Any]:
     """Divide layers into stages.
 
     Raises:
@@ -64,7 +64,7 @@ def cut(blocks: list[Block], num_stages: int) -> list[Any]:
     return split(blocks, num_stages)
 
 
-def stage_of(layer: int, groups: list[Any]) -> int:
+def find_stage(layer: int, groups: list[Any]) -> int:
     """Return the index of the stage that a layer belongs to."""
     return next(i for i in range(len(groups)) if layer < sum(len(group) for group in groups[: i + 1]))
 
@@ -82,7 +82,7 @@ def _host(plain: Any) -> str:
 def _convert(plain: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
     host = _host(plain)
     if any(key.startswith('blocks.') for key in state):
-        state = {renamed(key, _TIMM_TO[host]): value for key, value in state.items()}
+        state = {rename_key(key, _TIMM_TO[host]): value for key, value in state.items()}
         if not hasattr(plain, 'ln1'):  # the backbone was built without a final norm
             state = {key: value for key, value in state.items() if not key.startswith('ln1.')}
     positions = state.get('pos_embed')

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from protuning_mm.registry import TUNINGS
 from protuning_mm.stages import Stages
-from protuning_mm.tunings.weight_use import WeightUse
+from protuning_mm.tunings.weight_products import WeightProductMode
 
 
 class TuningError(ValueError):
@@ -90,6 +90,13 @@ class Tuning:
         """
         return x
 
+    def acts_after_stage(self, i: int) -> bool:
+        """Return whether :meth:`after_stage` may change the feature map of stage ``i``.
+
+        It is used to choose how to run several tasks, not to skip calls: a wrong answer costs time, but no accuracy.
+        """
+        return type(self).after_stage is not Tuning.after_stage
+
     def after_forward(self, image: Tensor, outs: Any) -> Any:
         """Return the outputs of the tuned backbone.
 
@@ -145,10 +152,10 @@ class Tuning:
         """
         assert isinstance(self.added, nn.ModuleDict)
         key = path.replace('.', '_')
-        use = WeightUse(backbone.get_submodule(path), self.added[key])
+        mode = WeightProductMode(backbone.get_submodule(path), self.added[key])
         module = backbone.get_submodule(user)
-        module.register_forward_pre_hook(use.enter)
-        module.register_forward_hook(use.leave, always_call=True)
+        module.register_forward_pre_hook(mode.enter)
+        module.register_forward_hook(mode.leave, always_call=True)
         self.weight_users[path] = user
 
     @property

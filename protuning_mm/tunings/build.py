@@ -35,10 +35,10 @@ def build_tunings(cfg: TuningCfg) -> list[Tuning]:
         if cls is None:
             known = ', '.join(sorted(TUNINGS.module_dict))
             raise TuningError(f'tuning={item!r}: type must be one of {known}, but got {name!r}')
-        taken = _all_settings(name, cls, {})
-        unknown = [key for key in settings if key not in taken] if _known(cls) else []
+        accepted = _all_settings(name, cls, {})
+        unknown = [key for key in settings if key not in accepted] if _names_all_arguments(cls) else []
         if unknown:
-            others = ', '.join(list(taken)[1:]) or 'nothing'
+            others = ', '.join(list(accepted)[1:]) or 'nothing'
             raise TuningError(
                 f'tuning={item!r}: {name} takes no {", ".join(unknown)}, but {others}. '
                 'To override the tuning of an inherited config by another one, replace it completely: '
@@ -51,15 +51,15 @@ def build_tunings(cfg: TuningCfg) -> list[Tuning]:
         tuning.settings = _all_settings(name, cls, settings)
         tunings.append(tuning)
     names = [tuning.name for tuning in tunings]
-    alone = [tuning.name for tuning in tunings if not tuning.combines]
-    if len(tunings) > 1 and (alone or len(set(names)) < len(names)):
-        why = f'{alone[0]} must be the only tuning' if alone else 'each may be listed only once'
+    exclusive = [tuning.name for tuning in tunings if not tuning.combines]
+    if len(tunings) > 1 and (exclusive or len(set(names)) < len(names)):
+        why = f'{exclusive[0]} must be the only tuning' if exclusive else 'each may be listed only once'
         raise TuningError(f'tunings {names} cannot be combined: {why}')
     return tunings
 
 
-def _known(cls: type[Tuning]) -> bool:
-    """Return whether all argument names of a tuning are known."""
+def _names_all_arguments(cls: type[Tuning]) -> bool:
+    """Return whether a tuning accepts no arguments besides those that it or its block names."""
     kinds = [parameter.kind for parameter in inspect.signature(cls).parameters.values()]
     return inspect.Parameter.VAR_KEYWORD not in kinds or cls.passes_to is not None
 

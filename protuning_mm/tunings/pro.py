@@ -57,6 +57,9 @@ class ProTuning(Tuning):
         ]
         self.added = nn.ModuleList(prompts)
 
+    def acts_after_stage(self, i: int) -> bool:
+        return self.prompt_stages is None or i in self.prompt_stages
+
     def after_stage(self, i: int, x: Tensor) -> Tensor:
         if i in self.prompt_stages:  # type: ignore[operator]
             prompt = self.prompts[i]

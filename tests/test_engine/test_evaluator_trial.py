@@ -230,7 +230,7 @@ def test_it_looks_at_a_few_images_and_the_evaluation_afterwards_at_all(
     [
         ("checkpoint=dict(save_best='bbox_mAP')", 'default_hooks.checkpoint.save_best', "='coco/bbox_mAP'"),
         ("checkpoint=dict(save_best=['coco/bbox_mAP', 'coco/bbox_map'])", 'default_hooks.checkpoint.save_best', 'mAP'),
-        ("stop=dict(type='EarlyStoppingHook', monitor='mIoU')", 'default_hooks.stop.monitor', 'name one of them'),
+        ("stop=dict(type='EarlyStoppingHook', monitor='mIoU')", 'default_hooks.stop.monitor', 'to one of these'),
     ],
 )
 def test_settings_that_name_no_metric(settings: str, key: str, advice: str) -> None:

@@ -186,7 +186,7 @@ def test_says_where_it_is_not_exact(tmp_path: Path, weights: Weights) -> None:
     torch.save(content, tmp_path / 'two.pth')
     run(tmp_path / 'fewer', weights, load_from=str(tmp_path / 'two.pth'), resume=True)
     said = next((tmp_path / 'fewer').rglob('*.log')).read_text()
-    assert 'the random states of 2 processes, and there are 1' in said
+    assert 'the random states of 2 processes, but this run has 1' in said
 
 
 def test_random_state_round_trip(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from protuning_mm import ProTunedResNet
 from protuning_mm.backbones import TunedBackbone
+from protuning_mm.engine.measure import MIB, kept_memory
 from protuning_mm.frozen import report
 from tests.plain import SMALL, disturb, fill, relative_error
 
@@ -296,7 +297,7 @@ def test_a_runner_s_way_of_a_copy(tmp_path: Any) -> None:
 
 
 def test_kept_bytes_of_a_whole_network() -> None:
-    """ResNet-50 at full width: the stages' features, the prompts' hidden maps, and one bit for each ReLU's element."""
+    """ResNet-50 keeps the stages' features, the prompts' hidden maps, and one bit for each element of a ReLU."""
     kept = {efficient: kept_bytes(efficient) for efficient in (True, False)}
     stages = [(256, 32), (512, 16), (1024, 8), (2048, 4)]  # (C_i, H_i) at 128×128
     features = sum(2 * c * h * h * 4 for c, h in stages)
@@ -314,19 +315,10 @@ def test_kept_bytes_of_a_whole_network() -> None:
 
 
 def kept_bytes(efficient: bool) -> int:
-    """How much a forward pass of 2×3×128×128 keeps, weights aside."""
+    """Return the bytes that a forward pass of 2×3×128×128 saves for the backward pass, without weights."""
     net = ProTunedResNet(depth=50, host='mmdet', allow_random_backbone=True, efficient_frozen=efficient).train()
     disturb(net.prompts)
-    weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
-    found: dict[int, int] = {}
-
-    def note(t: Tensor) -> Tensor:
-        storage = t.untyped_storage()
-        if storage.data_ptr() not in weights:
-            found[storage.data_ptr()] = storage.nbytes()
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        outs = net(torch.randn(2, 3, 128, 128))
+    outs: list[Tensor] = []
+    kept = kept_memory(lambda: outs.extend(net(torch.randn(2, 3, 128, 128))), net)
     assert len(outs) == 4
-    return sum(found.values())
+    return round(kept * MIB)

@@ -1,4 +1,4 @@
-"""Small tasks on one ResNet-18: a detector, a segmentor and a classifier of three hosts."""
+"""Small tasks on one ResNet-18: a detector, a segmentor and a classifier, each of another host library."""
 
 import copy
 from pathlib import Path
@@ -11,6 +11,7 @@ from torch import nn
 
 from protuning_mm.cli.convert_delta import extract_delta
 from protuning_mm.engine.build_model import build_model
+from protuning_mm.multitask import MultiTask
 from tests.mini import CLASSES, write_ade, write_backbone, write_classifier, write_coco, write_config
 from tests.plain import fill
 
@@ -18,7 +19,7 @@ PALETTE = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
 
 class Workshop:
-    """Makes tasks in a folder: configs, and checkpoints whose trained tensors are random."""
+    """Writes tasks into a folder: configs, and checkpoints whose trained tensors are random."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,7 +48,7 @@ class Workshop:
     def task(
         self, kind: str, tuning: Any = None, seed: int = 0, form: str = 'whole', **backbone: Any
     ) -> tuple[Config, str]:
-        """A config and a checkpoint: whole, or a delta."""
+        """Return a config and the path of a checkpoint; ``form`` is whole or delta."""
         cfg = self.config(kind, tuning, **backbone)
         torch.manual_seed(seed)
         model: Any = build_model(copy.deepcopy(cfg))
@@ -65,8 +66,8 @@ class Workshop:
         return cfg, str(path)
 
 
-def alone(cfg: Config, checkpoint: str) -> nn.Module:
-    """The model by its host's own door."""
+def load_by_host(cfg: Config, checkpoint: str) -> nn.Module:
+    """Build and load a model by its host's own function."""
     cfg = copy.deepcopy(cfg)
     if cfg.default_scope == 'mmdet':
         from mmdet.apis import init_detector
@@ -81,8 +82,8 @@ def alone(cfg: Config, checkpoint: str) -> nn.Module:
     return get_model(cfg, pretrained=checkpoint, device='cpu')
 
 
-def infer_alone(model: Any, images: list[str]) -> list[Any]:
-    """What its host's own function predicts, image by image."""
+def infer_by_host(model: Any, images: list[str]) -> list[Any]:
+    """Predict by the host's own function, image by image."""
     host = type(model).__module__.split('.')[0]
     if host == 'mmdet':
         from mmdet.apis import inference_detector
@@ -94,6 +95,12 @@ def infer_alone(model: Any, images: list[str]) -> list[Any]:
         return [inference_model(model, image) for image in images]
     from mmpretrain import ImageClassificationInferencer
 
-    init_default_scope('mmpretrain')  # its transforms are looked up there
+    init_default_scope('mmpretrain')  # the inferencer builds its transforms in this scope
     inferencer = ImageClassificationInferencer(model)
     return [inferencer(image, return_datasamples=True)[0] for image in images]
+
+
+def joint_networks(multitask: MultiTask) -> list[Any]:
+    """Return the joint networks that exist now."""
+    joint = multitask._snapshot.joint
+    return [] if joint is None else [each.network for each in joint.networks.values()]

@@ -1,4 +1,4 @@
-"""tools/multitask.py: one picture an image, with a panel for each task."""
+"""tools/multitask.py writes one picture for each image, with a panel for each task."""
 
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ def written(workshop: Workshop) -> list[str]:
     return arguments
 
 
-def test_pictures(workshop: Workshop, written: list[str], tmp_path: Path) -> None:
-    """Four panels: the image and three results, which differ from it and from each other."""
+def test_one_picture_with_a_panel_for_each_task(workshop: Workshop, written: list[str], tmp_path: Path) -> None:
+    """There are four panels: the image and three results. They all differ."""
     images = workshop.images[:2]
     main([*written, '--image', *images, '--out', str(tmp_path), '--device', 'cpu', '--score-thr', '0'])
     assert sorted(path.name for path in tmp_path.iterdir()) == ['0.png', '1.png']
@@ -49,18 +49,18 @@ def test_pictures(workshop: Workshop, written: list[str], tmp_path: Path) -> Non
         (['--image', 'nowhere.jpg'], 'does not exist'),
     ],
 )
-def test_errors_are_told_plainly(changed: list[str], message: str, workshop: Workshop, tmp_path: Path) -> None:
+def test_messages_of_wrong_arguments(changed: list[str], message: str, workshop: Workshop, tmp_path: Path) -> None:
     arguments = ['--image', workshop.images[0], '--out', str(tmp_path)]
     with pytest.raises(SystemExit, match=message):
         main(arguments + changed + (['--task', 'a=b,c'] if '--task' not in changed else []))
 
 
-def test_commas_and_equals_signs() -> None:
+def test_split_task_with_commas_and_equals_signs() -> None:
     assert split_task('a=b.py,c=1,2.pth') == ('a', 'b.py', 'c=1,2.pth')
 
 
-def test_a_task_without_meta_is_drawn(workshop: Workshop) -> None:
-    """A segmentor whose checkpoint names no classes."""
+def test_draw_a_task_without_class_names(workshop: Workshop) -> None:
+    """The checkpoint of this segmentor names no classes."""
     from protuning_mm.multitask import MultiTask
 
     multitask = MultiTask()
@@ -73,7 +73,7 @@ def test_a_task_without_meta_is_drawn(workshop: Workshop) -> None:
 
 
 def test_benchmark(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
-    """The sizes that it tells: all tasks hold the base once, k models k times."""
+    """The reported sizes are right: all tasks together hold the base once, k separate models hold it k times."""
     import json
 
     out = tmp_path / 'figures.json'

@@ -1,4 +1,4 @@
-"""Tasks come, go and change; what is wrong is said."""
+"""Tasks are added, removed and swapped; memory is shared; errors name their cause."""
 
 import gc
 import weakref
@@ -11,12 +11,13 @@ import torch
 
 from protuning_mm.data import DataError
 from protuning_mm.engine.errors import ConfigError
+from protuning_mm.frozen.folding import FoldedConv
 from protuning_mm.multitask import MultiTask
 from protuning_mm.multitask.errors import MultiTaskError
 from protuning_mm.weights import CheckpointError
 from tests.families import flat
 from tests.mini import write_backbone
-from tests.test_multitask.tasks import Workshop, alone, infer_alone
+from tests.test_multitask.tasks import Workshop, infer_by_host, joint_networks, load_by_host
 
 KINDS = ('det', 'seg', 'cls')
 
@@ -28,30 +29,32 @@ def storages(model: Any, keys: Any = None) -> dict[int, int]:
 
 
 @pytest.mark.parametrize('form', ['whole', 'delta'])
-def test_frozen_tensors_are_there_once(form: str, workshop: Workshop) -> None:
-    """Bytes of distinct storages: those of one base, and each task's own."""
-    multitask = MultiTask()
+def test_frozen_tensors_are_in_memory_once(form: str, workshop: Workshop) -> None:
+    """The distinct storages take the bytes of one base and of each task's own tensors."""
+    multitask = MultiTask(joint=True)
     expected: dict[int, int] = {}
     total = 0
     for i, kind in enumerate(KINDS):
         cfg, checkpoint = workshop.task(kind, seed=i, form=form)
         multitask.add(kind, cfg, checkpoint)
-        model: Any = alone(cfg, checkpoint)
+        model: Any = load_by_host(cfg, checkpoint)
         frozen = {f'backbone.{key}' for key in model.backbone.frozen_keys}
         base = sum(storages(model, frozen).values())
         total += sum(storages(model).values()) - (base if i else 0)
         expected |= storages(multitask.models[kind])
     assert sum(expected.values()) == total
     backbones = [multitask.task(kind).backbone for kind in KINDS]
-    trunk = multitask._snapshot.trunks['det'].network
+    multitask.predict(dict.fromkeys(KINDS, workshop.images[0]))
+    networks = (*(backbone.plain for backbone in backbones), *joint_networks(multitask))
+    assert len(networks) == 4
     for key in backbones[0].frozen_keys:
         path, _, name = key.rpartition('.')
-        own = [getattr(part.get_submodule(path), name) for part in (*(b.plain for b in backbones), trunk)]
+        own = [getattr(part.get_submodule(path), name) for part in networks]
         assert all(tensor is own[0] for tensor in own), key
 
 
-def test_layers_that_nobody_changes_are_there_once(workshop: Workshop) -> None:
-    """A hook of one task's, or a tensor of its own, must not reach another through a shared module."""
+def test_unchanged_layers_are_in_memory_once(workshop: Workshop) -> None:
+    """Layers with a hook or a tensor of one task are not shared, because they would change the other tasks."""
     multitask = MultiTask()
     tunings = dict(plain='linear', prompted='pro', adapted='lora', trained='norm')
     for i, (name, tuning) in enumerate(tunings.items()):
@@ -72,24 +75,26 @@ def test_layers_that_nobody_changes_are_there_once(workshop: Workshop) -> None:
     assert shared(adapted) == {path for path in layers if not adapted[path]._forward_hooks} != layers
 
 
-def test_no_folded_weights_stay(workshop: Workshop) -> None:
-    from protuning_mm.frozen.folding import FoldedConv
-
-    for keep_folded in (False, True):
-        multitask = MultiTask(keep_folded=keep_folded)
-        for kind in ('seg', 'cls'):
-            multitask.add(kind, *workshop.task(kind))
-        multitask.predict(dict(seg=workshop.images[0], cls=workshop.images[0]))
-        multitask.predict(dict(seg=workshop.images[0]))
-        gc.collect()
-        trunk = multitask._snapshot.trunks['seg'].network
-        networks = (trunk, *(multitask.task(kind).backbone.plain for kind in ('seg', 'cls')))
-        forwards = [part.__dict__.get('forward') for network in networks for part in network.modules()]
-        folds = [
-            fold for forward in forwards if forward is not None for fold in vars(forward).get('_folds', {}).values()
-        ]
+@pytest.mark.parametrize('joint', [False, True])
+@pytest.mark.parametrize('keep_folded', [False, True])
+def test_folded_weights_between_requests(keep_folded: bool, joint: bool, workshop: Workshop) -> None:
+    """None stay by default; with keep_folded one copy stays, which all networks use."""
+    multitask = MultiTask(keep_folded=keep_folded, joint=joint)
+    for kind in ('seg', 'cls'):
+        multitask.add(kind, *workshop.task(kind))
+    multitask.predict(dict(seg=workshop.images[0], cls=workshop.images[0]))
+    multitask.predict(dict(seg=workshop.images[0]))
+    gc.collect()
+    networks = (*joint_networks(multitask), *(multitask.task(kind).backbone.plain for kind in ('seg', 'cls')))
+    assert len(networks) == 2 + joint
+    of_networks = []
+    for network in networks:
+        forwards = [part.__dict__['forward'] for part in network.modules() if 'forward' in part.__dict__]
+        folds = [fold for forward in forwards for fold in forward.folds()]
         assert folds and all(isinstance(fold, FoldedConv) for fold in folds)
         assert any(fold._folded for fold in folds) is keep_folded
+        of_networks.append({id(fold) for fold in folds})
+    assert all(folds == of_networks[0] for folds in of_networks)
 
 
 def test_remove_and_swap(workshop: Workshop) -> None:
@@ -105,8 +110,9 @@ def test_remove_and_swap(workshop: Workshop) -> None:
     multitask.swap('cls', *other)
     image = workshop.images[0]
     found = multitask.predict(dict.fromkeys(multitask.tasks, image))
-    assert torch.allclose(found['cls'][0].pred_score, infer_alone(alone(*other), [image])[0].pred_score, atol=1e-5)
-    before = infer_alone(alone(*made['cls']), [image])[0].pred_score
+    expected = infer_by_host(load_by_host(*other), [image])[0].pred_score
+    assert torch.allclose(found['cls'][0].pred_score, expected, atol=1e-5)
+    before = infer_by_host(load_by_host(*made['cls']), [image])[0].pred_score
     assert not torch.allclose(found['cls'][0].pred_score, before, atol=1e-3)
     for name in multitask.tasks:
         multitask.remove(name)
@@ -114,7 +120,7 @@ def test_remove_and_swap(workshop: Workshop) -> None:
         multitask.predict(dict(seg=image))
 
 
-def test_a_swap_that_fails_leaves_the_old_one(workshop: Workshop) -> None:
+def test_a_failed_swap_keeps_the_old_task(workshop: Workshop) -> None:
     multitask = MultiTask()
     cfg, checkpoint = workshop.task('cls')
     multitask.add('cls', cfg, checkpoint)
@@ -127,7 +133,7 @@ def test_a_swap_that_fails_leaves_the_old_one(workshop: Workshop) -> None:
     assert all(torch.equal(a, b) for a, b in zip(flat(before['cls']), flat(after['cls'])))
 
 
-def test_wrong_names(workshop: Workshop) -> None:
+def test_errors_of_wrong_names(workshop: Workshop) -> None:
     multitask = MultiTask()
     cfg, checkpoint = workshop.task('cls')
     multitask.add('cls', cfg, checkpoint)
@@ -146,7 +152,7 @@ def test_wrong_names(workshop: Workshop) -> None:
         multitask.add('other', 'nowhere.py', checkpoint)
 
 
-def test_unreadable_images(workshop: Workshop, tmp_path: Path) -> None:
+def test_errors_of_unreadable_images(workshop: Workshop, tmp_path: Path) -> None:
     multitask = MultiTask()
     for kind in KINDS:
         multitask.add(kind, *workshop.task(kind))
@@ -161,7 +167,7 @@ def test_unreadable_images(workshop: Workshop, tmp_path: Path) -> None:
         multitask.predict(dict(cls=np.zeros((0, 4, 3), np.uint8)))
 
 
-def test_a_plain_backbone_is_refused(workshop: Workshop) -> None:
+def test_a_plain_backbone_is_an_error(workshop: Workshop) -> None:
     cfg, checkpoint = workshop.task('cls')
     cfg.model.backbone = dict(type='ResNet', depth=18, base_channels=8, stem_channels=8, out_indices=(3,))
     with pytest.raises(MultiTaskError, match=r"task 'cls': the backbone is a ResNet.*TunedBackbone"):
@@ -172,12 +178,12 @@ def test_a_plain_backbone_is_refused(workshop: Workshop) -> None:
     ('resnet', 'seed', 'why'),
     [
         (dict(), 5, 'other weights: the first tensor that differs is conv1.weight'),
-        (dict(stem_channels=16), 0, r'another architecture: it has layer1\.0\.downsample'),
+        (dict(stem_channels=16), 0, r'another architecture: it has layer1\.0\.downsample.*base does not have'),
         (dict(depth=34), 0, r'another architecture: it has layer1\.2'),
     ],
 )
 def test_another_base(resnet: dict[str, Any], seed: int, why: str, workshop: Workshop, tmp_path: Path) -> None:
-    """It is named, with both sources; with leave it gets a base of its own."""
+    """The error names the difference and both checkpoints; with several_bases the task gets its own base."""
     first = workshop.task('cls')
     base = write_backbone(tmp_path / 'other.pth', 'mmpretrain', **{'stem_channels': 8, **resnet})
     if seed:
@@ -196,7 +202,7 @@ def test_another_base(resnet: dict[str, Any], seed: int, why: str, workshop: Wor
     image = workshop.images[0]
     found = several.predict(dict.fromkeys(several.tasks, image))
     for name, task in dict(one=first, two=other, three=other).items():
-        expected = infer_alone(alone(*task), [image])[0].pred_score
+        expected = infer_by_host(load_by_host(*task), [image])[0].pred_score
         assert torch.allclose(found[name][0].pred_score, expected, atol=1e-5)
     assert several.task('two').backbone.conv1.weight is several.task('three').backbone.conv1.weight
     assert several.task('two').backbone.conv1.weight is not several.task('one').backbone.conv1.weight

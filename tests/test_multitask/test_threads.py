@@ -1,9 +1,11 @@
-"""Many threads ask while others add, remove and swap."""
+"""Threads send requests while another thread adds, removes and swaps tasks."""
 
 import random
 import threading
 from collections import Counter
 from typing import Any
+
+import pytest
 
 from protuning_mm.multitask import MultiTask
 from protuning_mm.multitask.errors import MultiTaskError
@@ -14,8 +16,9 @@ REQUESTS = 80  # of each of four threads
 CHANGES = 30
 
 
-def test_requests_during_changes(workshop: Workshop) -> None:
-    """Every answer is that of the task as it was or as it became, and the lasting tasks' never changes."""
+@pytest.mark.parametrize('joint', ['auto', True])
+def test_requests_during_changes(joint: Any, workshop: Workshop) -> None:
+    """A swapped task answers like its old or its new version; the answers of the other tasks never change."""
     made = {
         'seg': workshop.task('seg', seed=0),
         'cls': workshop.task('cls', 'lora', seed=1),
@@ -27,7 +30,7 @@ def test_requests_during_changes(workshop: Workshop) -> None:
         single = MultiTask()
         single.add('it', *task)
         expected[name] = {image: single.features(dict(it=image))['it'][0] for image in workshop.images}
-    multitask = MultiTask()
+    multitask = MultiTask(joint=joint)
     for name in ('seg', 'cls'):
         multitask.add(name, *made[name])
     multitask.add('swapped', *made['first'])

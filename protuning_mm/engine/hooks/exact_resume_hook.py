@@ -85,16 +85,16 @@ class ExactResumeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         if not runner._resume or runner.iter == 0:
             return
-        obstacle = self._obstacle(runner)
-        if obstacle is not None:
-            runner.logger.warning(f'this run goes on, but not exactly as the one it resumes: {obstacle}')
+        reason = self._why_not_exact(runner)
+        if reason is not None:
+            runner.logger.warning(f'the run continues, but not exactly like the one that it resumes: {reason}')
             return
         assert self._loaded is not None
         state, loop = self._loaded['ranks'][get_rank()], runner.train_loop
         sampler, seed = sampler_of(loop.dataloader), self._loaded['sampler_seed']
         if hasattr(sampler, 'seed') and seed is not None:
             sampler.seed = seed
-        self._ahead = state  # a save before the states are restored, in a validation, must save them unchanged
+        self._ahead = state  # a validation before the restore may save a checkpoint, which must contain them unchanged
 
         def restore() -> None:
             self._ahead = None
@@ -109,18 +109,18 @@ class ExactResumeHook(Hook):
             self._consumed = self._loaded['consumed']
             loop.dataloader = ResumedLoader(loop.dataloader, self._consumed, restore)
 
-    def _obstacle(self, runner: Runner) -> str | None:
+    def _why_not_exact(self, runner: Runner) -> str | None:
         loop, world = runner.train_loop, get_world_size()
         if self._loaded is None:
-            return 'its checkpoint holds no random states; it was saved without ExactResumeHook'
+            return 'the checkpoint has no random states, because it was saved without ExactResumeHook'
         if not isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop):
-            return f"{type(loop).__name__} is not one of mmengine's loops, whose position in the data is known"
+            return f'the position of a {type(loop).__name__} in the data is unknown; it is known for loops of mmengine'
         ranks = len(self._loaded['ranks'])
         if ranks != world:
-            return f'its checkpoint holds the random states of {ranks} processes, and there are {world}'
+            return f'the checkpoint has the random states of {ranks} processes, but this run has {world}'
         consumed, batches = self._loaded['consumed'], len(loop.dataloader)
         if isinstance(loop, EpochBasedTrainLoop) and consumed > batches:
-            return f'its checkpoint was saved after {consumed} batches of an epoch, and an epoch has {batches}'
+            return f'the checkpoint was saved after {consumed} batches of an epoch, but an epoch has only {batches}'
         return None
 
 

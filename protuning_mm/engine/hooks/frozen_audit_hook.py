@@ -43,7 +43,7 @@ class FrozenAuditHook(Hook):
         self._audit(runner, 'nothing was saved')
 
     def after_train(self, runner: Runner) -> None:
-        self._audit(runner, 'checkpoints saved before are intact')
+        self._audit(runner, 'checkpoints that were saved before are intact')
 
     def _audit(self, runner: Runner, consequence: str) -> None:
         if not self._before:  # a save outside of training
@@ -51,16 +51,16 @@ class FrozenAuditHook(Hook):
         for name, now in _fingerprints(runner).items():
             moved = self._before[name].moved(now)
             if moved:
-                follows = (
-                    f' Nothing in {name} is trained: if it follows another backbone by an average (EMA, a mean '
-                    'teacher), the average rounds. protuning_mm.TuningHook keeps its frozen tensors where they are the '
-                    "other's at the start: fill both from one file."
+                untrained = (
+                    f' Nothing in {name} is trained. If it is an average of another backbone (EMA, mean teacher), '
+                    'averaging has rounded its tensors. Load both backbones from the same file: '
+                    'protuning_mm.TuningHook then keeps their frozen tensors equal.'
                 )
                 raise FrozenWeightsError(
-                    f'{len(moved)} frozen tensors of {name} are not what they were before training (at iteration '
-                    f'{runner.iter}); {consequence}:' + listed('moved', moved) + '\nSomething writes to them: an '
-                    'optimizer that was built over all parameters, a hook, or batch norms in train mode.'
-                    + ('' if _is_trained(runner, name) else follows)
+                    f'{len(moved)} frozen tensors of {name} have changed since the start of training (found at '
+                    f'iteration {runner.iter}); {consequence}:' + listed('moved', moved) + '\nPossible causes: an '
+                    'optimizer that was built with all parameters, a hook, or batch norms in training mode.'
+                    + ('' if _is_trained(runner, name) else untrained)
                 )
 
 

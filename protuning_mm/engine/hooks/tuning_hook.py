@@ -59,7 +59,7 @@ class TuningHook(Hook):
             )
 
     def before_train(self, runner: Runner) -> None:
-        self._followers.begin(runner)
+        self._followers.start(runner)
         check_frozen_weights(runner.model)
         self._name_sources(runner)
         check_before_training(runner)
@@ -72,13 +72,13 @@ class TuningHook(Hook):
                 runner.logger.info(f'{name}, frozen execution:\n{report(backbone.plain)}')
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        self._followers.put_back(in_model=True)
+        self._followers.restore_frozen(in_model=True)
 
     def after_train(self, runner: Runner) -> None:
-        self._followers.put_back()
+        self._followers.restore_frozen()
 
     def before_val(self, runner: Runner) -> None:
-        self._followers.put_back()
+        self._followers.restore_frozen()
         check_frozen_weights(runner.model)
 
     def before_test(self, runner: Runner) -> None:
@@ -86,8 +86,8 @@ class TuningHook(Hook):
         check_before_testing(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        self._followers.put_back()
-        self._followers.put_into(checkpoint.get('state_dict', {}))
+        self._followers.restore_frozen()
+        self._followers.write_frozen_into(checkpoint.get('state_dict', {}))
         checkpoint['meta'][SOURCES] = {
             name: (each.frozen_source, each.frozen_prefix)
             for name, each in tuned_backbones(unwrap(runner.model)).items()

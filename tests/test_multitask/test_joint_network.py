@@ -1,4 +1,4 @@
-"""One pass for every tuning that can, on every family of backbones: each gets what its own network computes."""
+"""In a joint pass, each task gets what its own network computes: every family of backbones, every tuning that can."""
 
 from typing import Any
 
@@ -6,20 +6,21 @@ import pytest
 import torch
 
 from protuning_mm import TunedBackbone
-from protuning_mm.multitask.base import ResidentBase
-from protuning_mm.multitask.hooked import runs_jointly
-from protuning_mm.multitask.trunk import Trunk, signature
+from protuning_mm.multitask.joint.architecture import architecture_key
+from protuning_mm.multitask.joint.joint_network import JointNetwork
+from protuning_mm.multitask.joint.tuning_hooks import can_run_jointly
+from protuning_mm.multitask.shared_base import SharedBase
 from tests.families import FAMILIES, TUNING_CFGS, accepts, flat, images
 from tests.plain import fill
 
-ALONE = {'full', 'partial', 'bias', 'norm', 'vpt', 'vpt deep', 'pro, bias'}
+SEPARATE = {'full', 'partial', 'bias', 'norm', 'vpt', 'vpt deep', 'pro, bias'}
 QUICK = {'mmdet.ResNet', 'mmdet.Swin', 'mmseg.ViT', 'timm.vit'}
 
 
 def backbones_of(family: str) -> dict[str, TunedBackbone]:
-    """One of every tuning, all on the same frozen tensors, with trained values that no initialisation gives."""
+    """Build one backbone for each tuning, all on the same frozen tensors, with random trained values."""
     made: dict[str, TunedBackbone] = {}
-    base = ResidentBase('a test')
+    base = SharedBase('a test')
     tunings = {name: cfg for name, cfg in TUNING_CFGS.items() if accepts(family, name)}
     if 'cls' not in family and family != 'timm.deit':
         tunings['late'] = dict(type='pro', prompt_stages=[1, 3])
@@ -30,13 +31,13 @@ def backbones_of(family: str) -> dict[str, TunedBackbone]:
         tuned: Any = TunedBackbone(dict(FAMILIES[family]), cfg)
         fill(tuned, seed=i)
         if made:
-            base.prime(tuned)
+            base.copy_values_to(tuned)
         else:
             fill(tuned.plain, seed=99)
         for key, tensor in tuned.named_parameters():
-            if key not in tuned.plain_keys and tensor.dim() > 1:  # random updates of every layer grow without bounds
+            if key not in tuned.plain_keys and tensor.dim() > 1:  # or features grow without bound
                 tensor.data.mul_(0.1)
-        base.share(tuned)
+        base.share_with(tuned)
         made[name] = tuned.eval()
     return made
 
@@ -45,12 +46,12 @@ def backbones_of(family: str) -> dict[str, TunedBackbone]:
     'family', [pytest.param(family, marks=[] if family in QUICK else [pytest.mark.slow]) for family in FAMILIES]
 )
 @torch.no_grad()
-def test_equals_each_by_itself(family: str) -> None:
+def test_outputs_equal_those_of_separate_networks(family: str) -> None:
     made = backbones_of(family)
-    assert {name for name, tuned in made.items() if not runs_jointly(tuned)} == ALONE & set(made)
-    joint = {name: tuned for name, tuned in made.items() if runs_jointly(tuned)}
-    assert len({signature(tuned) for tuned in joint.values()}) == 1
-    trunk = Trunk(joint)
+    assert {name for name, tuned in made.items() if not can_run_jointly(tuned)} == SEPARATE & set(made)
+    joint = {name: tuned for name, tuned in made.items() if can_run_jointly(tuned)}
+    assert len({architecture_key(tuned) for tuned in joint.values()}) == 1
+    network = JointNetwork(joint)
     x = images(family, batch=3)
     for wanted in (
         {name: [i % 3, (i + 1) % 3] for i, name in enumerate(joint)},
@@ -59,7 +60,7 @@ def test_equals_each_by_itself(family: str) -> None:
         dict(pro=[0, 1], lora=[2]),
     ):
         used = x[: 1 + max(i for rows in wanted.values() for i in rows)]
-        found = trunk(used, wanted)
+        found = network(used, wanted)
         for name, rows in wanted.items():
             expected = joint[name](x[rows])
             assert type(found[name]) is type(expected)
@@ -68,21 +69,21 @@ def test_equals_each_by_itself(family: str) -> None:
                 assert (a - b).abs().max() <= 1e-5 * max(1, b.abs().max()), name
 
 
-def test_the_trunk_adds_no_tensor() -> None:
-    made = {name: tuned for name, tuned in backbones_of('mmdet.Swin').items() if runs_jointly(tuned)}
+def test_a_joint_network_adds_no_tensor() -> None:
+    made = {name: tuned for name, tuned in backbones_of('mmdet.Swin').items() if can_run_jointly(tuned)}
     own = {id(t) for tuned in made.values() for t in (*tuned.parameters(), *tuned.buffers())}
-    network = Trunk(made).network
+    network = JointNetwork(made).network
     assert {id(t) for t in (*network.parameters(), *network.buffers())} <= own
     assert not any('added' in name or 'prompts' in name for name, _ in network.named_parameters())
 
 
-def test_other_settings_do_not_run_together() -> None:
-    """What computes otherwise with the same tensors has another signature; what returns other stages has not."""
+def test_other_settings_have_another_architecture_key() -> None:
+    """The key differs if the same tensors are used in another computation, but not if other stages are returned."""
     resnet = dict(FAMILIES['mmdet.ResNet'], out_indices=(0, 1, 2, 3))
-    plain = signature(TunedBackbone(resnet))
-    assert signature(TunedBackbone(dict(resnet, out_indices=(3,)))) == plain
-    assert signature(TunedBackbone(resnet, 'linear')) == plain
-    assert signature(TunedBackbone(dict(resnet, dilations=(1, 1, 1, 2)))) != plain
-    assert signature(TunedBackbone(resnet, efficient_frozen=False)) != plain
+    plain = architecture_key(TunedBackbone(resnet))
+    assert architecture_key(TunedBackbone(dict(resnet, out_indices=(3,)))) == plain
+    assert architecture_key(TunedBackbone(resnet, 'linear')) == plain
+    assert architecture_key(TunedBackbone(dict(resnet, dilations=(1, 1, 1, 2)))) != plain
+    assert architecture_key(TunedBackbone(resnet, efficient_frozen=False)) != plain
     vit = FAMILIES['mmpretrain.ViT']
-    assert signature(TunedBackbone(vit)) != signature(TunedBackbone(dict(vit, out_type='cls_token')))
+    assert architecture_key(TunedBackbone(vit)) != architecture_key(TunedBackbone(dict(vit, out_type='cls_token')))

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 
-class WeightUse(TorchFunctionMode):
+class WeightProductMode(TorchFunctionMode):
     """A torch function mode that replaces the result y of a product with a layer's weight by ``added(x, y)``.
 
     It has no state, and torch's stack of modes is thread-local.
@@ -30,8 +30,8 @@ class WeightUse(TorchFunctionMode):
         y = func(*args, **(kwargs or {}))
         if func is not F.linear:
             return y
-        given = {**dict(zip(('input', 'weight'), args)), **(kwargs or {})}
-        return self.added(given['input'], y) if given['weight'] is self.layer.weight else y
+        call = {**dict(zip(('input', 'weight'), args)), **(kwargs or {})}
+        return self.added(call['input'], y) if call['weight'] is self.layer.weight else y
 
     def enter(self, user: nn.Module, args: Any) -> None:
         """Enter the mode; a forward pre-hook of the module that reads the weight."""
