@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 
 from protuning_mm.data import DataError, check_data_files
-from protuning_mm.data.classes import dataset_classes
+from protuning_mm.data.classes import find_classes
 from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.data import check_data
 
@@ -44,5 +44,5 @@ def test_a_tuple_a_list_and_a_file_of_names_are_taken(scope: str, kind: str, key
     for classes in (('cat', 'dog'), ['cat', 'dog'], str(names)):
         cfg = config(scope, kind, key, classes, tmp_path)
         check_data_files(cfg, ['train_dataloader'])
-        found = dataset_classes(cfg.train_dataloader.dataset.dataset, scope)
+        found = find_classes(cfg.train_dataloader.dataset.dataset, scope)
         assert list(found) == ['cat', 'dog']

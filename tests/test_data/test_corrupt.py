@@ -9,7 +9,7 @@ from PIL import Image
 from skimage import data
 
 from protuning_mm.data import DataError
-from protuning_mm.data.corrupt import CORRUPTIONS, SEVERITIES
+from protuning_mm.data.corruptions import CORRUPTIONS, SEVERITIES
 
 PHOTO = np.ascontiguousarray(data.astronaut()[100:140, 200:250])  # RGB, 40x50
 BY_CHANCE = set(CORRUPTIONS) - {'defocus_blur', 'zoom_blur', 'brightness', 'contrast', 'pixelate', 'jpeg_compression'}

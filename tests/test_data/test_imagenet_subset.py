@@ -100,7 +100,7 @@ def test_training_images_of_its_classes(folders: dict[str, Path], tmp_path: Path
 
 def test_what_is_no_imagenet_a(folders: dict[str, Path], tmp_path: Path) -> None:
     few = write_imagenet_folders(tmp_path / 'few', wnids('a')[:3])
-    missing = rf'ImageNetA: .* the 200 folders of imagenet_a: 197 are missing \({wnids("a")[3]}, …\)\. Among other'
+    missing = rf'ImageNetA: .* the 200 folders of imagenet_a: 197 are missing \({wnids("a")[3]}, …\)\. With other'
     with pytest.raises(DataError, match=missing):
         build('a', few)
     r_alone = min(set(wnids('r')) - set(wnids('a')))
@@ -108,7 +108,7 @@ def test_what_is_no_imagenet_a(folders: dict[str, Path], tmp_path: Path) -> None
         build('a', folders['r'])
     with pytest.raises(DataError, match='num_classes=100, but there are 200 classes'):
         build('a', folders['a'], num_classes=100)
-    with pytest.raises(DataError, match="2 are there, and 'dog' is no class of ImageNet"):
+    with pytest.raises(DataError, match="contains 2, and 'dog' is no class of ImageNet"):
         build('r', write_imagenet_folders(tmp_path / 'other', ['dog', 'n01440764']))
     with pytest.raises(DataError, match='no folder'):
         DATASETS.build(

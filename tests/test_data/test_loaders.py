@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 
 from protuning_mm.data import DataError
-from protuning_mm.data.corrupt import CORRUPTIONS
+from protuning_mm.data.corruptions import CORRUPTIONS
 from tests import classification_data as data
 
 PACK = [

@@ -108,7 +108,7 @@ def test_no_images_of_the_first_class_are_not_all_of_them() -> None:
 def test_a_part_of_a_corrupted_test_set_is_refused(kind: str) -> None:
     corrupted = dict(type='protuning_mm.Corrupted', dataset=balanced(3, 20), corruptions=['fog'])
     settings = dict(imbalance_ratio=1) if kind == 'LongTailed' else {}
-    with pytest.raises(DataError, match='would mix its corruptions. Put the part inside'):
+    with pytest.raises(DataError, match='would mix its corruptions. Put the subset inside'):
         build(kind, corrupted, **settings)
 
 

@@ -70,7 +70,7 @@ def test_a_whole_folder_and_one_that_is_not(name: str, tmp_path: Path) -> None:
     root = write(tmp_path / 'data' / folder)
     check_data_files(config(name, tmp_path), LOADERS)
     (root / file).unlink()
-    with pytest.raises(DataError, match=f'is not whole there; it lacks {file}'):
+    with pytest.raises(DataError, match=f'is incomplete; missing: {file}'):
         check_data_files(config(name, tmp_path), LOADERS)
 
 
@@ -79,7 +79,7 @@ def test_cifar_that_mmpretrain_may_download(tmp_path: Path) -> None:
     cfg = config('cifar10', tmp_path)
     for loader in LOADERS:
         cfg[loader].dataset.pop('download')
-    with pytest.raises(DataError, match='With download=True in the data set mmpretrain fetches it'):
+    with pytest.raises(DataError, match='With download=True in the data set, mmpretrain fetches it'):
         check_data_files(cfg, LOADERS)
     for loader in LOADERS:
         cfg[loader].dataset.download = True
@@ -98,7 +98,7 @@ def test_cifar_c_or_the_clean_test_set(tmp_path: Path) -> None:
     root = data.write_cifar_c(tmp_path / 'data/cifar10/CIFAR-10-C')
     check_data_files(cfg, LOADERS)
     (root / 'snow.npy').unlink()
-    with pytest.raises(DataError, match='CIFAR-10-C is not whole there; it lacks snow.npy') as caught:
+    with pytest.raises(DataError, match='CIFAR-10-C is incomplete; missing: snow.npy') as caught:
         check_data_files(cfg, LOADERS)
     assert 'https://zenodo.org/records/2535967' in str(caught.value)
 

@@ -90,7 +90,7 @@ ANNOTATIONS = {
     'two points': (_mask([[1, 1, 9, 9]]), 'error', 'polygon of 2 points', 'annotation id 1'),
     'a line': (_mask([[1, 1, 5, 5, 9, 9]]), 'warning', 'masks are empty', 'annotation 1 of 0.jpg'),
     'runs': (_mask(dict(size=[96, 128], counts=[96 * 128])), 'warning', 'masks are empty', 'annotation 1 of 0.jpg'),
-    'same id': (_copy_of_first, 'error', 'another annotation of that id', 'id 1'),
+    'same id': (_copy_of_first, 'error', 'another annotation has this id', 'id 1'),
     'image id': (lambda c: c['annotations'][0].update(image_id=99), 'warning', 'image_id', 'annotation 1'),
     'category id': (lambda c: c['annotations'][0].update(category_id=99), 'warning', 'category_id', 'annotation 1'),
     'height': (lambda c: c['images'][1].update(height=200), 'error', 'another size', '96x128 on disk, 200x128 listed'),

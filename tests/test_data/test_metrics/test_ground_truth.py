@@ -10,7 +10,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from protuning_mm.data.metrics.ground_truth import patch_coco_metrics
+from protuning_mm.patches import patch_coco_metrics
 from tests.mini import CLASSES, write_coco
 
 

@@ -98,7 +98,7 @@ def test_shot_groups_count_the_run_s_own_training_set() -> None:
     loader = dict(dataset=dict(type='LabelsAlone', labels=labels, classes=6))
     hub = MessageHub.get_instance('a run')
     metric = dict(type='protuning_mm.ShotGroups')
-    with pytest.raises(ValueError, match='how many training images each class has, and the run has no train_dataload'):
+    with pytest.raises(ValueError, match='number of training images of each class, but the run has no train_dataload'):
         evaluate(metric, PREDICTED, TRUE)
     hub.update_info('cfg', Config(dict(train_dataloader=loader)).pretty_text)
     assert evaluate(metric, PREDICTED, TRUE) == {'accuracy/many': 75.0, 'accuracy/medium': 50.0, 'accuracy/few': 37.5}
@@ -111,7 +111,7 @@ def test_shot_groups_where_the_last_class_has_no_training_image() -> None:
 
 
 def test_shot_groups_and_wrong_counts() -> None:
-    with pytest.raises(ValueError, match='class_counts and train_dataset both say'):
+    with pytest.raises(ValueError, match='class_counts and train_dataset both give'):
         evaluate(dict(type='protuning_mm.ShotGroups', class_counts=[1], train_dataset=dict()), [0], [0])
     with pytest.raises(ValueError, match='label 3, but training images were counted for 2 classes'):
         evaluate(dict(type='protuning_mm.ShotGroups', class_counts=[5, 5]), [0], [3])
