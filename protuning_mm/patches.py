@@ -27,7 +27,7 @@ from protuning_mm.engine.optim_constructors import build_for_host
 from protuning_mm.weights.atomic import put_atomically, put_text_atomically
 from protuning_mm.weights.config_text import require_config
 from protuning_mm.weights.load import explain_load_errors, load_url, refuse_delta_in_plain_model
-from protuning_mm.weights.resumed_files import find_in_own_folder, keep_own_files_after
+from protuning_mm.weights.resumed_files import find_in_own_folder, restrict_resumed_files
 from protuning_mm.weights.safe_load import safe_torch_load
 
 _SKIP = 'PROTUNING_MM_SKIP_PATCHES'
@@ -168,7 +168,7 @@ def patch_resuming() -> None:
     original's best checkpoint.
     """
     for module, kind in ((runner, runner.Runner), (_flexible_runner, _flexible_runner.FlexibleRunner)):
-        kind.resume = keep_own_files_after(kind.resume)
+        kind.resume = restrict_resumed_files(kind.resume)
         module.find_latest_checkpoint = find_in_own_folder(module.find_latest_checkpoint)
     mmengine.runner.find_latest_checkpoint = runner.find_latest_checkpoint  # strategies look it up here
 

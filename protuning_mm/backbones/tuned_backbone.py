@@ -25,7 +25,7 @@ from protuning_mm.stages.readers import describe
 from protuning_mm.tunings import TuningError
 from protuning_mm.tunings.build import TuningCfg, build_tunings
 from protuning_mm.weights.backbone_state import convert_state, fill_strictly, holds, init_randomly, run_load_hooks
-from protuning_mm.weights.deltas import complete
+from protuning_mm.weights.deltas import complete_delta
 from protuning_mm.weights.pretrained import check_frozen_tensors, read_backbone_state
 
 # The tables of nn.Module that form its tree. Sharing them keeps the plain backbone's name for every tensor.
@@ -310,7 +310,7 @@ class TunedBackbone(BaseModule):
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         """Reject a state dict that does not match the frozen backbone, where mmengine would only warn."""
-        complete(self, {'': self}, state_dict, prefix)
+        complete_delta(self, {'': self}, state_dict, prefix)
         run_load_hooks(self.plain, state_dict, prefix)
         state = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
         added = self.added_children

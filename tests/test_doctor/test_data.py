@@ -113,7 +113,7 @@ def test_height_and_width_that_are_swapped(coco: tuple[Path, Path]) -> None:
     config, root = coco
     _edit(root, lambda content: content['images'][1].update(height=128, width=96))
     found = next(f for f in examined(config, '--data') if 'another size' in f.found)
-    assert found.level == 'error' and '96x128 on disk, 128x96 listed: it has no EXIF orientation' in found.found
+    assert found.level == 'error' and '96x128 on disk, 128x96 listed: the image has no EXIF orientation' in found.found
 
 
 def test_what_the_evaluation_completes_is_no_fault(coco: tuple[Path, Path]) -> None:
@@ -156,7 +156,7 @@ def test_no_json_and_no_coco(coco: tuple[Path, Path]) -> None:
     config, root = coco
     path = root / 'annotations/instances_train2017.json'
     path.write_text('{"images": [')
-    assert 'no JSON' in at(examined(config, '--data'), f'{TRAIN}.ann_file').found
+    assert 'not JSON' in at(examined(config, '--data'), f'{TRAIN}.ann_file').found
     path.write_text('{"images": [], "annotations": []}')
     assert "not in COCO's layout" in at(examined(config, '--data'), f'{TRAIN}.ann_file').found
 

@@ -61,7 +61,7 @@ def test_checksum_catches_an_edited_tensor_in_an_archive_with_valid_crcs(tmp_pat
     path.write_bytes(edited[:-2] + path.read_bytes()[-COMMENT:])
     check_zip(path.read_bytes(), str(path))  # the archive is valid
     assert torch.equal(torch.load(path, weights_only=True)['state_dict']['weight'], WEIGHT + 1)
-    with pytest.raises(CheckpointError, match='does not match the hash in it'):
+    with pytest.raises(CheckpointError, match='does not match its checksum'):
         load_checkpoint_file(str(path))
 
 
@@ -73,7 +73,7 @@ def test_checksum_catches_a_flipped_bit_in_safetensors(tmp_path: Path) -> None:
     flip_bit_of_weight(plain)
     flip_bit_of_weight(ours)
     assert not torch.equal(load_checkpoint_file(str(plain))['weight'], WEIGHT)
-    with pytest.raises(CheckpointError, match='does not match the hash in it'):
+    with pytest.raises(CheckpointError, match='does not match its checksum'):
         load_checkpoint_file(str(ours))
 
 
