@@ -1,4 +1,4 @@
-"""Labels counted through the hosts' data sets, against a count of the files themselves; classes that never occur."""
+"""Labels counted from built data sets, compared with counts from the files; classes that never occur."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def built(scope: str, **cfg: Any) -> Any:
 
 
 def write_voc(root: Path, names: Sequence[Sequence[str]]) -> Path:
-    """An XML file an image, with objects of these names."""
+    """Write one XML file per image, with objects of these names."""
     for i, objects in enumerate(names):
         write_image(root / f'JPEGImages/{i}.jpg')
         boxes = ''.join(
@@ -119,8 +119,8 @@ def test_images_in_folders(tmp_path: Path) -> None:
     assert (found.unit, found.numbers.tolist()) == ('images', [2, 3])
 
 
-def test_wrappers_are_looked_into(tmp_path: Path) -> None:
-    """Repeating makes no object more; what one part lacks another may have."""
+def test_wrappers_are_unwrapped(tmp_path: Path) -> None:
+    """Repeating does not increase counts; a class may occur in only one of two data sets."""
     one = voc(write_voc(tmp_path / 'one', ['a']), 'ab')
     two = voc(write_voc(tmp_path / 'two', ['bb']), 'ab')
     data = built('mmdet', type='RepeatDataset', times=5, dataset=dict(type='ConcatDataset', datasets=[one, two]))
@@ -129,7 +129,7 @@ def test_wrappers_are_looked_into(tmp_path: Path) -> None:
     assert not list(find_label_faults(found, TRAIN))
 
 
-def test_data_sets_without_labels_are_passed_over() -> None:
+def test_data_sets_without_labels_are_skipped() -> None:
     assert count_labels([1, 2, 3]) is None
     assert count_labels(SimpleNamespace(metainfo={})) is None
 
@@ -144,7 +144,7 @@ def test_a_sample_is_spread_and_ends_early(tmp_path: Path) -> None:
     assert level == 'warning' and 'no object of c in 4 of its 100 images' in said and 'doctor.py' in said
 
 
-def test_where_only_one_class_was_seen_a_sample_goes_on(tmp_path: Path) -> None:
+def test_a_sample_is_extended_if_only_one_class_occurred(tmp_path: Path) -> None:
     data = built('mmdet', **voc(write_voc(tmp_path, [*['a'] * 33, 'b', *['a'] * 6]), 'abc'))
     found = count_labels(data, {'objects': 4})
     assert found.numbers[1] == 1 and found.counted > 4
@@ -152,7 +152,7 @@ def test_where_only_one_class_was_seen_a_sample_goes_on(tmp_path: Path) -> None:
     assert only.counted == 40
 
 
-# values in the maps, classes, reduce_zero_label -> level in training, what is said, what is advised
+# values in the maps, classes, reduce_zero_label -> level in training, message, advice
 MAPS: dict[str, tuple[Any, ...]] = {
     'masks of a paint program': (
         ([0, 255], ('background', 'lesion'), False),
@@ -199,7 +199,7 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 @pytest.mark.parametrize(('reduce', 'values'), [(False, [0, 1, 2, 255]), (True, [0, 1, 2, 3])])
-def test_sound_label_maps_are_silent(reduce: bool, values: list[int], tmp_path: Path) -> None:
+def test_correct_label_maps_raise_no_fault(reduce: bool, values: list[int], tmp_path: Path) -> None:
     root = write_ade(tmp_path)
     rewrite(root, values)
     assert not list(find_label_faults(count_labels(built('mmseg', **maps(root, 'abc', reduce))), TRAIN))
@@ -221,7 +221,7 @@ def run_hook(train: Any, val: Any = None, model: nn.Module | None = None) -> lis
 
 
 def test_names_of_another_case(tmp_path: Path) -> None:
-    """``<name>CAT</name>`` is none of ``classes=('cat',)``: an error, with the names that are there."""
+    """``<name>CAT</name>`` is not in ``classes=('cat',)``: an error with the names in the files."""
     write_voc(tmp_path, [['CAT'], ['CAT', 'DOG']])
     wrong = voc(tmp_path, ('cat', 'dog'))
     with pytest.raises(DataError, match=r"none of its 2 images.*\(cat, dog\).*named 'CAT', 'DOG'.*exactly as"):
@@ -233,8 +233,8 @@ def test_names_of_another_case(tmp_path: Path) -> None:
     assert not run_hook(built('mmdet', **voc(tmp_path, ('CAT', 'DOG'))))
 
 
-def test_a_label_that_the_data_set_alone_ignores(tmp_path: Path) -> None:
-    """CamVid's 11 with ignore_index=11 in the data set: torch has no class 11 for it."""
+def test_a_label_that_only_the_data_set_ignores(tmp_path: Path) -> None:
+    """Label 11 of CamVid with ignore_index=11 in the data set: torch has no class 11."""
     root = write_ade(tmp_path)
     rewrite(root, [0, 1, 11])
     dataset = maps(root, 'ab') | dict(ignore_index=11)
@@ -252,7 +252,7 @@ def test_a_label_that_the_data_set_alone_ignores(tmp_path: Path) -> None:
     assert not run_hook(built('mmseg', **dataset), model=model)
 
 
-def test_a_data_set_of_its_own_kind_stops_nothing() -> None:
+def test_a_custom_data_set_that_cannot_be_counted_stops_nothing() -> None:
     class Own:
         def __init__(self) -> None:
             self.metainfo = dict(classes=('a', 'b'))
@@ -268,7 +268,7 @@ def test_a_data_set_of_its_own_kind_stops_nothing() -> None:
 
 
 def test_a_filter_that_leaves_nothing(tmp_path: Path) -> None:
-    """numpy's "need at least one array to concatenate" came from here."""
+    """mmengine alone fails with numpy's "need at least one array to concatenate"."""
     filtered = voc(write_voc(tmp_path, [['CAT']]), ('cat',), filter_cfg=dict(filter_empty_gt=True))
     with pytest.raises(ValueError, match='at least one array'):
         built('mmdet', **filtered)
@@ -286,7 +286,7 @@ def test_a_folder_without_such_images(tmp_path: Path) -> None:
         built('mmseg', **maps(write_ade(tmp_path), 'abc') | dict(img_suffix='.tif'))
 
 
-def test_boxes_without_area_are_told_and_not_counted(tmp_path: Path) -> None:
+def test_boxes_without_area_are_reported_and_not_counted(tmp_path: Path) -> None:
     write_voc(tmp_path, [['a', 'a'], ['a']])
     path = tmp_path / 'Annotations/1.xml'
     path.write_text(path.read_text().replace('<xmax>9', '<xmax>2'))
@@ -297,7 +297,7 @@ def test_boxes_without_area_are_told_and_not_counted(tmp_path: Path) -> None:
 
 
 def test_through_train_py(tmp_path: Path) -> None:
-    """Masks of 0 and 255 trained to a perfect score; a data set and a pipeline that differ in label 0 end in mmseg."""
+    """Masks of 0 and 255 would train to a perfect score; a conflict about label 0 would fail in mmseg."""
     path = write_config('fcn', tmp_path)
     rewrite(tmp_path / 'ade', [0, 255])
     text = path.read_text().replace('reduce_zero_label=True', 'reduce_zero_label=False')
