@@ -35,10 +35,10 @@ def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
     missing = find_missing_files(cfg, loaders)
     if missing:
         raise DataError(
-            'data that the config names do not exist:\n  '
+            'files or folders that the config names do not exist:\n  '
             + '\n  '.join(missing)
-            + ''.join(f'\n{source}' for source in _sources(cfg, loaders))
-            + f'\n{_what_to_set(cfg, loaders)} Relative paths start at the current folder, {Path.cwd()}.'
+            + ''.join(f'\n{source}' for source in _list_sources(cfg, loaders))
+            + f'\n{_suggest_data_root(cfg, loaders)} Relative paths start at the current folder, {Path.cwd()}.'
         )
     for loader in loaders:
         for key, dataset in find_data_sets(cfg, loader):
@@ -50,9 +50,9 @@ def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
 def find_missing_files(cfg: Config, loaders: Iterable[str]) -> list[str]:
     """List the missing files and folders of data loaders and their evaluators, with their config keys."""
     loaders = list(loaders)
-    missing = [text for loader in loaders for text in _missing_of_evaluators(loader, cfg)]
-    for key, dataset in _all_data_sets(cfg, loaders):
-        missing += _missing(key, dataset)
+    missing = [text for loader in loaders for text in _find_missing_of_evaluators(loader, cfg)]
+    for key, dataset in _find_all_data_sets(cfg, loaders):
+        missing += _find_missing(key, dataset)
     return list(dict.fromkeys(missing))
 
 
@@ -61,33 +61,33 @@ def find_data_sets(cfg: Config, loader: str) -> list[tuple[str, dict[str, Any]]]
     return list(_unwrap(f'{loader}.dataset', (cfg.get(loader) or {}).get('dataset', {})))
 
 
-def _all_data_sets(cfg: Config, loaders: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _find_all_data_sets(cfg: Config, loaders: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the data sets of loaders, and the training sets whose images their ``ShotGroups`` metrics count."""
     for loader in loaders:
         yield from find_data_sets(cfg, loader)
-        for key, evaluator in _evaluators(loader, cfg):
+        for key, evaluator in _list_evaluators(loader, cfg):
             if evaluator.get('train_dataset'):
                 yield from _unwrap(f'{key}.train_dataset', evaluator['train_dataset'])
             elif str(evaluator.get('type')).endswith('ShotGroups') and not evaluator.get('class_counts'):
                 yield from find_data_sets(cfg, 'train_dataloader')
 
 
-def _sources(cfg: Config, loaders: Iterable[str]) -> list[str]:
+def _list_sources(cfg: Config, loaders: Iterable[str]) -> list[str]:
     """List where to get the published data sets that are missing."""
-    absent = [dataset for key, dataset in _all_data_sets(cfg, loaders) if any(_missing(key, dataset))]
+    absent = [dataset for key, dataset in _find_all_data_sets(cfg, loaders) if any(_find_missing(key, dataset))]
     found = [find_source(each) for dataset in absent for each in (dataset, find_clean_config(dataset)) if each]
     return list(dict.fromkeys(str(source) for source in found if source))
 
 
-def _what_to_set(cfg: Config, loaders: Iterable[str]) -> str:
+def _suggest_data_root(cfg: Config, loaders: Iterable[str]) -> str:
     """Say which setting names the data: the config's ``data_root``, and the keys of data sets outside of it."""
     root = str(cfg.get('data_root', '…'))
     outside = []
-    for key, dataset in _all_data_sets(cfg, loaders):
+    for key, dataset in _find_all_data_sets(cfg, loaders):
         clean = find_clean_config(dataset)
         key, dataset = (key, dataset) if clean is None else (f'{key}.clean', clean)
         own = str(dataset.get('data_root') or root)
-        if any(_missing(key, dataset)) and own.rstrip('/') != root.rstrip('/') and not own.startswith(f'{root}/'):
+        if any(_find_missing(key, dataset)) and own.rstrip('/') != root.rstrip('/') and not own.startswith(f'{root}/'):
             outside.append(f'{key}.data_root')
     keys = ' '.join(f'{key}=<folder>' for key in dict.fromkeys(outside))
     return (
@@ -108,11 +108,11 @@ def _unwrap(key: str, dataset: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield key, dataset
 
 
-def _missing(key: str, dataset: dict[str, Any]) -> Iterator[str]:
+def _find_missing(key: str, dataset: dict[str, Any]) -> Iterator[str]:
     root = dataset.get('data_root') or ''
     clean = find_clean_config(dataset)
     if clean is not None:
-        yield from _missing(f'{key}.clean', clean)
+        yield from _find_missing(f'{key}.clean', clean)
         return
     source = find_source(dataset)
     if source is not None and '://' not in root:
@@ -139,14 +139,14 @@ def _missing(key: str, dataset: dict[str, Any]) -> Iterator[str]:
             yield f'{key}.{name}={value!r}: {str(path)!r} does not exist'
 
 
-def _missing_of_evaluators(loader: str, cfg: Config) -> Iterator[str]:
-    for key, evaluator in _evaluators(loader, cfg):
+def _find_missing_of_evaluators(loader: str, cfg: Config) -> Iterator[str]:
+    for key, evaluator in _list_evaluators(loader, cfg):
         path = evaluator.get('ann_file')
         if isinstance(path, str) and '://' not in path and not Path(path).exists():
             yield f'{key}.ann_file={path!r}: there is no such file'
 
 
-def _evaluators(loader: str, cfg: Config) -> Iterator[tuple[str, dict[str, Any]]]:
+def _list_evaluators(loader: str, cfg: Config) -> Iterator[tuple[str, dict[str, Any]]]:
     key = loader.replace('dataloader', 'evaluator')
     evaluators = cfg.get(key) or []
     for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
@@ -178,7 +178,7 @@ def uses_masks(cfg: Config, key: str, dataset: dict[str, Any]) -> bool:
     """Check whether a run uses the masks of a data set: its pipeline loads them, or the evaluator scores them."""
     if any(step.get('with_mask') for step in dataset.get('pipeline') or () if isinstance(step, dict)):
         return True
-    metrics = [evaluator.get('metric') for _, evaluator in _evaluators(key.split('.')[0], cfg)]
+    metrics = [evaluator.get('metric') for _, evaluator in _list_evaluators(key.split('.')[0], cfg)]
     return not key.startswith('train') and any(each == 'segm' or 'segm' in (each or ()) for each in metrics)
 
 

@@ -137,7 +137,7 @@ def test_cifar_c_without_files(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     MMLogger.get_instance('of this test').addHandler(caplog.handler)
     dataset = build(type='protuning_mm.CIFAR10C', data_root=str(tmp_path / 'no'), clean=clean, **some)
     said = {(each.levelname, each.getMessage()[:60]) for each in caplog.records if each.levelname != 'DEBUG'}
-    assert said == {('WARNING', 'CIFAR10C: the corrupted images are not the published ones, w')}
+    assert said == {('WARNING', 'CIFAR10C: the corrupted images are not the published ones, b')}
     whole = build(**clean, pipeline=[])
     assert len(dataset) == 40 and dataset.get_gt_labels().tolist() == 2 * whole.get_gt_labels().tolist()
     sample = dataset[3]
@@ -157,7 +157,7 @@ def test_cifar_c_in_part(tmp_path: Path) -> None:
     np.save(tmp_path / 'c/fog.npy', np.zeros((20, 32, 32), np.uint8))
     dataset = build(type='protuning_mm.CIFAR10C', data_root=root, corruptions=['fog'])
     with pytest.raises(DataError, match='fog.npy: shape .20, 32, 32., uint8; expected .20, 32, 32, 3., uint8'):
-        dataset.with_image(0)
+        dataset.get_info_with_image(0)
 
 
 def test_corrupted_copies_of_any_test_set(tmp_path: Path) -> None:

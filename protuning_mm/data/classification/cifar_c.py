@@ -74,9 +74,9 @@ class CIFAR10C(BaseDataset):
             labels = self._clean.get_gt_labels()
         if self.generated:
             print_log(
-                f'{type(self).__name__}: the corrupted images are not the published ones, which {self.data_root!r} '
-                "does not have, but made of the clean test set by imagecorruptions with ImageNet-C's strengths. "
-                'Accuracies on them compare with each other, not with those of papers.',
+                f'{type(self).__name__}: the corrupted images are not the published ones, because {self.data_root!r} '
+                "does not have them. imagecorruptions generates them from the clean test set, with ImageNet-C's "
+                'strengths. Compare accuracies on them only with each other, not with published results.',
                 'current',
                 logging.WARNING,
             )
@@ -88,19 +88,19 @@ class CIFAR10C(BaseDataset):
         ]
 
     def prepare_data(self, idx: int) -> Any:
-        return self.pipeline(self.with_image(idx))
+        return self.pipeline(self.get_info_with_image(idx))
 
-    def with_image(self, idx: int) -> dict[str, Any]:
+    def get_info_with_image(self, idx: int) -> dict[str, Any]:
         """Return the data info of an image with the image itself, which ``get_data_info`` does not load."""
         info = self.get_data_info(idx)
         corruption, severity, i = info['corruption'], info['severity'], info['image']
         if self._clean is not None:
             image = self._clean.get_data_info(i)['img']
             return info | dict(img=corrupt_image(image, corruption, severity, (self.seed, i)))
-        images = self._mapped(corruption)
+        images = self._map_file(corruption)
         return info | dict(img=np.array(images[(severity - 1) * (len(images) // len(SEVERITIES)) + i]))
 
-    def _mapped(self, corruption: str) -> NDArray[np.uint8]:
+    def _map_file(self, corruption: str) -> NDArray[np.uint8]:
         if corruption not in self._files:  # each worker maps a file when it first needs it
             path = Path(self.data_root) / f'{corruption}.npy'
             images = np.load(path, mmap_mode='r')
