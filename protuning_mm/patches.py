@@ -9,8 +9,9 @@ by commas: ``PROTUNING_MM_SKIP_PATCHES=patch_config_bases``.
 
 import os
 from collections.abc import Callable
+from functools import cache, wraps
 from importlib.metadata import PackageNotFoundError, distribution
-from typing import Any
+from typing import Any, ParamSpec
 
 import mmengine.runner
 from mmengine.config import Config
@@ -32,27 +33,22 @@ from protuning_mm.weights.safe_load import safe_torch_load
 
 _SKIP = 'PROTUNING_MM_SKIP_PATCHES'
 _MARK = '_replaced_by_protuning_mm'
-_installed: set[str] = set()
+_P = ParamSpec('_P')
 
 
+@cache
 def install() -> None:
     """Apply the patches that importing the package applies, once.
 
     Raises:
         ValueError: ``PROTUNING_MM_SKIP_PATCHES`` names no patch.
     """
-    skipped = _skipped()
-    for patch in (
-        patch_config_bases,
-        patch_checkpoint_loading,
-        patch_inferencers,
-        patch_resuming,
-        patch_optimizer_constructors,
-        patch_module_registration,
-    ):
-        if patch.__name__ not in skipped | _installed:
-            patch()
-            _installed.add(patch.__name__)
+    patch_config_bases()
+    patch_checkpoint_loading()
+    patch_inferencers()
+    patch_resuming()
+    patch_optimizer_constructors()
+    patch_module_registration()
 
 
 def prepare_process(scope: str) -> None:
@@ -66,26 +62,27 @@ def prepare_process(scope: str) -> None:
     Raises:
         ValueError: ``PROTUNING_MM_SKIP_PATCHES`` names no patch.
     """
-    patches: dict[Callable[..., None], tuple[str, ...]] = {
-        patch_file_writing: (),
-        patch_empty_data_sets: (),
-        patch_image_loading: (),
-        patch_transforms: (),
-        patch_label_loading: (scope,),
-        patch_coco_metrics: (scope,),
-    }
-    skipped = _skipped()
-    for patch, arguments in patches.items():
+    patch_file_writing()
+    patch_empty_data_sets()
+    patch_image_loading()
+    patch_transforms()
+    patch_label_loading(scope)
+    patch_coco_metrics(scope)
+
+
+def _skippable(patch: Callable[_P, None]) -> Callable[_P, None]:
+    """Make a patch do nothing if ``PROTUNING_MM_SKIP_PATCHES`` names it."""
+
+    @wraps(patch)
+    def apply_unless_skipped(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        skipped = {name.strip() for name in os.environ.get(_SKIP, '').split(',')} - {''}
+        unknown = {name for name in skipped if not name.startswith('patch_') or name not in globals()}
+        if unknown:
+            raise ValueError(f'{_SKIP}={os.environ[_SKIP]}: there is no {sorted(unknown)[0]!r} in protuning_mm.patches')
         if patch.__name__ not in skipped:
-            patch(*arguments)
+            patch(*args, **kwargs)
 
-
-def _skipped() -> set[str]:
-    skipped = {name.strip() for name in os.environ.get(_SKIP, '').split(',')} - {''}
-    unknown = {name for name in skipped if not name.startswith('patch_') or name not in globals()}
-    if unknown:
-        raise ValueError(f'{_SKIP}={os.environ[_SKIP]}: there is no {sorted(unknown)[0]!r} in protuning_mm.patches')
-    return skipped
+    return apply_unless_skipped
 
 
 def _wrap(owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
@@ -97,6 +94,7 @@ def _wrap(owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
         setattr(owner, name, replacement)
 
 
+@_skippable
 def patch_config_bases() -> None:
     """Let ``_base_ = 'protuning_mm::…'`` and ``'mmseg::…'`` find the packages' configs.
 
@@ -125,6 +123,7 @@ def patch_config_bases() -> None:
     Config._get_cfg_path = staticmethod(get_path_and_scope)
 
 
+@_skippable
 def patch_checkpoint_loading() -> None:
     """Load checkpoints without running code, verify their checksums, and refuse deltas in plain models.
 
@@ -143,6 +142,7 @@ def patch_checkpoint_loading() -> None:
     loader.load_checkpoint = classmethod(explain_load_errors(loader.load_checkpoint.__func__))
 
 
+@_skippable
 def patch_inferencers() -> None:
     """Refuse an inferencer that is given weights and no config.
 
@@ -156,6 +156,7 @@ def patch_inferencers() -> None:
     BaseInferencer._init_model = require_config(BaseInferencer._init_model)
 
 
+@_skippable
 def patch_resuming() -> None:
     """Let a resumed run remove and open only files of its own work dir.
 
@@ -173,6 +174,7 @@ def patch_resuming() -> None:
     mmengine.runner.find_latest_checkpoint = runner.find_latest_checkpoint  # strategies look it up here
 
 
+@_skippable
 def patch_optimizer_constructors() -> None:
     """Show optimizer constructors the plain backbone, and give added parameters the full learning rate.
 
@@ -187,6 +189,7 @@ def patch_optimizer_constructors() -> None:
     DefaultOptimWrapperConstructor.__call__ = build_for_host(DefaultOptimWrapperConstructor.__call__)
 
 
+@_skippable
 def patch_module_registration() -> None:
     """Let every model that contains a tuned backbone complete a delta when it loads one.
 
@@ -200,6 +203,7 @@ def patch_module_registration() -> None:
     register_module_module_registration_hook(accept_deltas)
 
 
+@_skippable
 def patch_file_writing() -> None:
     """Write predictions and results atomically.
 
@@ -213,6 +217,7 @@ def patch_file_writing() -> None:
     LocalBackend.put, LocalBackend.put_text = put_atomically, put_text_atomically
 
 
+@_skippable
 def patch_empty_data_sets() -> None:
     """Say why a data set has no image.
 
@@ -229,6 +234,7 @@ def patch_empty_data_sets() -> None:
     _wrap(BaseDataset, '_serialize_data', refuse_empty_data_sets)
 
 
+@_skippable
 def patch_image_loading() -> None:
     """Name image files that cannot be decoded, are truncated, or have another size than annotated.
 
@@ -246,6 +252,7 @@ def patch_image_loading() -> None:
     _wrap(LoadImageFromFile, 'transform', name_unreadable_images)
 
 
+@_skippable
 def patch_transforms() -> None:
     """Name the image on which OpenCV fails in a transform, for example because it is too thin for its resize.
 
@@ -263,6 +270,7 @@ def patch_transforms() -> None:
     _wrap(BaseTransform, '__call__', name_failing_images)
 
 
+@_skippable
 def patch_label_loading(scope: str) -> None:
     """Name label maps and masks that cannot be read or do not fit their image or the classes.
 
@@ -292,6 +300,7 @@ def patch_label_loading(scope: str) -> None:
         _wrap(LoadAnnotations, '_load_masks', wrappers.name_unreadable_masks)
 
 
+@_skippable
 def patch_coco_metrics(scope: str) -> None:
     """Let COCO's evaluation accept annotations without ``iscrowd`` and annotation ids of 0.
 
