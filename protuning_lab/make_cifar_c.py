@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import at_least
 from protuning_mm.data import DataError
-from protuning_mm.data.corrupt import CORRUPTIONS, MARK, SEVERITIES, corrupted
+from protuning_mm.data.corruptions import CORRUPTIONS, GENERATED_MARK, SEVERITIES, corrupt_image
 from protuning_mm.weights.atomic import write_atomically
 
 
@@ -46,13 +46,13 @@ def make_cifar_c(clean: Path, out: Path, corruptions: Sequence[str], seed: int, 
     """
     name, images, labels = _clean_test_set(clean)
     mark = dict(clean=name, imagecorruptions=version('imagecorruptions-imaug'), strengths="ImageNet-C's", seed=seed)
-    if (out / MARK).is_file():
-        found = json.loads((out / MARK).read_text())
+    if (out / GENERATED_MARK).is_file():
+        found = json.loads((out / GENERATED_MARK).read_text())
         if found != mark:
-            raise DataError(f'{out / MARK} says {found}; these would be {mark}: name another folder')
+            raise DataError(f'{out / GENERATED_MARK} says {found}; these would be {mark}: name another folder')
     elif out.is_dir() and any(out.glob('*.npy')):
         raise DataError(f'{str(out)!r} has files that were not made here, the published ones perhaps: name another')
-    write_atomically(json.dumps(mark).encode(), out / MARK)
+    write_atomically(json.dumps(mark).encode(), out / GENERATED_MARK)
     _write(np.tile(labels, len(SEVERITIES)).astype(np.uint8), out / 'labels.npy')
     for corruption in corruptions:
         path = out / f'{corruption}.npy'
@@ -65,7 +65,7 @@ def make_cifar_c(clean: Path, out: Path, corruptions: Sequence[str], seed: int, 
 
 
 def _corrupt(task: tuple[Any, ...]) -> NDArray[np.uint8]:
-    return corrupted(*task)
+    return corrupt_image(*task)
 
 
 def _clean_test_set(root: Path) -> tuple[str, list[NDArray[np.uint8]], NDArray[np.int64]]:

@@ -1,18 +1,22 @@
-"""Everything that protuning_mm changes in other libraries, and why.
+"""Every attribute of another library that protuning_mm replaces, and why.
 
-:func:`install` runs when the package is imported. :func:`prepare_process` runs in ``tools/train.py``, ``tools/test.py``
-and studies.
+:func:`install` runs when the package is imported. :func:`prepare_process` runs in the tools and in studies.
 
-To go without a change at import, set ``PROTUNING_MM_SKIP_PATCHES`` to the names of functions below, separated by
-commas: ``PROTUNING_MM_SKIP_PATCHES=patch_config_bases``. Each docstring says what is lost.
+The docstring of each ``patch_…`` function says what is replaced, why, which upstream issue describes the cause, and
+what is lost without the patch. To go without a patch, name it in ``PROTUNING_MM_SKIP_PATCHES``; separate several names
+by commas: ``PROTUNING_MM_SKIP_PATCHES=patch_config_bases``.
 """
 
 import os
+from collections.abc import Callable
+from functools import cache, wraps
 from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any, ParamSpec
 
 import mmengine.runner
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.fileio import LocalBackend
 from mmengine.infer import BaseInferencer
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.runner import _flexible_runner, runner
@@ -21,47 +25,86 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from protuning_mm.backbones.delta_loading import accept_deltas
 from protuning_mm.engine.optim_constructors import build_for_host
+from protuning_mm.weights.atomic import put_atomically, put_text_atomically
 from protuning_mm.weights.config_text import require_config
 from protuning_mm.weights.load import explain_load_errors, load_url, refuse_delta_in_plain_model
-from protuning_mm.weights.resumed_files import find_in_own_folder, keep_own_files_after
+from protuning_mm.weights.resumed_files import find_in_own_folder, restrict_resumed_files
 from protuning_mm.weights.safe_load import safe_torch_load
 
 _SKIP = 'PROTUNING_MM_SKIP_PATCHES'
-_installed: set[str] = set()
+_MARK = '_replaced_by_protuning_mm'
+_P = ParamSpec('_P')
 
 
+@cache
 def install() -> None:
-    """Apply every change that is not skipped, once.
+    """Apply the patches that importing the package applies, once.
 
     Raises:
-        ValueError: ``PROTUNING_MM_SKIP_PATCHES`` names no function of this module.
+        ValueError: ``PROTUNING_MM_SKIP_PATCHES`` names no patch.
     """
-    patches = (
-        patch_config_bases,
-        patch_checkpoint_loading,
-        patch_inferencers,
-        patch_resuming,
-        patch_optimizer_constructors,
-        patch_module_registration,
-    )
-    skipped = {name.strip() for name in os.environ.get(_SKIP, '').split(',')} - {''}
-    unknown = skipped - {patch.__name__ for patch in patches}
-    if unknown:
-        raise ValueError(f'{_SKIP}={os.environ[_SKIP]}: there is no {sorted(unknown)[0]!r} in protuning_mm.patches')
-    for patch in patches:
-        if patch.__name__ not in skipped | _installed:
-            patch()
-            _installed.add(patch.__name__)
+    patch_config_bases()
+    patch_checkpoint_loading()
+    patch_inferencers()
+    patch_resuming()
+    patch_optimizer_constructors()
+    patch_module_registration()
 
 
+def prepare_process(scope: str) -> None:
+    """Apply the patches that training, testing and studies need, for the rest of the process.
+
+    Errors in data then name their files, and files are written atomically.
+
+    Args:
+        scope (str): The config's default scope.
+
+    Raises:
+        ValueError: ``PROTUNING_MM_SKIP_PATCHES`` names no patch.
+    """
+    patch_file_writing()
+    patch_empty_data_sets()
+    patch_image_loading()
+    patch_transforms()
+    patch_label_loading(scope)
+    patch_coco_metrics(scope)
+
+
+def _skippable(patch: Callable[_P, None]) -> Callable[_P, None]:
+    """Make a patch do nothing if ``PROTUNING_MM_SKIP_PATCHES`` names it."""
+
+    @wraps(patch)
+    def apply_unless_skipped(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        skipped = {name.strip() for name in os.environ.get(_SKIP, '').split(',')} - {''}
+        unknown = {name for name in skipped if not name.startswith('patch_') or name not in globals()}
+        if unknown:
+            raise ValueError(f'{_SKIP}={os.environ[_SKIP]}: there is no {sorted(unknown)[0]!r} in protuning_mm.patches')
+        if patch.__name__ not in skipped:
+            patch(*args, **kwargs)
+
+    return apply_unless_skipped
+
+
+def _wrap(owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
+    """Replace a method by ``wrapper(method)``, unless it is replaced already."""
+    method = getattr(owner, name)
+    if not hasattr(method, _MARK):
+        replacement = wrapper(method)
+        setattr(replacement, _MARK, True)
+        setattr(owner, name, replacement)
+
+
+@_skippable
 def patch_config_bases() -> None:
     """Let ``_base_ = 'protuning_mm::…'`` and ``'mmseg::…'`` find the packages' configs.
 
     Replaced: two entries of ``mmengine.config.utils.MODULE2PACKAGE``, and ``Config._get_cfg_path``. mmengine resolves
-    ``package::path`` by a fixed table from module to distribution. The table lacks this package, and it maps ``mmseg``
-    to ``mmsegmentation``, while the maintained distribution is ``onedl-mmsegmentation``. mmengine also looks up every
-    ``type`` of such a config in the package's scope; the configs of this package use types of their host, whose scope
-    is their ``default_scope``.
+    ``package::path`` by a fixed table from module to distribution. The table does not contain this package, and it maps
+    ``mmseg`` to ``mmsegmentation``, while the maintained distribution is ``onedl-mmsegmentation``. mmengine also looks
+    up every ``type`` of such a config in the package's scope. The configs of this package use types of a host library,
+    whose scope is their ``default_scope``.
+
+    Upstream: open-mmlab/mmengine#1411 (other packages cannot be named), open-mmlab/mmengine#1581.
 
     Without it: name configs by their file paths.
     """
@@ -80,12 +123,15 @@ def patch_config_bases() -> None:
     Config._get_cfg_path = staticmethod(get_path_and_scope)
 
 
+@_skippable
 def patch_checkpoint_loading() -> None:
     """Load checkpoints without running code, verify their checksums, and refuse deltas in plain models.
 
     Replaced: ``_safe_torch_load``, ``load_url``, ``load_state_dict`` and ``CheckpointLoader.load_checkpoint`` of
-    ``mmengine.runner.checkpoint``. mmengine falls back to unpickling any object, which runs code, and downloads are
-    unpickled by ``torch.hub``.
+    ``mmengine.runner.checkpoint``. mmengine falls back to unpickling any object, which runs code, and ``torch.hub``
+    unpickles downloads.
+
+    Upstream: open-mmlab/mmengine#1655 (the restricted unpickler refuses mmengine's own checkpoints).
 
     Without it: a checkpoint from someone else can run code, and a damaged one may load.
     """
@@ -96,72 +142,183 @@ def patch_checkpoint_loading() -> None:
     loader.load_checkpoint = classmethod(explain_load_errors(loader.load_checkpoint.__func__))
 
 
+@_skippable
 def patch_inferencers() -> None:
     """Refuse an inferencer that is given weights and no config.
 
-    Replaced: ``mmengine.infer.BaseInferencer._init_model``, which parses the config's text inside the checkpoint as
-    Python and builds whatever it names.
+    Replaced: ``mmengine.infer.BaseInferencer._init_model``, which parses the text of the config inside the checkpoint
+    as Python and builds whatever it names.
+
+    Upstream: introduced by open-mmlab/mmengine#864; we know no issue about it.
 
     Without it: ``DetInferencer(weights=FILE)`` fails later, because loading removes that text.
     """
     BaseInferencer._init_model = require_config(BaseInferencer._init_model)
 
 
+@_skippable
 def patch_resuming() -> None:
     """Let a resumed run remove and open only files of its own work dir.
 
     Replaced: ``resume`` of mmengine's two runners, and ``find_latest_checkpoint`` where they look it up. mmengine
     removes the best checkpoint that the resumed checkpoint names, wherever that file is.
 
+    Upstream: we know no issue.
+
     Without it: resuming a checkpoint from someone else can remove any file, and a copied work dir removes the
     original's best checkpoint.
     """
     for module, kind in ((runner, runner.Runner), (_flexible_runner, _flexible_runner.FlexibleRunner)):
-        kind.resume = keep_own_files_after(kind.resume)
+        kind.resume = restrict_resumed_files(kind.resume)
         module.find_latest_checkpoint = find_in_own_folder(module.find_latest_checkpoint)
     mmengine.runner.find_latest_checkpoint = runner.find_latest_checkpoint  # strategies look it up here
 
 
+@_skippable
 def patch_optimizer_constructors() -> None:
-    """Show optimizer constructors the host's backbone, and give added parameters the full learning rate.
+    """Show optimizer constructors the plain backbone, and give added parameters the full learning rate.
 
-    Replaced: ``DefaultOptimWrapperConstructor.__call__`` of mmengine, with which the constructors of all hosts begin.
-    Constructors of layer-wise learning rates ask for the backbone's class or ``get_layer_depth``.
+    Replaced: ``DefaultOptimWrapperConstructor.__call__`` of mmengine, which the constructors of all host libraries
+    inherit. Constructors of layer-wise learning rates ask for the backbone's class or ``get_layer_depth``.
+
+    Upstream: no defect; the constructors know only the backbones of their own library.
 
     Without it: layer-wise learning rates fail on a tuned backbone, and ``custom_keys={'backbone': dict(lr_mult=0.1)}``
     slows prompts down.
     """
-    build = DefaultOptimWrapperConstructor.__call__
-    DefaultOptimWrapperConstructor.__call__ = build_for_host(build)
+    DefaultOptimWrapperConstructor.__call__ = build_for_host(DefaultOptimWrapperConstructor.__call__)
 
 
+@_skippable
 def patch_module_registration() -> None:
-    """Let every model that takes in a tuned backbone complete a delta before it loads one.
+    """Let every model that contains a tuned backbone complete a delta when it loads one.
 
-    Added: a hook that torch calls whenever a module gets a child. A delta's record covers the whole model, whose class
-    is the host's.
+    Added: a hook that torch calls whenever a module gets a child. A delta's record covers the whole model, and the
+    model's class belongs to a host library.
+
+    Upstream: no defect.
 
     Without it: load deltas by :func:`protuning_mm.load_delta` into the backbone, or merge them first.
     """
     register_module_module_registration_hook(accept_deltas)
 
 
-def prepare_process(scope: str) -> None:
-    """Make data errors name their files, for the rest of the process; the same for training, testing and studies.
+@_skippable
+def patch_file_writing() -> None:
+    """Write predictions and results atomically.
 
-    Replaced: ``transform`` of mmcv's ``LoadImageFromFile`` (truncated and undecodable images), ``__call__`` of its
-    ``BaseTransform`` (images too thin for a resize), ``_serialize_data`` of mmengine's ``BaseDataset`` (empty data
-    sets), the host's ``LoadAnnotations`` (label maps that do not fit), and ``__init__`` of mmdet's COCO metrics
-    (annotations without ``iscrowd``, annotation ids of 0).
+    Replaced: ``put`` and ``put_text`` of mmengine's ``LocalBackend``, which open the old file and write into it. A kill
+    during the write leaves neither the old nor the new file.
+
+    Upstream: we know no issue.
+
+    Without it: a kill can leave a damaged file of results. Checkpoints are written atomically in any case.
+    """
+    LocalBackend.put, LocalBackend.put_text = put_atomically, put_text_atomically
+
+
+@_skippable
+def patch_empty_data_sets() -> None:
+    """Say why a data set has no image.
+
+    Replaced: ``_serialize_data`` of mmengine's ``BaseDataset``, where numpy fails on an empty data set.
+
+    Upstream: open-mmlab/mmdetection#9610.
+
+    Without it: "need at least one array to concatenate".
+    """
+    from mmengine.dataset import BaseDataset
+
+    from protuning_mm.data.empty_data_sets import refuse_empty_data_sets
+
+    _wrap(BaseDataset, '_serialize_data', refuse_empty_data_sets)
+
+
+@_skippable
+def patch_image_loading() -> None:
+    """Name image files that cannot be decoded, are truncated, or have another size than annotated.
+
+    Replaced: ``transform`` of mmcv's ``LoadImageFromFile``. OpenCV's error names no file, and OpenCV decodes half a
+    file to half a picture. The class stays, because inferencers search the pipeline for its name.
+
+    Upstream: open-mmlab/mmcv#2239.
+
+    Without it: errors name no file, and truncated images are trained on.
+    """
+    from mmcv.transforms import LoadImageFromFile
+
+    from protuning_mm.data.image_loading import name_unreadable_images
+
+    _wrap(LoadImageFromFile, 'transform', name_unreadable_images)
+
+
+@_skippable
+def patch_transforms() -> None:
+    """Name the image on which OpenCV fails in a transform, for example because it is too thin for its resize.
+
+    Replaced: ``__call__`` of mmcv's ``BaseTransform``, so that the transforms of all host libraries are covered, nested
+    ones included.
+
+    Upstream: we know no issue.
+
+    Without it: OpenCV's error names neither the file nor its size.
+    """
+    from mmcv.transforms import BaseTransform
+
+    from protuning_mm.data.transform_errors import name_failing_images
+
+    _wrap(BaseTransform, '__call__', name_failing_images)
+
+
+@_skippable
+def patch_label_loading(scope: str) -> None:
+    """Name label maps and masks that cannot be read or do not fit their image or the classes.
+
+    Replaced in mmseg: ``_load_seg_map`` of ``LoadAnnotations``, which silently takes the low byte of a 16-bit map, and
+    ``get_data_info`` of ``BaseSegDataset``, which passes on the number of classes. Replaced in mmdet: ``_load_seg_map``
+    and ``_load_masks`` of ``LoadAnnotations``.
+
+    Upstream: we know no issue.
+
+    Without it: an unknown label fails in torch, whose error names no file.
 
     Args:
-        scope (str): The config's default scope.
+        scope (str): The config's default scope. Only mmseg and mmdet have label maps.
     """
-    from protuning_mm.data import patch_empty_data_sets, patch_image_loading, patch_label_loading, patch_transforms
-    from protuning_mm.data.metrics.ground_truth import patch_coco_metrics
+    from protuning_mm.data import label_map_loading as wrappers
 
-    patch_empty_data_sets()
-    patch_image_loading()
-    patch_transforms()
-    patch_label_loading(scope)
-    patch_coco_metrics(scope)
+    if scope == 'mmseg':
+        from mmseg.datasets import BaseSegDataset
+        from mmseg.datasets.transforms import LoadAnnotations
+
+        _wrap(BaseSegDataset, 'get_data_info', wrappers.add_label_settings)
+        _wrap(LoadAnnotations, '_load_seg_map', wrappers.check_mmseg_maps)
+    elif scope == 'mmdet':
+        from mmdet.datasets.transforms import LoadAnnotations
+
+        _wrap(LoadAnnotations, '_load_seg_map', wrappers.check_mmdet_maps)
+        _wrap(LoadAnnotations, '_load_masks', wrappers.name_unreadable_masks)
+
+
+@_skippable
+def patch_coco_metrics(scope: str) -> None:
+    """Let COCO's evaluation accept annotations without ``iscrowd`` and annotation ids of 0.
+
+    Replaced: ``__init__`` of mmdet's COCO metrics. pycocotools raises a KeyError without ``iscrowd``, after an epoch of
+    training. An annotation id of 0 means "unmatched" to it, so a perfect detection of that object counts as missed.
+
+    Upstream: cocodataset/cocoapi#374 (``iscrowd``), cocodataset/cocoapi#332 and cocodataset/cocoapi#664 (id 0).
+
+    Without it: add ``iscrowd`` to the annotation file, and number its annotations from 1.
+
+    Args:
+        scope (str): The config's default scope. Only mmdet uses pycocotools.
+    """
+    if scope != 'mmdet':
+        return
+    from mmdet.evaluation.metrics import CocoMetric, CocoPanopticMetric, DODCocoMetric
+
+    from protuning_mm.data.metrics.ground_truth import complete_ground_truth
+
+    for metric in (CocoMetric, CocoPanopticMetric, DODCocoMetric):
+        _wrap(metric, '__init__', complete_ground_truth)

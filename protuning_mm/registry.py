@@ -26,6 +26,6 @@ DATASETS = Registry(
     'dataset', parent=MMENGINE_DATASETS, scope='protuning_mm', locations=['protuning_mm.data.classification']
 )
 TRANSFORMS = Registry(
-    'transform', parent=MMENGINE_TRANSFORMS, scope='protuning_mm', locations=['protuning_mm.data.corrupt']
+    'transform', parent=MMENGINE_TRANSFORMS, scope='protuning_mm', locations=['protuning_mm.data.corruptions']
 )
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='protuning_mm', locations=['protuning_mm.data.metrics'])

@@ -14,7 +14,7 @@ from mmpretrain.registry import DATASETS
 from PIL import Image
 from scipy.io import savemat
 
-from protuning_mm.data.corrupt import CORRUPTIONS
+from protuning_mm.data.corruptions import CORRUPTIONS
 
 
 def write_cifar(root: Path, classes: int = 10, train: int = 5, test: int = 2) -> Path:

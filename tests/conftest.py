@@ -28,8 +28,8 @@ def collector_sees_what_is_new() -> None:
     gc.freeze()
 
 
-# what our tools mend in the hosts for the rest of their process
-MENDED = (
+# what patches.prepare_process replaces in the host libraries for the rest of a process
+REPLACED = (
     ('mmengine.dataset', 'BaseDataset', '_serialize_data'),
     ('mmseg.datasets', 'BaseSegDataset', 'get_data_info'),
     ('mmseg.datasets.transforms', 'LoadAnnotations', '_load_seg_map'),
@@ -39,18 +39,17 @@ MENDED = (
     ('mmdet.evaluation', 'CocoPanopticMetric', '__init__'),
     ('mmdet.evaluation', 'DODCocoMetric', '__init__'),
 )
-MENDING = ('label_maps.py', 'ground_truth.py', 'empty_data_sets.py')
 
 
 @pytest.fixture(autouse=True)
-def hosts_as_they_are() -> Iterator[None]:
-    """A tool that was called in a test's process leaves nothing to the next test."""
+def restore_replaced_methods() -> Iterator[None]:
+    """Undo the patches of a tool that a test has called in its process."""
     yield
-    for module, name, method in MENDED:
+    for module, name, method in REPLACED:
         if module in sys.modules:
             cls = getattr(sys.modules[module], name)
             own = vars(cls).get(method)
-            if own is not None and own.__code__.co_filename.endswith(MENDING):
+            if hasattr(own, '_replaced_by_protuning_mm'):
                 setattr(cls, method, own.__wrapped__)
 
 

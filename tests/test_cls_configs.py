@@ -14,7 +14,7 @@ from torch import nn
 from protuning_mm import TunedBackbone
 from protuning_mm.cli.parameter_grid import no_memory
 from protuning_mm.data import DataError, check_data_files
-from protuning_mm.data.published import SOURCES
+from protuning_mm.data.published_data_sets import SOURCES
 from protuning_mm.engine.build_model import build_model
 from tests.classification_data import write_image, write_pets
 from tests.mini import REPO

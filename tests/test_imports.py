@@ -137,14 +137,7 @@ def test_imported_alone(room: str) -> None:
     assert f"'protuning_mm.{room}'" in done.stdout and 'protuning_mm.engine' not in done.stdout
 
 
-# what prepare_process() calls; it runs in the commands, and not at import
-PATCHED_BY_COMMANDS = {
-    *('data/empty_data_sets.py', 'data/failed_transforms.py', 'data/images.py', 'data/label_maps.py'),
-    'data/metrics/ground_truth.py',
-}
-
-
-def test_what_importing_changes_elsewhere_stands_in_one_file() -> None:
+def test_only_patches_replaces_attributes_of_other_libraries() -> None:
     """No other file assigns to an attribute of something that it imported from another library."""
     foreign = {'mmengine', 'mmcv', 'torch', *HOSTS}
     found = set()
@@ -159,7 +152,12 @@ def test_what_importing_changes_elsewhere_stands_in_one_file() -> None:
             for alias in node.names
             if (getattr(node, 'module', None) or alias.name).split('.')[0] in foreign
         }
-        targets = [t for node in ast.walk(tree) if isinstance(node, ast.Assign) for t in node.targets]
+        targets: list[ast.AST] = []
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign):
+                targets += [each for target in node.targets for each in getattr(target, 'elts', [target])]
+            elif isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'setattr':
+                targets.append(ast.Attribute(node.args[0], ''))
         for target in targets:
             root = target
             while isinstance(root, ast.Attribute):
@@ -168,8 +166,7 @@ def test_what_importing_changes_elsewhere_stands_in_one_file() -> None:
                 found.add(path.relative_to(PACKAGE).as_posix())
         if 'register_module_module_registration_hook' in names:
             found.add(path.relative_to(PACKAGE).as_posix())
-    assert 'patches.py' in found
-    assert found - {'patches.py'} <= PATCHED_BY_COMMANDS
+    assert found == {'patches.py'}
 
 
 def test_a_patch_can_be_skipped() -> None:
@@ -187,11 +184,28 @@ def test_a_patch_can_be_skipped() -> None:
     assert "there is no 'patch_configs' in protuning_mm.patches" in run('patch_configs').stderr
 
 
+def test_a_patch_of_prepare_process_can_be_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmengine.dataset import BaseDataset
+
+    from protuning_mm.patches import prepare_process
+
+    plain = BaseDataset._serialize_data
+    monkeypatch.setenv('PROTUNING_MM_SKIP_PATCHES', 'patch_empty_data_sets')
+    prepare_process('')
+    assert BaseDataset._serialize_data is plain
+    monkeypatch.delenv('PROTUNING_MM_SKIP_PATCHES')
+    prepare_process('')
+    patched = BaseDataset._serialize_data
+    assert patched is not plain
+    prepare_process('')
+    assert BaseDataset._serialize_data is patched  # once
+
+
 def test_importing_the_package_imports_no_host() -> None:
     """In a fresh interpreter, engine and all."""
     code = (
         'import sys, protuning_mm, protuning_mm.engine, protuning_mm.weights\n'
-        'import protuning_mm.data, protuning_mm.data.corrupt, protuning_mm.data.metrics\n'
+        'import protuning_mm.data, protuning_mm.data.corruptions, protuning_mm.data.metrics\n'
         f'print(sorted(set(sys.modules) & {HOSTS!r}))'
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)

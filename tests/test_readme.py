@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 import protuning_mm
-from protuning_mm.data.classes import wrong_labels
+from protuning_mm.data.classes import find_label_config_fault
 from tests.mini import REPO
 from tests.plain import SMALL, disturb, relative_error
 
@@ -47,7 +47,7 @@ def test_own_data_in_ade20k_s_layout(tmp_path: Path) -> None:
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert not loader.dataset.get('reduce_zero_label')
         for reduce in (False, True):
-            assert wrong_labels('dataset', dict(loader.dataset, reduce_zero_label=reduce), 'mmseg') is None
+            assert find_label_config_fault('dataset', dict(loader.dataset, reduce_zero_label=reduce), 'mmseg') is None
 
 
 def test_backbone_by_itself() -> None:

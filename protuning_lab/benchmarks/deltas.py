@@ -22,7 +22,7 @@ from protuning_mm.cli.flags import at_least
 from protuning_mm.engine.build_model import build_model
 from protuning_mm.engine.config import read_config
 from protuning_mm.weights import load_checkpoint_file
-from protuning_mm.weights.deltas import inference_form, make_delta
+from protuning_mm.weights.deltas import drop_training_state, make_delta
 from protuning_mm.weights.fingerprint import fingerprint
 from protuning_mm.weights.write import write_checkpoint
 
@@ -60,9 +60,9 @@ def measure(config: Path, rounds: int) -> dict[str, Any]:
             form: Path(folder) / f'{form}.pth' for form in ('whole', 'whole_inference', 'delta', 'delta_inference')
         }
         write_checkpoint(whole, paths['whole'])
-        write_checkpoint(inference_form(whole), paths['whole_inference'])
+        write_checkpoint(drop_training_state(whole), paths['whole_inference'])
         write_checkpoint(delta(), paths['delta'])
-        write_checkpoint(inference_form(delta()), paths['delta_inference'])
+        write_checkpoint(drop_training_state(delta()), paths['delta_inference'])
 
         def load(form: str, resident: bool = True) -> None:
             state = load_checkpoint_file(str(paths[form]))['state_dict']
@@ -73,8 +73,8 @@ def measure(config: Path, rounds: int) -> dict[str, Any]:
         timed = _times(
             {
                 'fingerprint': lambda: fingerprint(backbone.frozen_tensors()),
-                'save whole': lambda: write_checkpoint(inference_form(whole), Path(folder) / 'x.pth'),
-                'save delta': lambda: write_checkpoint(inference_form(delta()), Path(folder) / 'y.pth'),
+                'save whole': lambda: write_checkpoint(drop_training_state(whole), Path(folder) / 'x.pth'),
+                'save delta': lambda: write_checkpoint(drop_training_state(delta()), Path(folder) / 'y.pth'),
                 'load whole': lambda: load('whole_inference'),
                 'load delta': lambda: load('delta_inference'),
                 'load delta, base fetched': lambda: load('delta_inference', resident=False),

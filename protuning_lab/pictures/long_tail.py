@@ -17,7 +17,7 @@ from mmengine.registry import DATASETS
 
 from protuning_lab.pictures.canvas import PictureError
 from protuning_mm.data import check_data_files
-from protuning_mm.data.metrics.shot_groups import FEW, GROUPS, MANY, shot_groups
+from protuning_mm.data.metrics.shot_groups import FEW, GROUPS, MANY, assign_shot_groups
 
 Array = np.ndarray[Any, Any]
 
@@ -51,7 +51,7 @@ class Classes:
         """
         if few > many:
             raise PictureError(f'--few {few} must not be above --many {many}')
-        return shot_groups(self.images, many, few)
+        return assign_shot_groups(self.images, many, few)
 
 
 def class_accuracy(true: Array, predicted: Array, number: int) -> Array:

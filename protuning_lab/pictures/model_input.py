@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from protuning_lab.pictures.canvas import PictureError
 from protuning_mm.backbones import TunedBackbone
 from protuning_mm.data import DataError
-from protuning_mm.data.whole_file import is_cut_short
+from protuning_mm.data.truncated_images import is_truncated
 from protuning_mm.multitask.hosts import TestPipeline
 from protuning_mm.stages import PrefixedTokens
 
@@ -39,7 +39,7 @@ def read_input(model: Any, pipeline: TestPipeline, path: str) -> ModelInput:
     Raises:
         DataError: it cannot be read.
     """
-    if cv2.imread(path) is None or is_cut_short(path):
+    if cv2.imread(path) is None or is_truncated(path):
         raise DataError(f'{path!r} cannot be decoded as an image, or is cut short')
     data = model.data_preprocessor(pipeline(path), False)
     tensor, sample = data['inputs'], data['data_samples'][0]

@@ -27,7 +27,7 @@ from protuning_lab.study.watching import WatchingHook, memory_of_training
 from protuning_mm.data import check_data_files
 from protuning_mm.engine.parameter_table import count_parameters
 from protuning_mm.patches import prepare_process
-from protuning_mm.weights.atomic import write_atomically, write_every_file_whole
+from protuning_mm.weights.atomic import write_atomically
 from protuning_mm.weights.fingerprint import fingerprint
 
 _HOSTS = ('mmdet', 'mmpretrain', 'mmseg')
@@ -164,7 +164,6 @@ def _prepare(job: Job) -> None:
     for parts in job.tests.values():
         check_data_files(Config(dict(parts) | dict(default_scope=scope or 'mmengine')), _LOADERS)
     prepare_process(scope)
-    write_every_file_whole()
 
 
 def _test(runner: Any, parts: Config) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from protuning_lab.study.configs import CellConfig
 from protuning_lab.study.errors import StudyError
-from protuning_mm.data.files import dataset_leaves
+from protuning_mm.data.data_files import find_data_sets
 
 # how images are read and shown does not change which they are
 _NOT_DATA = ('pipeline', 'test_mode', 'metainfo', '_scope_', 'lazy_init', 'serialize_data', 'filter_cfg')
@@ -43,7 +43,7 @@ def check_validation(name: str, config: CellConfig) -> None:
 
 
 def _data(cfg: Config, loader: str) -> dict[str, str]:
-    return {_pictures(dataset): key for key, dataset in dataset_leaves(cfg, loader)}
+    return {_pictures(dataset): key for key, dataset in find_data_sets(cfg, loader)}
 
 
 def _pictures(dataset: Mapping[str, Any]) -> str:

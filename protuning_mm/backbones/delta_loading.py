@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from protuning_mm.backbones.tuned_backbone import TunedBackbone
-from protuning_mm.weights.deltas import complete
+from protuning_mm.weights.deltas import complete_delta
 
 
 def tuned_backbones(model: nn.Module) -> dict[str, TunedBackbone]:
@@ -23,7 +23,7 @@ def accept_deltas(parent: nn.Module, name: str, child: nn.Module | None) -> None
 
 
 def _complete_delta(model: nn.Module, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
-    complete(model, tuned_backbones(model), state_dict, prefix)
+    complete_delta(model, tuned_backbones(model), state_dict, prefix)
 
 
 def _accepts(module: nn.Module | None) -> bool:

@@ -25,7 +25,7 @@ from protuning_mm.stages.readers import describe
 from protuning_mm.tunings import TuningError
 from protuning_mm.tunings.build import TuningCfg, build_tunings
 from protuning_mm.weights.backbone_state import convert_state, fill_strictly, holds, init_randomly, run_load_hooks
-from protuning_mm.weights.deltas import complete as complete_delta
+from protuning_mm.weights.deltas import complete_delta
 from protuning_mm.weights.pretrained import check_frozen_tensors, read_backbone_state
 
 # The dicts in which nn.Module stores parameters, buffers and children. This module shares those of the host's backbone,

@@ -15,8 +15,8 @@ from protuning_mm.cli.flags import add_cfg_options
 from protuning_mm.engine.build_model import build_model
 from protuning_mm.engine.config import read_config
 from protuning_mm.weights import CheckpointError, FrozenWeightsError, load_checkpoint_file
-from protuning_mm.weights.addresses import refused, said_sources
-from protuning_mm.weights.deltas import RECORD, inference_form, make_delta
+from protuning_mm.weights.addresses import explain_refusal, read_frozen_sources
+from protuning_mm.weights.deltas import RECORD, drop_training_state, make_delta
 from protuning_mm.weights.fingerprint import fingerprint
 from protuning_mm.weights.write import write_checkpoint
 
@@ -49,7 +49,7 @@ def extract_delta(
         sources = {name: (each.frozen_source, each.frozen_prefix) for name, each in backbones.items()}
         _load(model, state, checkpoint)
         for name, each in backbones.items():
-            moved = bases[name].moved(fingerprint(each.frozen_tensors()))
+            moved = bases[name].find_changes(fingerprint(each.frozen_tensors()))
             if moved:
                 raise FrozenWeightsError(
                     f'{checkpoint} was not trained on {sources[name][0]}: {len(moved)} of {len(each.frozen_keys)} '
@@ -58,7 +58,7 @@ def extract_delta(
                 )
             each.frozen_source, each.frozen_prefix = sources[name]
         make_delta(content, backbones, bases)
-    write_checkpoint(content if training_state else inference_form(content), out)
+    write_checkpoint(content if training_state else drop_training_state(content), out)
 
 
 def merge_delta(cfg: Config, delta: str, out: str | Path, base: str | None = None, fold: bool = False) -> None:
@@ -90,7 +90,7 @@ def merge_delta(cfg: Config, delta: str, out: str | Path, base: str | None = Non
     if averages is not None:
         content['ema_state_dict'] = _whole_averages(averages, whole)
     content['state_dict'] = _folded(whole, backbones) if fold else whole
-    write_checkpoint(inference_form(content) if fold or str(out).endswith('.safetensors') else content, out)
+    write_checkpoint(drop_training_state(content) if fold or str(out).endswith('.safetensors') else content, out)
 
 
 def _model(cfg: Config) -> tuple[nn.Module, dict[str, TunedBackbone]]:
@@ -104,13 +104,13 @@ def _model(cfg: Config) -> tuple[nn.Module, dict[str, TunedBackbone]]:
 
 
 def _fill(backbones: Mapping[str, TunedBackbone], base: str | None, content: Mapping[str, Any]) -> None:
-    said = said_sources(content)
+    said = read_frozen_sources(content)
     for name, each in backbones.items():
         cfg = each.init_cfg if isinstance(each.init_cfg, Mapping) and each.init_cfg.get('type') == 'Pretrained' else {}
         source, prefix = (base, None) if base else (cfg.get('checkpoint'), cfg.get('prefix'))
         if source is None:
             source, prefix = said.get(name, (None, None))
-            reason = None if source is None else refused(source)
+            reason = None if source is None else explain_refusal(source)
             if reason is not None:
                 raise CheckpointError(f'the checkpoint names {source!r} as the base of {name}: {reason}. Use --base')
         if source is not None:

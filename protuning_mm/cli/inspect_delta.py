@@ -31,9 +31,9 @@ def inspect_delta(path: str) -> dict[str, Any]:
         path (str): A ``.pth`` or ``.safetensors`` file.
 
     Returns:
-        dict: ``file``, ``bytes``, ``sealed``, ``version``, ``bases`` (source, prefix, fingerprint, number of frozen
-        tensors and tuning of each backbone), ``dataset_meta``, ``epoch``, ``iter``, and ``contents``: part, tensors and
-        bytes of each.
+        dict: ``file``, ``bytes``, ``has_checksum``, ``version``, ``bases`` (source, prefix, fingerprint, number of
+        frozen tensors and tuning of each backbone), ``dataset_meta``, ``epoch``, ``iter``, and ``contents``: part,
+        tensors and bytes of each.
 
     Raises:
         CheckpointError: it cannot be read, is damaged, or is no delta.
@@ -49,7 +49,7 @@ def inspect_delta(path: str) -> dict[str, Any]:
     return dict(
         file=str(path),
         bytes=Path(path).stat().st_size,
-        sealed=verify_checksum(path),
+        has_checksum=verify_checksum(path),
         version=record.version,
         bases={
             name: dict(
@@ -95,8 +95,8 @@ def _tensors(value: Any) -> Any:
 
 def as_text(told: Mapping[str, Any]) -> str:
     """Format what :func:`inspect_delta` returns for a terminal."""
-    sealed = 'sealed' if told['sealed'] else 'not sealed (written again by another program)'
-    lines = [f'{told["file"]}: {_mega(told["bytes"])}, {sealed}, written by protuning_mm {told["version"]}']
+    checksum = 'checksum verified' if told['has_checksum'] else 'no checksum (saved again by another program)'
+    lines = [f'{told["file"]}: {_mega(told["bytes"])}, {checksum}, written by protuning_mm {told["version"]}']
     for name, base in told['bases'].items():
         tuning = ' + '.join(
             f'{t["type"]}({", ".join(f"{k}={v!r}" for k, v in t.items() if k != "type")})' for t in base['tuning']

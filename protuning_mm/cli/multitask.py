@@ -10,10 +10,11 @@ from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_device, from_0_to_1
 from protuning_mm.cli.output_names import distinct_names
 from protuning_mm.cli.predict import find_images
-from protuning_mm.data import DataError, patch_transforms
+from protuning_mm.data import DataError
 from protuning_mm.multitask.drawing import draw_tasks
 from protuning_mm.multitask.errors import MultiTaskError
 from protuning_mm.multitask.multi_task import MultiTask
+from protuning_mm.patches import patch_transforms
 from protuning_mm.weights.atomic import write_atomically
 
 

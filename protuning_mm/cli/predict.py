@@ -12,11 +12,12 @@ from mmengine.config import Config
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_cfg_options, add_device, best_device, from_0_to_1
 from protuning_mm.cli.output_names import distinct_names, under_distinct_names
-from protuning_mm.data import DataError, patch_transforms
-from protuning_mm.data.whole_file import is_cut_short
+from protuning_mm.data import DataError
+from protuning_mm.data.truncated_images import is_truncated
 from protuning_mm.engine.config import read_config
+from protuning_mm.patches import patch_file_writing, patch_transforms
 from protuning_mm.weights import CheckpointError
-from protuning_mm.weights.atomic import write_atomically, write_every_file_whole
+from protuning_mm.weights.atomic import write_atomically
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -92,7 +93,7 @@ def predict(
     if not Path(checkpoint).is_file():
         raise CheckpointError(f'checkpoint {checkpoint!r} does not exist')
     cfg = config if isinstance(config, Config) else read_config(config)
-    undecodable = [image for image in images if cv2.imread(image) is None or is_cut_short(image)]
+    undecodable = [image for image in images if cv2.imread(image) is None or is_truncated(image)]
     readable = [image for image in images if image not in undecodable]
     device = device or best_device()
     if readable:
@@ -133,7 +134,7 @@ _PREDICTORS = {'mmdet': _detect, 'mmseg': _segment, 'mmpretrain': _classify}
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     patch_transforms()
-    write_every_file_whole()
+    patch_file_writing()
     cfg = read_config(args.config, args.cfg_options)
     done = predict(cfg, args.checkpoint, args.inputs, args.out, args.device, args.score_thr)
     for image, name in distinct_names(done['predicted']).items():

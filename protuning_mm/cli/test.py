@@ -15,7 +15,6 @@ from protuning_mm.engine.build_runner import build_runner
 from protuning_mm.engine.launch import prepare_cpu_ranks
 from protuning_mm.patches import prepare_process
 from protuning_mm.weights import CheckpointError
-from protuning_mm.weights.atomic import write_every_file_whole
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -65,7 +64,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise CheckpointError(f'checkpoint {args.checkpoint!r} does not exist')
     check_data_files(cfg, ('test_dataloader',))
     prepare_process(cfg.get('default_scope', ''))
-    write_every_file_whole()
     prepare_cpu_ranks(cfg)
     runner = build_runner(cfg)
     if dumps:

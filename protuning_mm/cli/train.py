@@ -13,7 +13,6 @@ from protuning_mm.engine.build_runner import build_runner
 from protuning_mm.engine.launch import prepare_cpu_ranks
 from protuning_mm.engine.work_dir import lock_work_dir
 from protuning_mm.patches import prepare_process
-from protuning_mm.weights.atomic import write_every_file_whole
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -66,7 +65,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = build_config(args)
     check_data_files(cfg, ('train_dataloader', 'val_dataloader'))
     prepare_process(cfg.get('default_scope', ''))
-    write_every_file_whole()
     with lock_work_dir(cfg.work_dir):
         prepare_cpu_ranks(cfg)
         runner = build_runner(cfg)

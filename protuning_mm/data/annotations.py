@@ -1,7 +1,7 @@
-"""Annotations in COCO's layout, read and checked before anything is built from them.
+"""Annotations in COCO's layout, read and checked before a data set is built.
 
-What mmdet drops by itself stays accepted: boxes without area or outside of their image, unknown categories, objects
-of images that are not listed, crowds. ``tools/doctor.py --data`` tells of those.
+What mmdet drops by itself is accepted: boxes without area or outside their image, unknown categories, objects of
+unlisted images, and crowds. ``tools/doctor.py --data`` reports those.
 """
 
 import codecs
@@ -12,27 +12,32 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from protuning_mm.data.annotation_faults import faults_of
+from protuning_mm.data.annotation_faults import find_annotation_faults
 from protuning_mm.data.errors import DataError
 
-_NAMED = 5
+_LISTED = 5
 _PARTS = ('images', 'annotations', 'categories')
 
 
 def read_annotations(path: Path, key: str) -> dict[str, Any]:
-    """Read a file in COCO's layout.
+    """Read an annotation file in COCO's layout.
 
     Args:
         path (Path): The file.
         key (str): The data set's key in the config.
 
+    Returns:
+        dict: The content of the file.
+
     Raises:
-        DataError: it is no JSON as COCO's own reader takes it, or not in COCO's layout.
+        DataError: COCO's own reader would not accept the file as JSON, or it is not in COCO's layout.
     """
     where, content = f'{key}.ann_file: {str(path)!r}', read_json(path, key)
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in _PARTS):
         found = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise DataError(f"{where} is not in COCO's layout: a dict of the lists {', '.join(_PARTS)}, but {found}")
+        raise DataError(
+            f"{where} is not in COCO's layout: it must be a dict of the lists {', '.join(_PARTS)}, but it has {found}"
+        )
     return content
 
 
@@ -43,8 +48,11 @@ def read_json(path: Path, key: str) -> Any:
         path (Path): The file.
         key (str): The data set's key in the config.
 
+    Returns:
+        Any: The content of the file.
+
     Raises:
-        DataError: it is no JSON, or not in UTF-8, or begins with a byte order mark.
+        DataError: the file is not JSON, is not encoded in UTF-8, or begins with a byte order mark.
     """
     where, raw = f'{key}.ann_file: {str(path)!r}', path.read_bytes()
     if raw.startswith(codecs.BOM_UTF8):
@@ -52,53 +60,56 @@ def read_json(path: Path, key: str) -> Any:
             f"{where} begins with a byte order mark, which COCO's own reader refuses: save it as UTF-8 without one"
         )
     try:
-        return json.loads(raw.decode())  # by its bytes json would take UTF-16 too, which COCO's reader does not
+        return json.loads(raw.decode())  # decode first: json.loads(bytes) accepts UTF-16, but COCO's reader does not
     except ValueError as error:
-        raise DataError(f'{where} is no JSON: {error}') from None
+        raise DataError(f'{where} is not JSON: {error}') from None
 
 
 def check_annotations(
     content: dict[str, Any], path: Path, key: str, classes: Any = None, train: bool = True, with_mask: bool = False
 ) -> None:
-    """Check what an annotation file holds, in one pass; entries that are wrong but not used are warned of.
+    """Check the content of an annotation file, and log a warning for wrong entries that the run does not use.
 
     Args:
-        content (dict): What ``read_annotations`` read.
+        content (dict): The content of the file, from :func:`read_annotations`.
         path (Path): The file, for the error.
         key (str): The data set's key in the config.
-        classes (Sequence[str], optional): The classes that the data set is to have.
-        train (bool): Whether a run is to learn from it: then something must be left to learn from.
-        with_mask (bool): Whether the run uses masks.
+        classes (Sequence[str], optional): The data set's classes. Defaults to None: all categories.
+        train (bool): Whether a run trains on the data set. Then at least one object must be usable. Defaults to True.
+        with_mask (bool): Whether the run uses masks. Defaults to False.
 
     Raises:
-        DataError: names the file, the annotations or images at fault, what is wrong with them, and what would be right.
+        DataError: names the file, the wrong entries, what is wrong with them, and what would be right.
     """
     where = f'{key}.ann_file: {str(path)!r}'
-    faults = list(faults_of(content, classes, with_mask))
-    errors = [fault.said for fault in faults if fault.level == 'error']
+    faults = list(find_annotation_faults(content, classes, with_mask))
+    errors = [fault.message for fault in faults if fault.level == 'error']
     if errors:
         raise DataError(
-            f'{where}: {len(errors)} entries cannot be used:{_listed(errors)}\nMend or delete them; python '
-            'tools/doctor.py CONFIG --data looks at everything else.'
+            f'{where}: {len(errors)} entries cannot be used:{_list_first(errors)}\nCorrect or delete them. '
+            'python tools/doctor.py CONFIG --data checks everything else.'
         )
     if faults:
-        said = f'{where}: {len(faults)} entries are wrong, but this run does not use that part of them:'
-        print_log(said + _listed([fault.said for fault in faults]), 'current', logging.WARNING)
-    if train and (lacks := nothing_is_left(content, classes)):
-        raise DataError(f'{where} {lacks}')
+        message = f'{where}: {len(faults)} entries are wrong, but this run does not use the wrong part of them:'
+        print_log(message + _list_first([fault.message for fault in faults]), 'current', logging.WARNING)
+    if train and (reason := explain_nothing_to_learn(content, classes)):
+        raise DataError(f'{where} {reason}')
 
 
-def _listed(said: list[str]) -> str:
-    more = f'\n  … and {len(said) - _NAMED} more' if len(said) > _NAMED else ''
-    return ''.join(f'\n  {each}' for each in said[:_NAMED]) + more
+def _list_first(messages: list[str]) -> str:
+    more = f'\n  … and {len(messages) - _LISTED} more' if len(messages) > _LISTED else ''
+    return ''.join(f'\n  {message}' for message in messages[:_LISTED]) + more
 
 
-def nothing_is_left(content: dict[str, Any], classes: Any) -> str | None:
-    """Say why nothing can be learned from annotations that have no faults; None where something can.
+def explain_nothing_to_learn(content: dict[str, Any], classes: Any) -> str | None:
+    """Explain why a run can learn nothing from annotations, although no entry is wrong.
 
     Args:
-        content (dict): What ``read_annotations`` read.
-        classes (Sequence[str], optional): The classes that the data set is to have.
+        content (dict): The content of the file, from :func:`read_annotations`.
+        classes (Sequence[str], optional): The data set's classes; None for all categories.
+
+    Returns:
+        str, optional: The end of a sentence that begins with the file's name; None if there is something to learn.
     """
     if not content['images']:
         return 'lists no image: there is nothing to train on'
@@ -111,6 +122,6 @@ def nothing_is_left(content: dict[str, Any], classes: Any) -> str | None:
     if any(min(each['bbox'][2:]) >= 1 and each['area'] > 0 for each in left):
         return None
     return (
-        f'is of no use: none of its {len(content["annotations"])} annotations has an image_id that is listed, a '
-        "category_id of the data set's classes and a box with an area: there is nothing to learn"
+        f'has nothing to learn: none of its {len(content["annotations"])} annotations has a listed image_id, a '
+        "category_id of the data set's classes and a box with an area"
     )

@@ -1,4 +1,4 @@
-"""The classes that a data set's config names, looked up without building it."""
+"""Classes of a data set, read from its config without building it."""
 
 from inspect import signature
 from pathlib import Path
@@ -8,73 +8,84 @@ from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS
 
 
-def dataset_classes(dataset: dict[str, Any], scope: str) -> Any:
-    """Look up the classes that a data set's config gives it: its ``metainfo``'s, or its class's; None without any."""
+def find_classes(dataset: dict[str, Any], scope: str) -> Any:
+    """Find the classes of a data set: those of ``metainfo`` in its config, or those of its Python class.
+
+    Args:
+        dataset (dict): The data set's config.
+        scope (str): The config's default scope.
+
+    Returns:
+        Sequence[str], optional: The classes; None if neither names any.
+    """
     classes = _written_classes(dataset)[1]
-    if isinstance(classes, str):  # the path of a list; the host reads it so
+    if isinstance(classes, str):  # the path of a file with names, as the host library reads it
         return list_from_file(classes) if Path(classes).is_file() else None
     if classes is None:
-        kind = dataset_class(dataset, scope)
+        kind = find_dataset_class(dataset, scope)
         classes = (getattr(kind, 'METAINFO', None) or {}).get('classes')
     return classes
 
 
-def wrong_labels(key: str, dataset: dict[str, Any], scope: str) -> tuple[str, str, str] | None:
-    """Say what is wrong with the classes or labels that a data set's config names; None where nothing is.
+def find_label_config_fault(key: str, dataset: dict[str, Any], scope: str) -> tuple[str, str, str] | None:
+    """Find a wrong setting of classes or labels in a data set's config.
 
     Args:
         key (str): The data set's key in the config.
-        dataset (dict): Its config.
+        dataset (dict): The data set's config.
         scope (str): The config's default scope.
 
     Returns:
-        tuple, optional: The config's key, what was found, and what would be right.
+        tuple, optional: The config key, what was found, and what would be right; None if nothing is wrong.
     """
-    return _one_name_for_all(key, dataset) or _two_zero_labels(key, dataset, scope)
+    return _find_string_as_classes(key, dataset) or _find_reduce_zero_label_conflict(key, dataset, scope)
 
 
-def _one_name_for_all(key: str, dataset: dict[str, Any]) -> tuple[str, str, str] | None:
-    """One class without its comma, ``('cat')``: the hosts would take its letters for names."""
+def _find_string_as_classes(key: str, dataset: dict[str, Any]) -> tuple[str, str, str] | None:
+    """Find one class without its comma, ``('cat')``: the host libraries would take its letters as classes."""
     name, classes = _written_classes(dataset)
     if not isinstance(classes, str) or '://' in classes or Path(classes).is_file():
         return None
     return (
         f'{key}.{name}',
-        f"{classes!r} is a string, and no file of names: the data set's classes must be a tuple or a list",
-        f'Write classes=({classes!r},) for one class: without the comma the parentheses make no tuple.',
+        f"{classes!r} is a string, but not the path of a file: the data set's classes must be a tuple or a list",
+        f'Write classes=({classes!r},) for one class: without the comma, the parentheses make no tuple.',
     )
 
 
 def _written_classes(dataset: dict[str, Any]) -> tuple[str, Any]:
-    """Return the key and value of the classes that a data set's config names itself."""
+    """Return the key and value of the classes in a data set's config."""
     if dataset.get('classes') is not None:
         return 'classes', dataset['classes']
     return 'metainfo.classes', (dataset.get('metainfo') or {}).get('classes')
 
 
-def dataset_class(dataset: dict[str, Any], scope: str) -> Any:
-    """Look up a data set's class in its host's registry; None where there is no such class."""
+def find_dataset_class(dataset: dict[str, Any], scope: str) -> Any:
+    """Find the Python class of a data set in the registry of its host library; None if there is no such class."""
     kind = dataset.get('type')
     return DATASETS.get(kind if '.' in kind else f'{scope}.{kind}') if isinstance(kind, str) else kind
 
 
-def unknown_categories(classes: Any, content: dict[str, Any], path: Path) -> tuple[str, str] | None:
-    """Say which classes are no categories of a COCO-like annotation file, and what to write instead.
+def explain_unknown_categories(classes: Any, content: dict[str, Any], path: Path) -> tuple[str, str] | None:
+    """Name classes that are no categories of an annotation file, and say what to write instead.
 
     Args:
-        classes (Sequence[str]): The data set's.
-        content (dict): What is in the file.
-        path (Path): Where the file is.
+        classes (Sequence[str]): The data set's classes.
+        content (dict): The content of the file.
+        path (Path): The file.
+
+    Returns:
+        tuple, optional: What was found, and what would be right; None if all classes are categories.
     """
-    there = [category.get('name') for category in content['categories']]
-    unknown = [name for name in classes if name not in there]
+    categories = [category.get('name') for category in content['categories']]
+    unknown = [name for name in classes if name not in categories]
     if not unknown:
         return None
     return (
         f'{len(unknown)} of its {len(classes)} classes are no categories of {str(path)!r}: {_shortened(unknown)}. '
-        f'The file has {len(there)}: {_shortened(there)}',
-        f'Write metainfo=dict(classes=({", ".join(repr(name) for name in there[:3])}, …)) in the data set, with the '
-        'names as the file has them, and num_classes in the heads to match.',
+        f'The file has {len(categories)}: {_shortened(categories)}',
+        f'Write metainfo=dict(classes=({", ".join(repr(name) for name in categories[:3])}, …)) in the data set, with '
+        'the names as in the file, and set num_classes of the heads to their number.',
     )
 
 
@@ -82,18 +93,18 @@ def _shortened(names: list[Any]) -> str:
     return ', '.join(map(str, names[:8])) + (', …' if len(names) > 8 else '')
 
 
-def _two_zero_labels(key: str, dataset: dict[str, Any], scope: str) -> tuple[str, str, str] | None:
-    """A data set of label maps and its pipeline that differ in whether label 0 is ignored: mmseg stops there."""
+def _find_reduce_zero_label_conflict(key: str, dataset: dict[str, Any], scope: str) -> tuple[str, str, str] | None:
+    """Find a data set of label maps that ignores label 0 while its pipeline does not, or the reverse: mmseg fails."""
     steps = [step for step in dataset.get('pipeline') or () if isinstance(step, dict)]
     loads = [step for step in steps if str(step.get('type')).endswith('LoadAnnotations')]
-    said = next((step['reduce_zero_label'] for step in loads if step.get('reduce_zero_label') is not None), None)
-    kind = dataset_class(dataset, scope)
+    in_pipeline = next((step['reduce_zero_label'] for step in loads if step.get('reduce_zero_label') is not None), None)
+    kind = find_dataset_class(dataset, scope)
     default = signature(kind).parameters.get('reduce_zero_label') if scope == 'mmseg' and kind is not None else None
-    if said is None or default is None or dataset.get('reduce_zero_label', default.default) == said:
+    if in_pipeline is None or default is None or dataset.get('reduce_zero_label', default.default) == in_pipeline:
         return None
     return (
         f'{key}.reduce_zero_label',
-        f'{not said}, but LoadAnnotations in its pipeline says {said}, and mmseg wants both alike',
-        'Leave it out of the pipeline and say it in the data set: False where label 0 is a class, True where it is '
-        'none and classes begin at 1.',
+        f'{not in_pipeline}, but LoadAnnotations in its pipeline says {in_pipeline}, and mmseg requires equal values',
+        'Remove it from the pipeline and set it in the data set: False if label 0 is a class, True if 0 means "no '
+        'class" and the classes begin at 1.',
     )

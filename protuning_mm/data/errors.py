@@ -1,5 +1,5 @@
-"""What can be wrong with a data set."""
+"""The error that all checks of data raise."""
 
 
 class DataError(RuntimeError):
-    """A file is missing or unreadable, or the annotations are not what the config says."""
+    """A file is missing or unreadable, or the data do not match the config."""

@@ -1,4 +1,4 @@
-"""How often each class occurs in a data set, counted through the host's own data set, whatever its format is."""
+"""Counts of objects, images or pixels per class, from a built data set of any format."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# entries that are looked at before training; reading a label map takes milliseconds, the others lie in memory
+# entries that are counted before training, by unit; reading a label map takes milliseconds, the rest is in memory
 SAMPLE = {'pixels': 200, 'objects': 20_000, 'images': 20_000}
 _SHOWN = 12  # classes
 
@@ -17,28 +17,29 @@ class LabelCounts:
     """Objects, images or pixels of each class.
 
     Args:
-        classes (tuple[str]): The data set's.
+        classes (tuple[str]): The data set's classes.
         unit (str): What is counted: ``'objects'``, ``'images'``, or ``'pixels'`` of label maps.
-        size (int): Entries of the data set.
-        looked_at (int): How many of them were counted.
-        numbers (ndarray): One a class.
-        parts (list): The data sets within wrappers.
-        maps (list[str]): Of pixels: the label maps that were counted.
-        flat (list[str]): Images with objects whose box has no area, which are not counted.
+        size (int): Number of entries of the data set.
+        counted (int): Number of entries that were counted.
+        numbers (ndarray): (classes,), the count of each class.
+        data_sets (list): The data sets inside wrappers.
+        label_maps (list[str]): Paths of the label maps whose pixels were counted. Defaults to an empty list.
+        empty_boxes (list[str]): Images with objects whose box has no area; these objects are not counted. Defaults to
+            an empty list.
     """
 
     classes: tuple[str, ...]
     unit: str
     size: int
-    looked_at: int
+    counted: int
     numbers: NDArray[np.int64]
-    parts: list[Any]
-    maps: list[str] = field(default_factory=list)
-    flat: list[str] = field(default_factory=list)
+    data_sets: list[Any]
+    label_maps: list[str] = field(default_factory=list)
+    empty_boxes: list[str] = field(default_factory=list)
 
     @property
-    def absent(self) -> list[int]:
-        """The labels that never occur."""
+    def absent_labels(self) -> list[int]:
+        """Labels that never occur."""
         return np.flatnonzero(self.numbers == 0).tolist()
 
     def __str__(self) -> str:
@@ -47,63 +48,64 @@ class LabelCounts:
             half = _SHOWN // 2
             pairs = [pairs[i] for i in np.argsort(-self.numbers, kind='stable')]
             pairs = [*pairs[:half], f'… {len(pairs) - 2 * half} more …', *pairs[-half:]]
-        of = '' if self.looked_at == self.size else f', in {self.looked_at:,} of {self.size:,}'
+        of = '' if self.counted == self.size else f', in {self.counted:,} of {self.size:,}'
         return f'{self.unit} per class{of}: {", ".join(pairs)}'
 
 
 def count_labels(
     dataset: Any, limits: Mapping[str, int] | None = None, read: Callable[..., Any] = map
 ) -> LabelCounts | None:
-    """Count a data set's labels.
+    """Count the labels of a data set.
 
     Args:
-        dataset: A data set of the hosts, built, or a wrapper of some.
-        limits (Mapping[str, int], optional): By unit, how many entries are looked at, evenly spread: fewer where every
-            class was seen, more where fewer than two were. Defaults to None, all.
-        read (Callable): How label maps are read: ``map``, or what works in parallel and keeps the order.
+        dataset: A built data set of a host library, or a wrapper of several.
+        limits (Mapping[str, int], optional): By unit, how many evenly spread entries are counted: fewer if every class
+            has occurred, more if fewer than two have. Defaults to None: all entries.
+        read (Callable): Reads label maps, as ``map`` does; may work in parallel, but must keep the order. Defaults to
+            ``map``.
 
     Returns:
-        LabelCounts, optional: None where the data set has no classes, or its entries have no labels.
+        LabelCounts, optional: None if the data set has no classes, or its entries have no labels.
     """
     classes = getattr(dataset, 'metainfo', {}).get('classes')
     if not classes:
         return None
-    parts = leaves(dataset)
-    unit = next((unit for unit in map(_unit, parts) if unit), None)
-    sizes = [len(part) for part in parts]
+    data_sets = unwrap_data_sets(dataset)
+    unit = next((unit for unit in map(_find_unit, data_sets) if unit), None)
+    sizes = [len(part) for part in data_sets]
     size: int = sum(sizes)
     if unit is None and size:
         return None
-    found = LabelCounts(tuple(map(str, classes)), unit or 'objects', size, 0, np.zeros(len(classes), int), parts)
+    found = LabelCounts(tuple(map(str, classes)), unit or 'objects', size, 0, np.zeros(len(classes), int), data_sets)
     limit = (limits or {}).get(found.unit)
-    entries = _spread(parts, sizes, limit or size)
-    for numbers, info in (read if found.unit == 'pixels' else map)(_labels_of, entries):
-        found.looked_at += 1
+    entries = _spread(data_sets, sizes, limit or size)
+    for numbers, info in (read if found.unit == 'pixels' else map)(_count_entry, entries):
+        found.counted += 1
         found.numbers += numbers[: len(classes)]
         if found.unit == 'pixels':
-            found.maps.append(info['seg_map_path'])
-        elif any(_is_flat(each) for each in info.get('instances', ())):
-            found.flat.append(str(info.get('img_path')))
-        seen = len(classes) - len(found.absent)
-        if limit and (seen == len(classes) or (found.looked_at >= limit and seen >= 2)):
+            found.label_maps.append(info['seg_map_path'])
+        elif any(_has_empty_box(each) for each in info.get('instances', ())):
+            found.empty_boxes.append(str(info.get('img_path')))
+        seen = len(classes) - len(found.absent_labels)
+        if limit and (seen == len(classes) or (found.counted >= limit and seen >= 2)):
             break
     return found
 
 
-def leaves(dataset: Any) -> list[Any]:
-    """The data sets within wrappers such as RepeatDataset and ConcatDataset."""
+def unwrap_data_sets(dataset: Any) -> list[Any]:
+    """Find the data sets inside wrappers such as RepeatDataset and ConcatDataset."""
     if hasattr(dataset, 'datasets'):
-        return [leaf for part in dataset.datasets for leaf in leaves(part)]
-    return leaves(dataset.dataset) if hasattr(dataset, 'dataset') else [dataset]
+        return [each for part in dataset.datasets for each in unwrap_data_sets(part)]
+    return unwrap_data_sets(dataset.dataset) if hasattr(dataset, 'dataset') else [dataset]
 
 
-def map_loader(part: Any) -> Any:
-    """The transform that loads a data set's label maps; None without any."""
-    transforms = getattr(getattr(part, 'pipeline', None), 'transforms', ())
+def find_map_loader(dataset: Any) -> Any:
+    """Find the transform that loads a data set's label maps; None if there is none."""
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
     return next((each for each in transforms if getattr(each, 'with_seg', False)), None)
 
 
-def _unit(part: Any) -> str | None:
+def _find_unit(part: Any) -> str | None:
     if not hasattr(part, 'get_data_info') or not len(part):
         return None
     info = part.get_data_info(0)
@@ -111,34 +113,34 @@ def _unit(part: Any) -> str | None:
         return 'objects'
     if 'gt_label' in info:
         return 'images'
-    return 'pixels' if info.get('seg_map_path') and map_loader(part) is not None else None
+    return 'pixels' if info.get('seg_map_path') and find_map_loader(part) is not None else None
 
 
-def _spread(parts: list[Any], sizes: list[int], limit: int) -> Iterator[tuple[Any, int]]:
-    """All entries; the first ``limit`` of them evenly spread."""
+def _spread(data_sets: list[Any], sizes: list[int], limit: int) -> Iterator[tuple[Any, int]]:
+    """Yield all entries, as data set and index, so that the first ``limit`` of them are evenly spread."""
     ends, total = np.cumsum(sizes), sum(sizes)
     step = max(total // max(limit, 1), 1)
     for first in range(step):
         for i in range(first, total, step):
             part = int(np.searchsorted(ends, i, side='right'))
-            yield parts[part], i - int(ends[part]) + sizes[part]
+            yield data_sets[part], i - int(ends[part]) + sizes[part]
 
 
-def _labels_of(entry: tuple[Any, int]) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """How often each label is in an entry, and the entry."""
+def _count_entry(entry: tuple[Any, int]) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Count the labels of an entry; also return its data info."""
     part, i = entry
     info = part.get_data_info(i)
     number = len(part.metainfo['classes'])
     if 'instances' in info:
-        objects = [each for each in info['instances'] if not each.get('ignore_flag') and not _is_flat(each)]
+        objects = [each for each in info['instances'] if not each.get('ignore_flag') and not _has_empty_box(each)]
         labels = np.array([each.get('bbox_label', -1) for each in objects], np.int64)
     elif 'gt_label' in info:
         labels = np.atleast_1d(np.asarray(info['gt_label'], np.int64))
     else:
-        labels = map_loader(part)(info)['gt_seg_map'].ravel().astype(np.int64)
+        labels = find_map_loader(part)(info)['gt_seg_map'].ravel().astype(np.int64)
     return np.bincount(labels[(labels >= 0) & (labels < number)], minlength=number), info
 
 
-def _is_flat(instance: dict[str, Any]) -> bool:
+def _has_empty_box(instance: dict[str, Any]) -> bool:
     x1, y1, x2, y2 = instance.get('bbox') or (0, 0, 1, 1)
     return bool(x2 <= x1 or y2 <= y1)

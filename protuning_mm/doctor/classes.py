@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from protuning_mm.data.classes import dataset_class, dataset_classes, wrong_labels
-from protuning_mm.data.files import dataset_leaves
+from protuning_mm.data.classes import find_classes, find_dataset_class, find_label_config_fault
+from protuning_mm.data.data_files import find_data_sets
 from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.findings import Finding, Findings
 from protuning_mm.engine.class_check import class_mismatches
@@ -17,12 +17,12 @@ def check_num_classes(case: Case) -> Findings:
     """Compare every head's ``num_classes`` with ``metainfo``, from the config or the data set's class."""
     said: set[str] = set()
     for key, dataset in leaves(case):
-        if wrong := wrong_labels(key, dataset, case.scope):
+        if wrong := find_label_config_fault(key, dataset, case.scope):
             yield Finding('error', *wrong)
             continue
-        classes = dataset_classes(dataset, case.scope)
+        classes = find_classes(dataset, case.scope)
         if classes is not None:
-            kind = dataset_class(dataset, case.scope)
+            kind = find_dataset_class(dataset, case.scope)
             metainfo = dict(getattr(kind, 'METAINFO', None) or {}) | dict(dataset.get('metainfo') or {})
             yield from compare(case, metainfo | dict(classes=classes), key, said)
 
@@ -47,4 +47,4 @@ def compare(case: Case, metainfo: Any, key: str, said: set[str]) -> Findings:
 def leaves(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
     """Key and config of every data set of the three loaders, wrappers unpacked."""
     for loader in LOADERS:
-        yield from dataset_leaves(case.cfg, loader)
+        yield from find_data_sets(case.cfg, loader)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from protuning_mm.data.annotation_faults import Fault, faults_of
-from protuning_mm.data.annotations import nothing_is_left
-from protuning_mm.data.classes import unknown_categories
+from protuning_mm.data.annotation_faults import AnnotationFault, find_annotation_faults
+from protuning_mm.data.annotations import explain_nothing_to_learn
+from protuning_mm.data.classes import explain_unknown_categories
 from protuning_mm.doctor.findings import Finding, Findings, Level
 from protuning_mm.doctor.images import ABSENT, compare_size, examine_images, some
 from protuning_mm.doctor.labels import examine_maps
@@ -48,13 +48,13 @@ def examine_coco(
         stuff_classes (int, optional): Classes of its stuff maps.
         max_images (int, optional): How many images are decoded at the most.
     """
-    problems, faults = Problems(key), list(faults_of(content, classes, with_mask))
+    problems, faults = Problems(key), list(find_annotation_faults(content, classes, with_mask))
     for fault in faults:
-        problems.note(_kind(fault), fault.said)
+        problems.note(_kind(fault), fault.message)
     if not any(fault.kind == 'categories' for fault in faults) and classes is not None:
-        wrong = unknown_categories(classes, content, path)
+        wrong = explain_unknown_categories(classes, content, path)
         yield from [Finding('error', f'{key}.metainfo.classes', *wrong)] if wrong else _order(key, classes, content)
-    if not any(fault.level == 'error' for fault in faults) and (lacks := nothing_is_left(content, classes)):
+    if not any(fault.level == 'error' for fault in faults) and (lacks := explain_nothing_to_learn(content, classes)):
         level: Level = 'error' if key.startswith('train') else 'warning'
         yield Finding(level, f'{key}.ann_file', f'{str(path)!r} {lacks}', 'mend the annotations or the classes')
     faulty = {id(fault.entry) for fault in faults}
@@ -105,7 +105,7 @@ def _file_name(image: dict[str, Any]) -> str:
     return str(image.get('file_name') or '/'.join(str(image.get('coco_url')).split('/')[-2:]))
 
 
-def _kind(fault: Fault) -> Kind:
+def _kind(fault: AnnotationFault) -> Kind:
     """Faults are counted by kind."""
     used = 'cannot be used' if fault.level == 'error' else 'are wrong, but this run does not use that part of them'
     return Kind(fault.level, f'entries of the annotations {used} ({fault.kind})', 'mend or delete them')

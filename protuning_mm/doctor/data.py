@@ -3,16 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from protuning_mm.data import DataError, patch_empty_data_sets
+from protuning_mm.data import DataError
 from protuning_mm.data.annotations import read_annotations
-from protuning_mm.data.classes import dataset_class, dataset_classes, wrong_labels
-from protuning_mm.data.files import missing_files, reads_boxes, uses_masks
+from protuning_mm.data.classes import find_classes, find_dataset_class, find_label_config_fault
+from protuning_mm.data.data_files import find_missing_files, reads_boxes, uses_masks
 from protuning_mm.doctor.built import examine_built
 from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.classes import LOADERS, leaves
 from protuning_mm.doctor.coco import examine_coco
 from protuning_mm.doctor.findings import Finding, Findings, first_line
 from protuning_mm.doctor.label_counts import examine_labels
+from protuning_mm.patches import patch_empty_data_sets
 
 _NO_MATTER = ('pipeline', 'test_mode', 'filter_cfg', 'backend_args', '_scope_')
 
@@ -25,7 +26,7 @@ def check_data(case: Case, max_images: int | None = None) -> Findings:
         max_images (int, optional): How many images of each are decoded at the most. Defaults to all.
     """
     patch_empty_data_sets()
-    missing = missing_files(case.cfg, LOADERS)
+    missing = find_missing_files(case.cfg, LOADERS)
     for text in missing:
         where, _, found = text.partition(': ')
         yield Finding('error', where, found, 'put the files there, or --cfg-options data_root=<folder>')
@@ -67,11 +68,11 @@ def _examine(case: Case, key: str, dataset: dict[str, Any], max_images: int | No
     if '://' in str(dataset.get('data_root')):
         yield Finding('info', key, f'data_root={dataset["data_root"]!r} is no local folder: not examined')
         return
-    if wrong := wrong_labels(key, dataset, case.scope):
+    if wrong := find_label_config_fault(key, dataset, case.scope):
         yield Finding('error', *wrong)
         return
     path = Path(dataset.get('data_root') or '') / str(dataset.get('ann_file') or '')
-    if not (reads_boxes(dataset_class(dataset, case.scope)) and path.suffix == '.json'):
+    if not (reads_boxes(find_dataset_class(dataset, case.scope)) and path.suffix == '.json'):
         yield from examine_built(case, key, dataset, max_images, said)
         return
     try:
@@ -80,7 +81,7 @@ def _examine(case: Case, key: str, dataset: dict[str, Any], max_images: int | No
         where = f'{key}.ann_file'
         yield Finding('error', where, str(error).removeprefix(f'{where}: '), 'copy or make it again')
         return
-    classes, with_mask = dataset_classes(dataset, case.scope), uses_masks(case.cfg, key, dataset)
+    classes, with_mask = find_classes(dataset, case.scope), uses_masks(case.cfg, key, dataset)
     roi_head = getattr(case.model, 'roi_head', None)
     stuff = getattr(getattr(roi_head, 'semantic_head', None), 'num_classes', None)
     yield from examine_coco(key, dataset, content, path, classes, with_mask, stuff, max_images)

@@ -9,7 +9,7 @@ from typing import Any, cast
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 
-from protuning_mm.data.classes import dataset_classes
+from protuning_mm.data.classes import find_classes
 from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.classes import leaves
 from protuning_mm.doctor.findings import Finding, Findings, first_line
@@ -75,7 +75,7 @@ def _on_noise(case: Case, split: str, folder: Path) -> Trial:
         return Trial()
     assert case.model is not None
     datasets = [dataset for loader, dataset in leaves(case) if loader.startswith(split)]
-    classes = dataset_classes(datasets[0], case.scope) if len(datasets) == 1 else None
+    classes = find_classes(datasets[0], case.scope) if len(datasets) == 1 else None
     metainfo = dict(classes=classes or [str(i) for i in range(num_classes_of(case.model) or 0)])
     if not metainfo['classes'] or _told(case, metainfo):
         return Trial()

@@ -10,8 +10,7 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 
-from protuning_mm.data.files import missing_files
-from protuning_mm.data.metrics.ground_truth import patch_coco_metrics
+from protuning_mm.data.data_files import find_missing_files
 from protuning_mm.doctor.case import Case, build_model
 from protuning_mm.doctor.classes import LOADERS, check_num_classes
 from protuning_mm.doctor.data import check_data
@@ -25,6 +24,7 @@ from protuning_mm.doctor.optimizer import check_optimizer
 from protuning_mm.doctor.trial import Trial, run_trials
 from protuning_mm.doctor.versions import check_versions
 from protuning_mm.doctor.weights import check_frozen, check_pretrained
+from protuning_mm.patches import patch_coco_metrics
 
 
 @dataclass
@@ -67,7 +67,7 @@ def examine(case: Case, data: bool = False, max_images: int | None = None, step:
             report.add(check_evaluators(case, data), 'val_evaluator')
         if data:
             report.add(check_data(case, max_images), 'data')
-        elif missing_files(case.cfg, LOADERS):
+        elif find_missing_files(case.cfg, LOADERS):
             root = case.cfg.get('data_root', '…')
             report.add(iter([Finding('info', 'data_root', f'files of the data sets are not here (data_root={root!r})',
                                      '--data lists them')]), 'data')  # fmt: skip

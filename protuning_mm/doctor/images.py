@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from protuning_mm.data.images import ORIENTATION, TURNING, why_turned
+from protuning_mm.data.image_loading import ORIENTATION, TURNING, explain_swapped_size
 from protuning_mm.doctor.problems import Kind, Problems
 
 ABSENT = Kind(
@@ -98,5 +98,5 @@ def compare_size(path: Path, size: tuple[int, int], listed: dict[str, Any], prob
         return
     found = f'{size[0]}x{size[1]} on disk, {height}x{width} listed'
     if size == (width, height):
-        found += f': {why_turned(path, size)}'
+        found += f': {explain_swapped_size(path, size)}'
     problems.note(OTHER_SIZE, f'{path} ({found})')

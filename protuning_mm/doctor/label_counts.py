@@ -6,9 +6,9 @@ from typing import Any
 
 from mmengine.registry import DATASETS
 
-from protuning_mm.data.ignored_label import ignored_differently
+from protuning_mm.data.ignore_index import find_ignore_index_conflicts
 from protuning_mm.data.label_counts import count_labels
-from protuning_mm.data.label_faults import faults_of_labels
+from protuning_mm.data.label_faults import find_label_faults
 from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.findings import Finding, Findings
 from protuning_mm.doctor.images import in_parallel
@@ -31,11 +31,11 @@ def examine_labels(case: Case, key: str, max_images: int | None) -> Findings:
     if hasattr(dataset, 'full_init'):
         dataset.full_init()
     if case.model is not None and key.startswith('train'):
-        for wrong in ignored_differently(case.model, dataset, key):
+        for wrong in find_ignore_index_conflicts(case.model, dataset, key):
             yield Finding('error', *wrong)
     found = count_labels(dataset, {'pixels': max_images} if max_images else None, map if max_images else read)
     if found is None:
         return
     yield Finding('info', f'{key}.metainfo', str(found))
-    for level, said, advice in faults_of_labels(found, key):
+    for level, said, advice in find_label_faults(found, key):
         yield Finding(level, key, said, advice)

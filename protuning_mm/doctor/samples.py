@@ -7,7 +7,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
 from torch import Tensor
 
-from protuning_mm.data.files import missing_files
+from protuning_mm.data.data_files import find_missing_files
 from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.noise import Batch
 
@@ -23,7 +23,7 @@ def build_dataset(case: Case, loader: str) -> Any:
         Exception: whatever its construction raises.
     """
     dataset = (case.cfg.get(loader) or {}).get('dataset')
-    if not dataset or missing_files(case.cfg, [loader]):
+    if not dataset or find_missing_files(case.cfg, [loader]):
         return None
     with DATASETS.switch_scope_and_registry(case.scope) as registry:
         return registry.build(copy.deepcopy(dataset))

@@ -1,4 +1,4 @@
-"""How weights come in, strictly and without running code, and how they are written, whole or not at all."""
+"""Checkpoints: strict loading that never runs code, atomic writing with a checksum, and deltas."""
 
 from protuning_mm.weights.errors import CheckpointError, FrozenWeightsError
 from protuning_mm.weights.load import load_checkpoint_file

@@ -1,10 +1,10 @@
-"""Where a checkpoint may send its reader: one judgement for every address that a file names."""
+"""Addresses of weights that a checkpoint names: which of them may be read."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-# Allowed: names that a library looks up in its own table, local files, and files in these publishers' folders.
+# Allowed are names in a library's own table, local files, and files in the folders of these publishers.
 _SCHEMES = ('torchvision', 'modelzoo', 'open-mmlab', 'openmmlab', 'mmcls', 'timm')
 _PUBLISHERS = (
     'download.pytorch.org',
@@ -12,37 +12,51 @@ _PUBLISHERS = (
     'dl.fbaipublicfiles.com',
     'github.com/SwinTransformer/storage',
 )
-# No '..' in any spelling, no empty part, user, port, query or second scheme. OpenMMLab's folders have a '+' (%2B).
+# Refused are '..' in any spelling, empty parts, users, ports, queries and a second scheme. OpenMMLab's folders contain
+# a '+' (%2B).
 _PART = r'(?!\.+(?:/|$))(?:[\w.+~-]|%2B)+'
 _PARTS = rf'{_PART}(?:/{_PART})*'
 _NAME = re.compile(rf'(?:{"|".join(_SCHEMES)})://{_PARTS}|timm://hf[-_]hub:{_PARTS}', re.ASCII)
 _URL = re.compile(rf'https://(?:{"|".join(map(re.escape, _PUBLISHERS))})/{_PARTS}', re.ASCII)
-_LONGEST = 1024
-SOURCES = 'frozen_sources'  # in a checkpoint's meta: where its frozen tensors came from
+_MAX_LENGTH = 1024
+FROZEN_SOURCES = 'frozen_sources'  # key in a checkpoint's meta: where its frozen tensors came from
 
 
-def refused(source: Any) -> str | None:
-    """Why a place that a checkpoint names is not looked at; None where it is."""
-    if isinstance(source, str) and source.isprintable() and 0 < len(source) <= _LONGEST:
+def explain_refusal(source: Any) -> str | None:
+    """Explain why an address that a checkpoint names must not be read.
+
+    Args:
+        source: The address, from an untrusted file.
+
+    Returns:
+        str, optional: The reason; None if the address may be read.
+    """
+    if isinstance(source, str) and source.isprintable() and 0 < len(source) <= _MAX_LENGTH:
         if _NAME.fullmatch(source) or _URL.fullmatch(source):
             return None
-        # a path that begins with two slashes is another machine's on Windows
+        # on Windows, a path that begins with two slashes is on another machine
         if '://' not in source and not source.startswith(('//', '\\\\')):
             return None
     return (
-        f'not fetched: a checkpoint may send its reader to {", ".join(f"{s}://" for s in _SCHEMES)}, to a local file '
-        f'or to a file of https://{_PUBLISHERS[0]} and other known publishers, and this is none of them'
+        f'not fetched: a checkpoint may only name {", ".join(f"{s}://" for s in _SCHEMES)}, a local file, or a file of '
+        f'https://{_PUBLISHERS[0]} and other known publishers'
     )
 
 
-def said_sources(checkpoint: Mapping[str, Any]) -> dict[str, tuple[str | None, str | None]]:
-    """Where the frozen tensors came from, as a checkpoint says it: source and prefix by the backbone's name.
+def read_frozen_sources(checkpoint: Mapping[str, Any]) -> dict[str, tuple[str | None, str | None]]:
+    """Read from a checkpoint's meta where its frozen tensors came from.
 
-    What does not have this form is left out. A source is to be judged by :func:`refused` before it is read.
+    Entries of another form are omitted. Check each source with :func:`explain_refusal` before you read it.
+
+    Args:
+        checkpoint (Mapping): A loaded checkpoint.
+
+    Returns:
+        dict: Source and prefix by the name of the backbone.
     """
     meta = checkpoint.get('meta')
-    said = meta.get(SOURCES) if isinstance(meta, Mapping) else None
-    pairs = said.items() if isinstance(said, Mapping) else ()
+    sources = meta.get(FROZEN_SOURCES) if isinstance(meta, Mapping) else None
+    pairs = sources.items() if isinstance(sources, Mapping) else ()
     return {
         name: (pair[0], pair[1])
         for name, pair in pairs

@@ -1,4 +1,4 @@
-"""Writing a file so that a kill or a full disk at any moment leaves the old one or the new one, whole."""
+"""Atomic writes: whenever the process is killed or the disk is full, either the old or the new file is there."""
 
 import os
 from pathlib import Path
@@ -9,27 +9,27 @@ from protuning_mm.weights.checksum import append_checksum
 
 
 def write_atomically(data: bytes, path: str | os.PathLike[str]) -> None:
-    """Write aside, flush to the disk, rename.
+    """Write a temporary file beside the target, flush it to the disk, and rename it.
 
     Args:
         data (bytes): The whole content.
-        path (str | PathLike): The file; its folder is made where it is missing.
+        path (str | PathLike): The file. A missing folder is created.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; the file is as it was before.
+        OSError: the disk is full or the folder is not writable. An existing file is unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A fixed name: what a killed run left here is overwritten when its step is saved again.
-    aside = path.with_name(f'.{path.name}.part')
+    # A fixed name, so that the next save overwrites what a killed run has left here.
+    temporary = path.with_name(f'.{path.name}.part')
     try:
-        with aside.open('wb') as file:
+        with temporary.open('wb') as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        temporary.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
 
@@ -44,22 +44,17 @@ def _sync_folder(folder: Path) -> None:
 
 @register_backend('atomic_local', force=True)
 class AtomicLocalBackend(LocalBackend):
-    """mmengine's local files, with ``put`` atomic, and what ``torch.save`` made sealed."""
+    """mmengine's local files, with an atomic ``put`` that adds a checksum to files of ``torch.save``."""
 
     def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
         write_atomically(append_checksum(bytes(obj)), filepath)
 
 
-def write_every_file_whole() -> None:
-    """Make mmengine's own local files atomic for this process: predictions and results that metrics dump.
+def put_atomically(self: LocalBackend, obj: bytes | memoryview, filepath: str | Path) -> None:
+    """``LocalBackend.put``, atomic; :func:`protuning_mm.patches.patch_file_writing` installs it."""
+    write_atomically(bytes(obj), filepath)
 
-    mmengine opens the old file and writes into it: a kill leaves neither the old nor the new one.
-    """
 
-    def put(self: LocalBackend, obj: bytes, filepath: str | Path) -> None:
-        write_atomically(bytes(obj), filepath)
-
-    def put_text(self: LocalBackend, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        write_atomically(obj.encode(encoding), filepath)
-
-    LocalBackend.put, LocalBackend.put_text = put, put_text
+def put_text_atomically(self: LocalBackend, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+    """``LocalBackend.put_text``, atomic; :func:`protuning_mm.patches.patch_file_writing` installs it."""
+    write_atomically(obj.encode(encoding), filepath)

@@ -1,8 +1,8 @@
-"""The text of a config inside a checkpoint: mmengine parses it as Python, so it is never handed on.
+"""The text of a config inside a checkpoint: removed when a checkpoint is read, because mmengine runs it as Python.
 
-mmengine saves every run's config as text. An inferencer that is given no config parses that text and builds what it
-says; ``Runner.resume`` parses the older ``meta['config']``. No check of the text makes that safe: the registries import
-any dotted ``type`` and call it, and mmengine rewrites ``{{…}}`` before it parses.
+mmengine saves every run's config as text. An inferencer without a config parses that text and builds what it names,
+and ``Runner.resume`` parses the older ``meta['config']``. No check of the text can make that safe: the registries
+import and call any dotted ``type``, and mmengine replaces ``{{…}}`` before it parses.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _KEYS = ('cfg', 'config')
 
 
 def drop_config_text(checkpoint: dict[str, Any]) -> None:
-    """Take the config's text out of a checkpoint that was just read, in place."""
+    """Remove the text of the config from a loaded checkpoint, in place."""
     hub = checkpoint.get('message_hub')
     for holder in (checkpoint.get('meta'), hub.get('runtime_info') if isinstance(hub, dict) else None):
         if isinstance(holder, dict):
@@ -26,15 +26,15 @@ def drop_config_text(checkpoint: dict[str, Any]) -> None:
 
 
 def require_config(init_model: Callable[..., Any]) -> Callable[..., Any]:
-    """Refuse an inferencer that is given weights and no config."""
+    """Wrap ``BaseInferencer._init_model``: raise a CheckpointError if there are weights but no config."""
 
     @wraps(init_model)
     def init(self: BaseInferencer, cfg: Any, weights: str | None, *args: Any, **kwargs: Any) -> Any:
         if not cfg:
             raise CheckpointError(
                 f'{type(self).__name__}(weights={weights!r}) needs the config too: '
-                f'{type(self).__name__}(<config>, {weights!r}). The text of a config inside a checkpoint is Python, '
-                'and protuning_mm does not run it.'
+                f'{type(self).__name__}(<config>, {weights!r}). The text of the config inside a checkpoint is Python '
+                'code, and protuning_mm does not run it.'
             )
         return init_model(self, cfg, weights, *args, **kwargs)
 

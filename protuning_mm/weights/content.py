@@ -1,4 +1,4 @@
-"""What a checkpoint may hold: tensors, numbers, text, and containers of them."""
+"""Content that a checkpoint may hold: tensors, numbers, text, and containers of them."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
@@ -19,59 +19,59 @@ _NUMPY_KINDS = 'biufcSUmM'  # bool, integers, floats, complex, text, time
 
 
 def check_content(content: Any, name: str) -> None:
-    """Check that everything in a checkpoint is data.
+    """Check that a checkpoint holds only data.
 
-    torch's restricted unpickler calls nothing that it does not know, but it hands out what it knows: functions, classes
-    and methods, which a reader may then take for something else, and attributes that hide a tensor's or a dict's own.
+    torch's restricted unpickler calls only functions that it allows, but it returns the allowed functions, classes and
+    methods as objects, which later code could call. It also sets attributes that can hide those of a tensor or a dict.
 
     Args:
-        content: What was read.
+        content: The loaded content.
         name (str): The file, for the error.
 
     Raises:
-        CheckpointError: names the place and what is there.
+        CheckpointError: names the refused object and its path in the checkpoint.
     """
-    waiting: list[tuple[str, Any]] = [('', content)]
+    pending: list[tuple[str, Any]] = [('', content)]
     seen: set[int] = set()
-    while waiting:
-        place, value = waiting.pop()
+    while pending:
+        path, value = pending.pop()
         kind = type(value)
         if kind in _VALUES or id(value) in seen:
             continue
         seen.add(id(value))
-        inside = _inside(value)
-        if inside is None:
+        items = _list_items(value)
+        if items is None:
             raise CheckpointError(
-                f'{name} is refused: {place.lstrip(".") or "it"} holds {_called(value)}, which is no tensor, number or '
-                'text. Convert it where you trust it: save its state_dict alone.'
+                f'{name} is refused: {path.lstrip(".") or "it"} holds {_describe(value)}, which is no tensor, number '
+                'or text. To convert a file that you trust, save only its state_dict.'
             )
-        waiting += [(f'{place}{step}', item) for step, item in inside]
+        pending += [(f'{path}{step}', item) for step, item in items]
 
 
 def check_parts(checkpoint: Mapping[Any, Any]) -> None:
-    """Check that what mmengine reads of a checkpoint are dicts, and that tensors have names.
+    """Check that the parts of a checkpoint that mmengine reads are dicts, and that tensors have names.
 
     Raises:
-        CheckpointError: names the part and what is there.
+        CheckpointError: names the part and its type.
     """
     for part in ('state_dict', 'meta', 'message_hub'):
         if not isinstance(checkpoint.get(part, {}), Mapping):
-            raise CheckpointError(f'its {part!r} is a {type(checkpoint[part]).__name__}, and a dict is expected')
+            raise CheckpointError(f'its {part!r} is a {type(checkpoint[part]).__name__}, but must be a dict')
     names = [name for name in checkpoint.get('state_dict', checkpoint) if not isinstance(name, str)]
     if names:
-        raise CheckpointError(f'a tensor stands under {names[0]!r}, and a name of text is expected')
+        raise CheckpointError(f'a tensor has the name {names[0]!r}, but names must be text')
 
 
-def plain_dtype(dtype: Any) -> bool:
-    """Whether a dtype is one of numpy's own for numbers, text and times; a file can bring one with other fields."""
+def is_plain_dtype(dtype: Any) -> bool:
+    """Check whether a dtype is one of numpy's own for numbers, text and times; a pickle can define others."""
     if dtype.kind not in _NUMPY_KINDS or dtype.fields is not None or dtype.subdtype is not None:
         return False
     own = np.dtype(dtype.str)
     return bool(dtype.flags == own.flags and dtype.itemsize == own.itemsize)
 
 
-def _inside(value: Any) -> Iterable[tuple[str, Any]] | None:
-    """What a value is made of, each with its step in a path; None where it is nothing that a checkpoint may hold."""
+def _list_items(value: Any) -> Iterable[tuple[str, Any]] | None:
+    """List the items of a value, each with its step in a path; None if a checkpoint must not hold the value."""
     kind = type(value)
     if kind in _DICTS:
         items = [(f'.{key}' if isinstance(key, str) else '[…]', item) for key, item in kind.items(value)]
@@ -87,21 +87,21 @@ def _inside(value: Any) -> Iterable[tuple[str, Any]] | None:
     if kind is np.ndarray and value.dtype == object:
         return [('[…]', item) for item in value.ravel().tolist()]
     if kind is np.ndarray or isinstance(value, np.generic):
-        return [] if plain_dtype(value.dtype) else None
+        return [] if is_plain_dtype(value.dtype) else None
     if isinstance(value, np.dtype):
-        return [] if plain_dtype(value) else None
+        return [] if is_plain_dtype(value) else None
     return None
 
 
-def _with_attributes(value: Any, inside: list[tuple[str, Any]]) -> list[tuple[str, Any]] | None:
-    """Add a value's own attributes; None where one of them hides one of its class."""
+def _with_attributes(value: Any, items: list[tuple[str, Any]]) -> list[tuple[str, Any]] | None:
+    """Append the attributes of a value to its items; None if one of them hides an attribute of its class."""
     attributes = getattr(value, '__dict__', {})
     if any(not isinstance(key, str) or hasattr(type(value), key) for key in attributes):
         return None
-    return inside + [(f'.{key}', item) for key, item in attributes.items()]
+    return items + [(f'.{key}', item) for key, item in attributes.items()]
 
 
-def _called(value: Any) -> str:
+def _describe(value: Any) -> str:
     named = getattr(value, '__qualname__', None) or getattr(type(value), '__name__', '?')
     kind = 'an object' if named == type(value).__name__ else f'the {type(value).__name__}'
     return f'{kind} {named}' if isinstance(named, str) else kind

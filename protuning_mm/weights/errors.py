@@ -1,9 +1,9 @@
-"""What can be wrong with a checkpoint."""
+"""Errors of checkpoints and frozen tensors."""
 
 
 class CheckpointError(RuntimeError):
-    """A file is missing, damaged, no checkpoint, or wants to run code."""
+    """A checkpoint is missing or damaged, does not fit, or would run code when it is loaded."""
 
 
 class FrozenWeightsError(RuntimeError):
-    """The frozen tensors of a backbone are not, or would not be, what was pre-trained."""
+    """The frozen tensors of a backbone are not the pre-trained ones, or a checkpoint would not fill them completely."""

@@ -1,4 +1,4 @@
-"""Lists of tensors in errors: the first few, and how many there are."""
+"""Lists of tensors for error messages."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,15 @@ _LISTED = 12
 
 
 def listed(what: str, keys: Iterable[str]) -> str:
-    """How many there are and what of, and a line for each of the first; nothing where there are none."""
+    """Format a list of keys for an error message.
+
+    Args:
+        what (str): What the keys have in common, such as ``'missing'``.
+        keys (Iterable[str]): The keys.
+
+    Returns:
+        str: The number of keys, and one line for each of the first twelve; empty if there are no keys.
+    """
     keys = list(keys)
     if not keys:
         return ''

@@ -1,6 +1,6 @@
-"""Loading checkpoint files: without running code, and with errors that name what the user wrote.
+"""Loading checkpoint files without running code, with errors that name the checkpoint as the user wrote it.
 
-:mod:`protuning_mm.patches` puts these functions under mmengine's loaders, and so under the APIs of all hosts.
+:mod:`protuning_mm.patches` installs these functions in mmengine's loaders, which the APIs of all host libraries use.
 """
 
 from collections.abc import Callable
@@ -21,11 +21,14 @@ def load_checkpoint_file(path: str, map_location: Any = 'cpu') -> dict[str, Any]
     """Load a checkpoint by path, URL or scheme (``torchvision://``, ``open-mmlab://``, …), without running code.
 
     Args:
-        path (str): Where the checkpoint is, in mmengine's words, or the path of a ``.safetensors`` file.
+        path (str): A path, URL or scheme that mmengine supports, or the path of a ``.safetensors`` file.
         map_location: As in :func:`torch.load`. Defaults to ``'cpu'``.
 
+    Returns:
+        dict: The checkpoint.
+
     Raises:
-        CheckpointError: it is not there, cannot be fetched, is damaged, is no dict, or would run code.
+        CheckpointError: the checkpoint does not exist, cannot be fetched, is damaged, is no dict, or would run code.
     """
     checkpoint: dict[str, Any] = mmengine_checkpoint.CheckpointLoader.load_checkpoint(path, map_location)
     return checkpoint
@@ -39,11 +42,14 @@ def load_url(
     check_hash: bool = False,
     file_name: str | None = None,
 ) -> Any:
-    """Download once and read, as ``torch.hub.load_state_dict_from_url`` with the same arguments does.
+    """Download a checkpoint, unless it is in the cache, and load it without running code.
+
+    The arguments are those of ``torch.hub.load_state_dict_from_url``.
 
     Raises:
-        CheckpointError: what was downloaded is damaged, no checkpoint, or would run code.
-        OSError: it cannot be fetched.
+        CheckpointError: the downloaded file is damaged, no checkpoint, or would run code.
+        OSError: the file cannot be fetched.
+        RuntimeError: ``check_hash`` is set, and the hash in the file name differs from the file's.
     """
     folder = Path(model_dir or f'{torch.hub.get_dir()}/checkpoints')
     path = folder / (file_name or Path(urlsplit(url).path).name)
@@ -55,12 +61,12 @@ def load_url(
         return safe_torch_load(path, map_location)
     except CheckpointError as error:
         raise CheckpointError(
-            f'{str(error).replace(str(path), url)} It was downloaded to {path}: delete that file to download it again.'
+            f'{str(error).replace(str(path), url)} It was downloaded to {path}: delete this file to download it again.'
         ) from None
 
 
 def explain_load_errors(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn the errors of ``CheckpointLoader.load_checkpoint`` into a CheckpointError that names the checkpoint."""
+    """Wrap ``CheckpointLoader.load_checkpoint``: raise a CheckpointError that names the checkpoint."""
 
     @wraps(load_checkpoint)
     def load(cls: Any, filename: Any, *args: Any, **kwargs: Any) -> Any:
@@ -69,16 +75,16 @@ def explain_load_errors(load_checkpoint: Callable[..., Any]) -> Callable[..., An
         except FileNotFoundError as error:
             raise CheckpointError(f'checkpoint {filename!r} does not exist ({error})') from None
         except KeyError as error:
-            raise CheckpointError(f'checkpoint {filename!r}: {error} is not a name that this scheme knows') from None
+            raise CheckpointError(f'checkpoint {filename!r}: {error} is not a name of this scheme') from None
         except OSError as error:  # URLError is one
             raise CheckpointError(
                 f'checkpoint {filename!r} cannot be fetched: {error}. Without a network, download it '
-                'elsewhere and give its path.'
+                'on another machine and give its path.'
             ) from None
         if not isinstance(checkpoint, dict):
             raise CheckpointError(
-                f'checkpoint {filename!r} holds a {type(checkpoint).__name__}; a dict of tensors, or one '
-                "with a 'state_dict', is expected"
+                f'checkpoint {filename!r} holds a {type(checkpoint).__name__}, but must hold a dict of '
+                "tensors, or a dict with a 'state_dict'"
             )
         return checkpoint
 
@@ -86,15 +92,15 @@ def explain_load_errors(load_checkpoint: Callable[..., Any]) -> Callable[..., An
 
 
 def refuse_delta_in_plain_model(load_state_dict: Callable[..., Any]) -> Callable[..., Any]:
-    """Refuse to load a delta into a model without a tuned backbone; mmengine would warn and leave it random."""
+    """Wrap ``load_state_dict``: refuse a delta in a model without a tuned backbone, which would stay random."""
 
     @wraps(load_state_dict)
     def load(module: Any, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
         if RECORD in state_dict and not any(getattr(part, 'accepts_deltas', False) for part in module.modules()):
             raise CheckpointError(
-                f'this checkpoint is a delta: it holds no frozen backbone, and {type(module).__name__} has none that '
-                'could complete it (ProTunedResNet, TunedBackbone). Use the config that it was trained with, or make '
-                'it whole with tools/model_converters/merge_delta.py.'
+                f'this checkpoint is a delta: it holds no frozen backbone, and {type(module).__name__} has no '
+                'ProTunedResNet or TunedBackbone that could complete it. Use the config that the delta was trained '
+                'with, or convert the delta to a whole checkpoint with tools/model_converters/merge_delta.py.'
             )
         return load_state_dict(module, state_dict, *args, **kwargs)
 

@@ -1,7 +1,8 @@
-"""A resumed run removes and opens files of its own work dir alone, whatever the checkpoint says of others.
+"""Files of a resumed run: it removes and opens only files of its own work dir, whatever the checkpoint names.
 
-A checkpoint's message hub names the best checkpoint and the steps of those that are kept, and mmengine removes what it
-names: a stranger's checkpoint could remove any file, and a copied work dir the original's best checkpoint.
+The message hub in a checkpoint names the best checkpoint and the steps of the kept checkpoints, and mmengine removes
+the named files. A checkpoint from someone else could therefore remove any file, and a copied work dir could remove the
+best checkpoint of the original.
 """
 
 import os
@@ -15,31 +16,32 @@ from mmengine.hooks import CheckpointHook
 
 from protuning_mm.weights.errors import CheckpointError
 
-BEST = 'best_ckpt'  # in the message hub: a path; with several metrics, best_ckpt_<metric>
-KEPT = 'keep_ckpt_ids'
-OUTDATED = 'outdated_ckpt_id'  # ours: the step whose file is to be removed after the save
-OUTDATED_BEST = 'outdated_best'  # ours: names of best checkpoints that are to be removed after the save
-_LONGEST_NAME = 255
+# keys in the message hub
+BEST = 'best_ckpt'  # mmengine's: a path; with several metrics, best_ckpt_<metric>
+KEPT = 'keep_ckpt_ids'  # mmengine's: steps
+OUTDATED = 'outdated_ckpt_id'  # this package's: the step whose file is removed after the save
+OUTDATED_BEST = 'outdated_best'  # this package's: names of best checkpoints that are removed after the save
+_MAX_NAME = 255
 
 
-def keep_own_files(run: Any, resumed_from: str) -> None:
-    """Leave no file in a resumed run's message hub but its own.
+def restrict_to_own_files(run: Any, resumed_from: str) -> None:
+    """Remove all files from the message hub of a resumed run that are not its own.
 
-    What the hub says counts where the checkpoint lies in the folder that a CheckpointHook of the run writes to. Of a
-    best checkpoint its name counts alone, if it is one that this hook gives.
+    Entries of the hub are used only if the checkpoint is in a folder to which a CheckpointHook of the run writes. Of
+    the path of a best checkpoint, only the file name is used, and only if this hook could have chosen it.
 
     Args:
         run (Runner): A runner that has just resumed.
-        resumed_from (str): The checkpoint's path.
+        resumed_from (str): The path of the checkpoint.
     """
     info = run.message_hub.runtime_info
-    folders = {hook: _folder(hook, run) for hook in run.hooks if isinstance(hook, CheckpointHook)}
-    beside = os.path.split(Path(resumed_from).expanduser() if resumed_from.startswith('~') else resumed_from)[0]
-    own = {hook: folder for hook, folder in folders.items() if _same(folder, beside)}
+    folders = {hook: _find_folder(hook, run) for hook in run.hooks if isinstance(hook, CheckpointHook)}
+    source_folder = os.path.split(Path(resumed_from).expanduser() if resumed_from.startswith('~') else resumed_from)[0]
+    own = {hook: folder for hook, folder in folders.items() if _is_same_folder(folder, source_folder)}
     for key in [key for key in info if str(key).startswith(BEST)]:
         name = re.split(r'[\\/]', str(info[key]))[-1]
-        named = (f'{folder.rstrip("/")}/{name}' for hook, folder in own.items() if _names_best(hook, key, name))
-        info[key] = next(named, None)
+        folder = next((folder for hook, folder in own.items() if _could_name_best(hook, key, name)), None)
+        info[key] = None if folder is None else f'{folder.rstrip("/")}/{name}'
     if KEPT in info:
         kept = info[KEPT] if own and isinstance(info[KEPT], list | tuple) else ()
         info[KEPT] = [step for step in kept if _is_step(step)]
@@ -51,14 +53,14 @@ def keep_own_files(run: Any, resumed_from: str) -> None:
         info[OUTDATED_BEST] = [name for name in names if any(_is_best(hook, name) for hook in own)]
 
 
-def _folder(hook: CheckpointHook, run: Any) -> str:
-    """Where a hook writes, as its ``before_train`` will have it."""
+def _find_folder(hook: CheckpointHook, run: Any) -> str:
+    """Find the folder to which a hook will write, as its ``before_train`` will set it."""
     if hook.out_dir in (None, run.work_dir):
         return str(run.work_dir)
     return f'{str(hook.out_dir).rstrip("/")}/{os.path.split(run.work_dir.rstrip(os.sep))[1]}'
 
 
-def _same(one: str, other: str) -> bool:
+def _is_same_folder(one: str, other: str) -> bool:
     return one == other or ('://' not in one + other and os.path.realpath(one) == os.path.realpath(other))
 
 
@@ -66,9 +68,9 @@ def _is_step(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-def _names_best(hook: CheckpointHook, key: Any, name: str) -> bool:
-    """Whether a hook would give this name to a best checkpoint of the metric that a key of the message hub is for."""
-    if not hook.save_best or len(name) > _LONGEST_NAME:
+def _could_name_best(hook: CheckpointHook, key: Any, name: str) -> bool:
+    """Check whether a hook could give this name to the best checkpoint to which a key of the message hub refers."""
+    if not hook.save_best or len(name) > _MAX_NAME:
         return False
     several = len(hook.key_indicators) > 1
     for metric in hook.key_indicators:
@@ -83,24 +85,25 @@ def _names_best(hook: CheckpointHook, key: Any, name: str) -> bool:
 
 
 def _is_best(hook: CheckpointHook, name: str) -> bool:
+    """Check whether a hook could give this name to a best checkpoint of any metric."""
     metrics = hook.key_indicators if hook.save_best else []
-    return any(_names_best(hook, key, name) for key in (BEST, *(f'{BEST}_{metric}' for metric in metrics)))
+    return any(_could_name_best(hook, key, name) for key in (BEST, *(f'{BEST}_{metric}' for metric in metrics)))
 
 
-def keep_own_files_after(resume: Callable[..., Any]) -> Callable[..., Any]:
-    """Run :func:`keep_own_files` after a runner's ``resume``."""
+def restrict_resumed_files(resume: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a runner's ``resume``: call :func:`restrict_to_own_files` after it."""
 
     @wraps(resume)
     def resumed(self: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
         result = resume(self, filename, *args, **kwargs)
-        keep_own_files(self, str(filename))
+        restrict_to_own_files(self, str(filename))
         return result
 
     return resumed
 
 
 def find_in_own_folder(find: Callable[[str], str | None]) -> Callable[[str], str | None]:
-    """Look for the latest checkpoint in the work dir itself: ``last_checkpoint`` of a copied work dir names another."""
+    """Wrap ``find_latest_checkpoint``: find the file in the work dir itself, even if it was copied."""
 
     @wraps(find)
     def latest(path: str) -> str | None:
@@ -112,7 +115,7 @@ def find_in_own_folder(find: Callable[[str], str | None]) -> Callable[[str], str
             return str(own)
         if named.startswith(('http://', 'https://')):
             raise CheckpointError(
-                f'{path}/last_checkpoint names {named!r}, and no run saves there. Name the checkpoint: --resume <path>'
+                f'{path}/last_checkpoint names {named!r}, but no run saves there. Name the checkpoint: --resume <path>'
             )
         return named
 

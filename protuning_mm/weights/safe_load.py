@@ -1,7 +1,7 @@
-"""Reading checkpoints without ever running what is in them.
+"""Safe loading of checkpoints: no code in a file is ever run.
 
-``torch.load`` unpickles, and a pickle can call anything. mmengine first tries torch's restricted unpickler and then,
-when it refuses, falls back to the unrestricted one with a warning. Here a refusal is final.
+``torch.load`` unpickles, and a pickle can call any function. mmengine first tries torch's restricted unpickler. If that
+refuses a file, mmengine falls back to the unrestricted one with a warning. This module never falls back.
 """
 
 import logging
@@ -15,9 +15,9 @@ import torch
 from mmengine.logging import print_log
 from mmengine.logging.history_buffer import HistoryBuffer
 
-from protuning_mm.weights.checksum import SEALED_BY, verify_checksum
+from protuning_mm.weights.checksum import WRITER_VERSION, verify_checksum
 from protuning_mm.weights.config_text import drop_config_text
-from protuning_mm.weights.content import check_content, check_parts, plain_dtype
+from protuning_mm.weights.content import check_content, check_parts, is_plain_dtype
 from protuning_mm.weights.deltas.record import check_deltas
 from protuning_mm.weights.errors import CheckpointError
 from protuning_mm.weights.safetensors_file import load_safetensors
@@ -26,19 +26,19 @@ _scalar: Any = np.float64(0).__reduce__()[0]
 
 
 class _Buffer(HistoryBuffer):
-    """Stands in for mmengine's HistoryBuffer, which puts functions that a file names into the class itself."""
+    """Replaces mmengine's HistoryBuffer during unpickling, which puts functions that a file names into its class."""
 
     def __setstate__(self, state: Any) -> None:
         logged, counts, longest = (state[key] for key in ('_log_history', '_count_history', 'max_length'))
-        arrays = type(logged) is type(counts) is np.ndarray and plain_dtype(logged.dtype) and plain_dtype(counts.dtype)
+        arrays = all(type(each) is np.ndarray and is_plain_dtype(each.dtype) for each in (logged, counts))
         if not arrays or logged.shape != counts.shape or logged.ndim != 1 or type(longest) is not int:
-            raise ValueError('a HistoryBuffer of other parts than mmengine writes')
+            raise ValueError('a HistoryBuffer with other attributes than mmengine writes')
         self.__dict__.update(_log_history=logged, _count_history=counts, max_length=longest)
         self.__class__ = HistoryBuffer
 
 
 class _Statistics:
-    """Stands in for a method of HistoryBuffer, which its pickle names and nothing here needs."""
+    """Replaces the methods of HistoryBuffer during unpickling: the pickle names them, but loading needs none."""
 
     def __init__(self, owner: Any, name: Any) -> None:
         if owner is not _Buffer or not isinstance(name, str) or name.startswith('_'):
@@ -46,13 +46,13 @@ class _Statistics:
 
 
 def _numpy_scalar(dtype: Any, data: Any) -> Any:
-    if not isinstance(dtype, np.dtype) or not plain_dtype(dtype):
+    if not isinstance(dtype, np.dtype) or not is_plain_dtype(dtype):
         raise pickle.UnpicklingError(f'Unsupported class: a numpy scalar of {dtype!r}')
     return _scalar(dtype, data)
 
 
 def _allowed_globals() -> list[Any]:
-    """What mmengine's own checkpoints hold besides tensors: the message hub's buffers and numpy scalars."""
+    """List the globals in mmengine's own checkpoints besides tensors: buffers of the message hub and numpy scalars."""
     reconstruct = np.empty(0).__reduce__()[0]
     dtypes = [type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32', 'uint32')]
     return [
@@ -60,7 +60,7 @@ def _allowed_globals() -> list[Any]:
         np.dtype,
         slice,
         *dtypes,
-        # numpy moved `core` to `_core`: files written on either side name either.
+        # numpy renamed `core` to `_core`; older and newer files name one or the other
         *((reconstruct, f'numpy.{name}.multiarray._reconstruct') for name in ('core', '_core')),
         *((_numpy_scalar, f'numpy.{name}.multiarray.scalar') for name in ('core', '_core')),
         (_Buffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
@@ -69,39 +69,43 @@ def _allowed_globals() -> list[Any]:
 
 
 def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
-    """Load a file that ``torch.save`` wrote, with torch's restricted unpickler and nothing else.
+    """Load a file that ``torch.save`` wrote, with only torch's restricted unpickler.
 
-    Takes the place of ``mmengine.runner.checkpoint._safe_torch_load`` once the package is imported.
+    Importing the package replaces ``mmengine.runner.checkpoint._safe_torch_load`` by this function.
 
     Args:
         file: A path or a binary file object.
-        map_location: As in :func:`torch.load`.
-        weights_only (bool, optional): Accepted because mmengine passes it; never less than True.
+        map_location: As in :func:`torch.load`. Defaults to None.
+        weights_only (bool, optional): Ignored; mmengine passes it. Loading always uses ``weights_only=True``.
+
+    Returns:
+        Any: The content of the file.
 
     Raises:
-        CheckpointError: the file is damaged, no checkpoint, or would run code when unpickled.
+        CheckpointError: the file is damaged, is no checkpoint, or would run code when it is unpickled.
+        FileNotFoundError: the file does not exist.
     """
     name = os.fspath(file) if isinstance(file, str | os.PathLike) else repr(file)
     if name.endswith('.safetensors'):
-        return _checked(load_safetensors(name, map_location), name, sealed=True)
-    sealed = verify_checksum(file)
+        return _check(load_safetensors(name, map_location), name, warn=False)
+    has_checksum = verify_checksum(file)
     try:
         with torch.serialization.safe_globals(_allowed_globals()):
             checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     except FileNotFoundError:
         raise
     except pickle.UnpicklingError as error:
-        raise CheckpointError(_refusal(name, str(error))) from None
-    except Exception as error:  # arbitrary bytes are an arbitrary pickle program: it can fail in any way
+        raise CheckpointError(_explain_refusal(name, str(error))) from None
+    except Exception as error:  # arbitrary bytes are an arbitrary pickle program, which can fail in any way
         raise CheckpointError(
-            f'{name} cannot be read as a checkpoint ({_size(file)}): {_first_line(error)}. It is damaged, truncated or '
-            'no file that torch.save wrote; copy or download it again.'
+            f'{name} cannot be read as a checkpoint ({_describe_size(file)}): {_first_line(error)}. It is damaged, '
+            'truncated or not written by torch.save; copy or download it again.'
         ) from None
-    return _checked(checkpoint, name, sealed)
+    return _check(checkpoint, name, warn=not has_checksum)
 
 
-def _checked(checkpoint: Any, name: str, sealed: bool) -> Any:
-    """What was read, if it is data alone, with deltas verified and without the text of a config."""
+def _check(checkpoint: Any, name: str, warn: bool) -> Any:
+    """Check that loaded content is only data, verify deltas, and remove the text of the config."""
     check_content(checkpoint, name)
     if isinstance(checkpoint, dict):
         try:
@@ -109,41 +113,41 @@ def _checked(checkpoint: Any, name: str, sealed: bool) -> Any:
             check_deltas(checkpoint)
         except CheckpointError as error:
             raise CheckpointError(f'{name}: {error}') from None
-        _tell_lost_seal(checkpoint, name, sealed)
+        _warn_if_checksum_is_lost(checkpoint, name, warn)
         drop_config_text(checkpoint)
     return checkpoint
 
 
-def _tell_lost_seal(checkpoint: dict[str, Any], name: str, sealed: bool) -> None:
-    """What is written from this content again is another program's file, and says nothing of a seal."""
-    version = checkpoint.get('meta', {}).pop(SEALED_BY, None)
-    if version is not None and not sealed:
+def _warn_if_checksum_is_lost(checkpoint: dict[str, Any], name: str, warn: bool) -> None:
+    """Warn if protuning_mm wrote a checkpoint with a checksum that is missing now; forget who wrote the checkpoint."""
+    version = checkpoint.get('meta', {}).pop(WRITER_VERSION, None)
+    if version is not None and warn:
         print_log(
-            f'{name} was sealed by protuning_mm {version}, and its seal is gone: another program wrote the file again. '
-            'Nothing tells whether it is what was saved, except for the tensors of a delta, whose record holds',
+            f'{name} was written by protuning_mm {version} with a checksum, but the checksum is missing: another '
+            'program has saved the file again. Changes cannot be detected, except for the tensors of a delta',
             'current',
             logging.WARNING,
         )
 
 
-# What torch's restricted unpickler says when a pickle names or calls what it does not know.
+# Messages of torch's restricted unpickler if a pickle names or calls something that is not allowed.
 _WOULD_RUN_CODE = ('nsupported global', 'nsupported class', 'Trying to', 'Can only')
 
 
-def _refusal(name: str, reason: str) -> str:
-    # torch's message goes on to advise `weights_only=False`: the very thing that must not be done.
+def _explain_refusal(name: str, reason: str) -> str:
+    # torch's message also advises `weights_only=False`, which would run the code
     for line in reason.replace('. ', '.\n').splitlines():
         if any(sign in line for sign in _WOULD_RUN_CODE):
             return (
                 f'{name} is refused: unpickling it would run code ({line.strip()}). A checkpoint holds tensors, '
-                'numbers and text; one that needs more is not loaded. Convert it where you trust it: save its '
-                'state_dict alone.'
+                'numbers and text; a file with anything else is not loaded. To convert a file that you trust, save '
+                'only its state_dict.'
             )
     what = next((line for line in reason.splitlines() if 'nsupported' in line), _first_line(reason))
-    return f'{name} cannot be read as a checkpoint: {what.strip()}. It is damaged or no file that torch.save wrote.'
+    return f'{name} cannot be read as a checkpoint: {what.strip()}. It is damaged or not written by torch.save.'
 
 
-def _size(file: Any) -> str:
+def _describe_size(file: Any) -> str:
     if isinstance(file, str | os.PathLike) and Path(file).is_file():
         return f'{Path(file).stat().st_size} bytes'
     return 'unknown size'

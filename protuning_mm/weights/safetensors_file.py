@@ -1,4 +1,4 @@
-"""Reading and writing ``.safetensors``: tensors, and settings as text; nothing in it can run."""
+"""Reading and writing ``.safetensors`` files: tensors, and settings as text. They cannot contain code."""
 
 import json
 from collections.abc import Mapping
@@ -9,27 +9,27 @@ import torch
 from torch import Tensor
 
 from protuning_mm.weights.atomic import write_atomically
-from protuning_mm.weights.checksum import SEAL, fill_in_checksum, verify_checksum
-from protuning_mm.weights.deltas.record import as_json
+from protuning_mm.weights.checksum import CHECKSUM_KEY, insert_checksum, verify_checksum
+from protuning_mm.weights.deltas.record import to_json
 from protuning_mm.weights.errors import CheckpointError
 
 _META = 'protuning_mm.meta'
-_SHARED = 'protuning_mm.shared'  # names of tensors that are stored under another name
+_SHARED = 'protuning_mm.shared'  # maps names of tensors to the names under which they are stored
 
 
 def save_safetensors(state: Mapping[str, Tensor], meta: Mapping[str, Any], path: str | Path) -> None:
-    """Write a state dict, sealed and atomically.
+    """Write a state dict atomically and with a checksum.
 
-    The format knows no views. A tensor that stands under several names (layers that a head shares) is stored once, and
-    the metadata say under which names it is to be restored; parts of one storage that only overlap are stored each.
+    The format has no views. A tensor with several names (layers that a head shares) is stored once, and the metadata
+    list its other names. Tensors that overlap in one storage without being equal are stored separately.
 
     Args:
         state (Mapping[str, Tensor]): Named tensors.
-        meta (Mapping): What mmengine keeps under ``meta``; JSON keeps it.
+        meta (Mapping): The ``meta`` of mmengine's checkpoints; stored as JSON.
         path (str | Path): The file.
 
     Raises:
-        CheckpointError: something in the state dict is no dense tensor.
+        CheckpointError: a value of the state dict is no dense tensor.
         OSError: the file cannot be written.
     """
     from safetensors.torch import save
@@ -40,7 +40,7 @@ def save_safetensors(state: Mapping[str, Tensor], meta: Mapping[str, Any], path:
     storages: set[int] = set()
     for name, tensor in state.items():
         _check_dense(name, tensor, path)
-        owner = owners.setdefault(_place(tensor) if tensor.numel() else name, name)
+        owner = owners.setdefault(_find_location(tensor) if tensor.numel() else name, name)
         if owner != name:
             shared[name] = owner
             continue
@@ -48,14 +48,14 @@ def save_safetensors(state: Mapping[str, Tensor], meta: Mapping[str, Any], path:
         storage = whole.untyped_storage().data_ptr()
         stored[name] = whole.clone() if storage in storages else whole
         storages.add(storage)
-    metadata = {'format': 'pt', SEAL: '0' * 64, _META: as_json(meta)}
+    metadata = {'format': 'pt', CHECKSUM_KEY: '0' * 64, _META: to_json(meta)}
     if shared:
-        metadata[_SHARED] = as_json(shared)
-    write_atomically(fill_in_checksum(save(stored, metadata)), path)
+        metadata[_SHARED] = to_json(shared)
+    write_atomically(insert_checksum(save(stored, metadata)), path)
 
 
-def _place(tensor: Tensor) -> tuple[Any, ...]:
-    """Two tensors of one place are one tensor."""
+def _find_location(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what identifies a tensor in memory: two names with one location are one tensor."""
     storage = tensor.untyped_storage()
     return storage.device, storage.data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
@@ -63,19 +63,26 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
 def _check_dense(name: str, value: Any, path: str | Path) -> None:
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
         kind = f'{value.dtype} tensor of layout {value.layout}' if isinstance(value, Tensor) else type(value).__name__
-        raise CheckpointError(f'{path}: .safetensors holds dense tensors, and {name} is a {kind}; write a .pth')
+        raise CheckpointError(f'{path}: .safetensors can hold only dense tensors, but {name} is a {kind}; write a .pth')
 
 
 def load_safetensors(path: str, device: Any = None) -> dict[str, Any]:
-    """Read tensors; what :func:`save_safetensors` wrote comes back as ``dict(state_dict=…, meta=…)``.
+    """Read a ``.safetensors`` file.
+
+    Args:
+        path (str): The file.
+        device: The device of the tensors. Defaults to None: the CPU.
+
+    Returns:
+        dict: ``dict(state_dict=…, meta=…)`` if :func:`save_safetensors` wrote the file, otherwise the tensors by name.
 
     Raises:
-        CheckpointError: the package safetensors is missing, or the file is, or it is damaged.
+        CheckpointError: the package safetensors or the file is missing, or the file is damaged.
     """
     try:
         from safetensors import safe_open
     except ImportError:
-        raise CheckpointError(f'{path} needs the package safetensors to be read: pip install safetensors') from None
+        raise CheckpointError(f'{path}: reading it needs the package safetensors: pip install safetensors') from None
     if not Path(path).is_file():
         raise CheckpointError(f'checkpoint {path!r} does not exist')
     verify_checksum(path)
@@ -88,8 +95,8 @@ def load_safetensors(path: str, device: Any = None) -> dict[str, Any]:
         shared = json.loads(metadata.get(_SHARED, '{}'))
         tensors.update({name: tensors[owner] for name, owner in shared.items()})
         return dict(state_dict=tensors, meta=json.loads(metadata[_META]))
-    except Exception as error:  # a header is arbitrary text, and can fail in any way
+    except Exception as error:  # a header is arbitrary text, which can fail in any way
         raise CheckpointError(
             f'{path} cannot be read as a safetensors file ({Path(path).stat().st_size} bytes): {error}. It is damaged, '
-            'truncated or no such file; copy or download it again.'
+            'truncated or of another format; copy or download it again.'
         ) from None

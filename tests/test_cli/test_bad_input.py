@@ -47,7 +47,7 @@ def test_missing_stuff_maps(tmp_path: Path) -> None:
 def test_annotations_are_no_json(tmp_path: Path) -> None:
     config = write_config('htc', tmp_path)
     (tmp_path / 'coco/annotations/instances_train2017.json').write_text('{"images": [')
-    assert 'is no JSON' in train(config)
+    assert 'is not JSON' in train(config)
 
 
 def test_classes_that_the_annotations_do_not_know(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from protuning_mm.cli.convert_delta import main_extract, main_merge
 from protuning_mm.cli.inspect_delta import main as main_inspect
 from protuning_mm.version import __version__
 from protuning_mm.weights import load_checkpoint_file
-from protuning_mm.weights.checksum import SEALED_BY
+from protuning_mm.weights.checksum import WRITER_VERSION
 from protuning_mm.weights.deltas import RECORD
 from protuning_mm.weights.fingerprint import fingerprint
 from tests.mini import CLASSES, REPO, write_config
@@ -73,7 +73,7 @@ def test_there_and_back(model: str, tmp_path: Path) -> None:
     assert not stages and RECORD in delta['state_dict'] and f'module.{RECORD}' in delta['ema_state_dict']
     main_merge([str(config), str(tmp_path / 'delta.pth'), str(tmp_path / 'again.pth')])
     again = torch.load(tmp_path / 'again.pth')
-    assert again['meta'].pop(SEALED_BY) == __version__  # who wrote the file is not its content
+    assert again['meta'].pop(WRITER_VERSION) == __version__  # who wrote the file is not its content
     assert same(again, torch.load(whole))
 
 
@@ -176,7 +176,7 @@ def test_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert told['bases']['backbone']['fingerprint'] == fingerprint(frozen).total
     assert told['bases']['backbone']['source'] == str(tmp_path / 'resnet18v1c.pth')
     assert told['bases']['backbone']['tuning'][0]['type'] == 'pro'
-    assert told['dataset_meta'] == dict(classes=list(CLASSES)) and told['epoch'] == 4 and told['sealed']
+    assert told['dataset_meta'] == dict(classes=list(CLASSES)) and told['epoch'] == 4 and told['has_checksum']
     assert told['bytes'] == (tmp_path / 'delta.pth').stat().st_size
     state = torch.load(whole)['state_dict']
     sizes = {part['part']: (part['tensors'], part['bytes']) for part in told['contents']}

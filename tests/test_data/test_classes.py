@@ -1,4 +1,4 @@
-"""The classes that a config gives a data set: one name without its comma is told, for every host's data sets."""
+"""Classes in a data set's config: a single name without its comma is an error in every host library."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,11 @@ import pytest
 from mmengine.config import Config
 
 from protuning_mm.data import DataError, check_data_files
-from protuning_mm.data.classes import dataset_classes
+from protuning_mm.data.classes import find_classes
 from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.data import check_data
 
-# scope -> data sets, as someone would write them
+# scope -> types of data sets
 DATASETS: dict[str, tuple[str, ...]] = {
     'mmdet': ('CocoDataset', 'VOCDataset'),
     'mmseg': ('BaseSegDataset',),
@@ -38,11 +38,11 @@ def test_one_class_without_its_comma(scope: str, kind: str, key: str, tmp_path: 
 
 
 @pytest.mark.parametrize(('scope', 'kind', 'key'), CASES)
-def test_a_tuple_a_list_and_a_file_of_names_are_taken(scope: str, kind: str, key: str, tmp_path: Path) -> None:
+def test_a_tuple_a_list_and_a_file_of_names_are_accepted(scope: str, kind: str, key: str, tmp_path: Path) -> None:
     names = tmp_path / 'names.txt'
     names.write_text('cat\ndog\n')
     for classes in (('cat', 'dog'), ['cat', 'dog'], str(names)):
         cfg = config(scope, kind, key, classes, tmp_path)
         check_data_files(cfg, ['train_dataloader'])
-        found = dataset_classes(cfg.train_dataloader.dataset.dataset, scope)
+        found = find_classes(cfg.train_dataloader.dataset.dataset, scope)
         assert list(found) == ['cat', 'dog']

@@ -1,4 +1,4 @@
-"""Corruptions: which pixels, and the same ones at every visit."""
+"""Corruptions: the right pixels, and the same ones in every epoch."""
 
 from io import BytesIO
 
@@ -9,14 +9,14 @@ from PIL import Image
 from skimage import data
 
 from protuning_mm.data import DataError
-from protuning_mm.data.corrupt import CORRUPTIONS, SEVERITIES
+from protuning_mm.data.corruptions import CORRUPTIONS, SEVERITIES
 
 PHOTO = np.ascontiguousarray(data.astronaut()[100:140, 200:250])  # RGB, 40x50
 BY_CHANCE = set(CORRUPTIONS) - {'defocus_blur', 'zoom_blur', 'brightness', 'contrast', 'pixelate', 'jpeg_compression'}
 
 
 def corrupt(image: np.ndarray, index: int = 0, **kwargs: object) -> dict:
-    """From mmpretrain's registry, as in a pipeline."""
+    """Build the transform from mmpretrain's registry, as a pipeline does, and apply it."""
     step = TRANSFORMS.build(dict(type='protuning_mm.Corrupt', **{'channel_order': 'rgb'} | kwargs))
     return step(dict(img=image.copy(), sample_idx=index, gt_label=1))
 
@@ -39,12 +39,12 @@ def test_pixels_are_those_of_an_independent_computation() -> None:
     'corruption', [pytest.param(c, marks=pytest.mark.slow) if c == 'glass_blur' else c for c in CORRUPTIONS]
 )
 def test_every_corruption_in_every_severity(corruption: str) -> None:
-    """Its random numbers follow from seed and index alone; the strongest is further from the clean image."""
+    """Random numbers depend only on seed and index; the strongest severity differs most from the clean image."""
     np.random.seed(7)
     expected = np.random.random()
     np.random.seed(7)
     images = [corrupt(PHOTO, corruption=corruption, severity=s)['img'] for s in SEVERITIES]
-    assert np.random.random() == expected, 'the random numbers of others moved'
+    assert np.random.random() == expected, 'the global random state changed'
     assert all(image.shape == PHOTO.shape and image.dtype == np.uint8 for image in images)
     distance = [np.abs(image - PHOTO.astype(float)).mean() for image in images]
     assert distance[0] > 1 and (distance[-1] > distance[0] or corruption in ('frost', 'fog'))
@@ -67,6 +67,6 @@ def test_every_corruption_in_every_severity(corruption: str) -> None:
         (dict(image=PHOTO.astype(np.float32)), 'type float32'),
     ],
 )
-def test_what_cannot_be(kwargs: dict, said: str) -> None:
+def test_invalid_arguments(kwargs: dict, said: str) -> None:
     with pytest.raises(DataError, match=said):
         corrupt(**dict(image=PHOTO) | kwargs)

@@ -1,4 +1,4 @@
-"""ImageNet-A and ImageNet-R: their maps of 200 classes, and a head of 1000 against one of 200."""
+"""ImageNet-A and ImageNet-R: their 200 classes, and heads of 1000 and of 200 classes."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,7 @@ from mmpretrain.structures import DataSample
 from protuning_mm.data import DataError
 from tests.classification_data import write_imagenet_folders
 
-# the classes' places among the thousand, as the authors' evaluation scripts have them
+# ImageNet labels of the classes, from the authors' evaluation scripts
 PUBLISHED = {
     'a': """
         6 11 13 15 17 22 23 27 30 37 39 42 47 50 57 70 71 76 79 89 90 94 96 97 99 105 107 108 110 113 124 125 130
@@ -56,8 +56,8 @@ def build(which: str, root: Path, **kwargs: Any) -> Any:
 
 
 @pytest.mark.parametrize('which', list(PUBLISHED))
-def test_maps_of_200_classes(which: str, folders: dict[str, Path]) -> None:
-    """From the folders' names to what the authors' own scripts take of a thousand scores."""
+def test_labels_of_200_classes(which: str, folders: dict[str, Path]) -> None:
+    """The folder names give the labels that the authors' scripts select from 1000 scores."""
     indices = [int(i) for i in PUBLISHED[which].split()]
     whole, own = (build(which, folders[which], num_classes=n) for n in (1000, 200))
     assert list(whole.metainfo['subset']) == whole.get_gt_labels().tolist() == indices
@@ -73,21 +73,21 @@ def evaluate(scores: torch.Tensor, labels: list[int], **meta: Any) -> float:
     return evaluator.evaluate(len(labels))['accuracy/top1']
 
 
-def test_predictions_are_restricted_to_the_classes_that_are_there(folders: dict[str, Path]) -> None:
+def test_predictions_are_restricted_to_contained_classes(folders: dict[str, Path]) -> None:
     init_default_scope('mmpretrain')
     dataset = build('a', folders['a'])
     labels, subset = dataset.get_gt_labels().tolist(), dataset.metainfo['subset']
     scores = torch.zeros(200, 1000)
     scores[:, 0] = 0.9  # tench is not in ImageNet-A
     scores[range(200), labels] = 0.1
-    scores[:50, subset[-1]] = 0.2  # a wrong one that is there
+    scores[:50, subset[-1]] = 0.2  # a wrong class that is contained
     assert evaluate(scores, labels, subset=subset) == 75.0
     assert evaluate(scores, labels, subset=None) == 0.0
     assert evaluate(scores[:, list(subset)], list(range(200)), subset=None) == 75.0
 
 
 def test_training_images_of_its_classes(folders: dict[str, Path], tmp_path: Path) -> None:
-    """For a head of 200: ImageNet's training folders, those of ImageNet-A alone, in the order of ImageNet-A."""
+    """For a head of 200 classes: only ImageNet's training folders of ImageNet-A's classes, in ImageNet-A's order."""
     train = write_imagenet_folders(tmp_path, [*wnids('a'), 'n01440764'])
     dataset = DATASETS.build(
         dict(type='protuning_mm.ImageNetSubset', data_root=str(train), classes_of=str(folders['a']), num_classes=200)
@@ -98,17 +98,17 @@ def test_training_images_of_its_classes(folders: dict[str, Path], tmp_path: Path
     assert names[0] == names[1]
 
 
-def test_what_is_no_imagenet_a(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_folders_that_are_not_imagenet_a(folders: dict[str, Path], tmp_path: Path) -> None:
     few = write_imagenet_folders(tmp_path / 'few', wnids('a')[:3])
-    missing = rf'ImageNetA: .* the 200 folders of imagenet_a: 197 are missing \({wnids("a")[3]}, …\)\. Among other'
+    missing = rf'ImageNetA: .* the 200 folders of imagenet_a: 197 are missing \({wnids("a")[3]}, …\)\. With other'
     with pytest.raises(DataError, match=missing):
         build('a', few)
-    r_alone = min(set(wnids('r')) - set(wnids('a')))
-    with pytest.raises(DataError, match=rf'are missing .* and \d+ are of other classes \({r_alone}, …\)'):
+    only_in_r = min(set(wnids('r')) - set(wnids('a')))
+    with pytest.raises(DataError, match=rf'are missing .* and \d+ are of other classes \({only_in_r}, …\)'):
         build('a', folders['r'])
     with pytest.raises(DataError, match='num_classes=100, but there are 200 classes'):
         build('a', folders['a'], num_classes=100)
-    with pytest.raises(DataError, match="2 are there, and 'dog' is no class of ImageNet"):
+    with pytest.raises(DataError, match="contains 2, and 'dog' is no class of ImageNet"):
         build('r', write_imagenet_folders(tmp_path / 'other', ['dog', 'n01440764']))
     with pytest.raises(DataError, match='no folder'):
         DATASETS.build(

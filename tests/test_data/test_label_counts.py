@@ -1,4 +1,4 @@
-"""Labels counted through the hosts' data sets, against a count of the files themselves; classes that never occur."""
+"""Labels counted from built data sets, compared with counts from the files; classes that never occur."""
 
 import json
 import re
@@ -18,12 +18,13 @@ from mmengine.registry import DATASETS
 from torch import nn
 
 from protuning_mm.cli import train as train_tool
-from protuning_mm.data import DataError, patch_empty_data_sets
+from protuning_mm.data import DataError
 from protuning_mm.data.label_counts import count_labels
-from protuning_mm.data.label_faults import faults_of_labels
+from protuning_mm.data.label_faults import find_label_faults
 from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.data import check_data
 from protuning_mm.engine.hooks.label_check_hook import LabelCheckHook
+from protuning_mm.patches import patch_empty_data_sets
 from tests.classification_data import write_image
 from tests.mini import CLASSES, REPO, write_ade, write_coco, write_config
 
@@ -37,7 +38,7 @@ def built(scope: str, **cfg: Any) -> Any:
 
 
 def write_voc(root: Path, names: Sequence[Sequence[str]]) -> Path:
-    """An XML file an image, with objects of these names."""
+    """Write one XML file per image, with objects of these names."""
     for i, objects in enumerate(names):
         write_image(root / f'JPEGImages/{i}.jpg')
         boxes = ''.join(
@@ -85,7 +86,7 @@ def rewrite(root: Path, values: Sequence[int]) -> None:
 def test_objects_in_xml(tmp_path: Path) -> None:
     data = built('mmdet', **voc(write_voc(tmp_path, ['ab', 'b', 'bbx']), 'abc'))
     found = count_labels(data)
-    assert (found.unit, found.size, found.looked_at) == ('objects', 3, 3)
+    assert (found.unit, found.size, found.counted) == ('objects', 3, 3)
     assert found.numbers.tolist() == [1, 4, 0]
     assert str(found) == 'objects per class: a 1, b 4, c 0'
 
@@ -118,17 +119,17 @@ def test_images_in_folders(tmp_path: Path) -> None:
     assert (found.unit, found.numbers.tolist()) == ('images', [2, 3])
 
 
-def test_wrappers_are_looked_into(tmp_path: Path) -> None:
-    """Repeating makes no object more; what one part lacks another may have."""
+def test_wrappers_are_unwrapped(tmp_path: Path) -> None:
+    """Repeating does not increase counts; a class may occur in only one of two data sets."""
     one = voc(write_voc(tmp_path / 'one', ['a']), 'ab')
     two = voc(write_voc(tmp_path / 'two', ['bb']), 'ab')
     data = built('mmdet', type='RepeatDataset', times=5, dataset=dict(type='ConcatDataset', datasets=[one, two]))
     found = count_labels(data)
     assert (found.size, found.numbers.tolist()) == (2, [1, 2])
-    assert not list(faults_of_labels(found, TRAIN))
+    assert not list(find_label_faults(found, TRAIN))
 
 
-def test_data_sets_without_labels_are_passed_over() -> None:
+def test_data_sets_without_labels_are_skipped() -> None:
     assert count_labels([1, 2, 3]) is None
     assert count_labels(SimpleNamespace(metainfo={})) is None
 
@@ -138,20 +139,20 @@ def test_a_sample_is_spread_and_ends_early(tmp_path: Path) -> None:
     assert count_labels(data, {'objects': 4}).numbers.tolist() == [2, 1]  # 0, 25, 50: both were seen
     data = built('mmdet', **voc(tmp_path, 'abc'))
     found = count_labels(data, {'objects': 4})
-    assert (found.looked_at, found.numbers.tolist()) == (4, [2, 2, 0])
-    ((level, said, _),) = faults_of_labels(found, TRAIN)
+    assert (found.counted, found.numbers.tolist()) == (4, [2, 2, 0])
+    ((level, said, _),) = find_label_faults(found, TRAIN)
     assert level == 'warning' and 'no object of c in 4 of its 100 images' in said and 'doctor.py' in said
 
 
-def test_where_only_one_class_was_seen_a_sample_goes_on(tmp_path: Path) -> None:
+def test_a_sample_is_extended_if_only_one_class_occurred(tmp_path: Path) -> None:
     data = built('mmdet', **voc(write_voc(tmp_path, [*['a'] * 33, 'b', *['a'] * 6]), 'abc'))
     found = count_labels(data, {'objects': 4})
-    assert found.numbers[1] == 1 and found.looked_at > 4
+    assert found.numbers[1] == 1 and found.counted > 4
     only = count_labels(built('mmdet', **voc(write_voc(tmp_path, ['a'] * 40), 'abc')), {'objects': 4})
-    assert only.looked_at == 40
+    assert only.counted == 40
 
 
-# values in the maps, classes, reduce_zero_label -> level in training, what is said, what is advised
+# values in the maps, classes, reduce_zero_label -> level in training, message, advice
 MAPS: dict[str, tuple[Any, ...]] = {
     'masks of a paint program': (
         ([0, 255], ('background', 'lesion'), False),
@@ -159,7 +160,7 @@ MAPS: dict[str, tuple[Any, ...]] = {
         "no pixel of 'lesion'.*hold 0 and 255; expected are 0 .background., 1 .lesion.; ignored: 255",
         r'write 1 \(lesion\) into the maps where 255',
     ),
-    'a mask of one class': (([0, 255], ('lesion',), False), 'warning', 'its only class', 'a second class'),
+    'a mask of one class': (([0, 255], ('lesion',), False), 'warning', 'its single class', 'a second class'),
     'zero taken for ignored': (
         ([0, 1, 2, 3], 'abcd', True),
         'warning',
@@ -167,7 +168,12 @@ MAPS: dict[str, tuple[Any, ...]] = {
         r'reduce_zero_label=False.*if 0 is a class \(a\)',
     ),
     'zero taken for ignored, of two': (([0, 1], 'ab', True), 'error', "no pixel of 'b'", 'reduce_zero_label=False'),
-    'a class that never occurs': (([0, 1], 'abc', False), 'warning', "no pixel of 'c'.*hold 0 to 1", 'mend the maps'),
+    'a missing class': (
+        ([0, 1], 'abc', False),
+        'warning',
+        "no pixel of 'c'.*hold 0 to 1",
+        'correct the maps',
+    ),
     'nothing but ignored': (([255], 'ab', False), 'error', 'no pixel of any class.*hold 255', '255 marks'),
 }
 
@@ -178,7 +184,7 @@ def test_label_maps_in_training_and_by_the_doctor(kind: str, tmp_path: Path) -> 
     root = write_ade(tmp_path)
     rewrite(root, values)
     dataset = maps(root, classes, reduce)
-    (found,) = faults_of_labels(count_labels(built('mmseg', **dataset), {'pixels': 2}), TRAIN)
+    (found,) = find_label_faults(count_labels(built('mmseg', **dataset), {'pixels': 2}), TRAIN)
     assert found[0] == level
     cfg = Config(dict(default_scope='mmseg', train_dataloader=dict(dataset=dataset)))
     told = [each for each in check_data(Case(cfg)) if each.level == level and 'label maps.' in each.found]
@@ -193,10 +199,10 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 @pytest.mark.parametrize(('reduce', 'values'), [(False, [0, 1, 2, 255]), (True, [0, 1, 2, 3])])
-def test_sound_label_maps_are_silent(reduce: bool, values: list[int], tmp_path: Path) -> None:
+def test_correct_label_maps_raise_no_fault(reduce: bool, values: list[int], tmp_path: Path) -> None:
     root = write_ade(tmp_path)
     rewrite(root, values)
-    assert not list(faults_of_labels(count_labels(built('mmseg', **maps(root, 'abc', reduce))), TRAIN))
+    assert not list(find_label_faults(count_labels(built('mmseg', **maps(root, 'abc', reduce))), TRAIN))
 
 
 class Warned:
@@ -215,10 +221,10 @@ def run_hook(train: Any, val: Any = None, model: nn.Module | None = None) -> lis
 
 
 def test_names_of_another_case(tmp_path: Path) -> None:
-    """``<name>CAT</name>`` is none of ``classes=('cat',)``: an error, with the names that are there."""
+    """``<name>CAT</name>`` is not in ``classes=('cat',)``: an error with the names in the files."""
     write_voc(tmp_path, [['CAT'], ['CAT', 'DOG']])
     wrong = voc(tmp_path, ('cat', 'dog'))
-    with pytest.raises(DataError, match=r"none of its 2 images.*\(cat, dog\).*named 'CAT', 'DOG'.*to the letter"):
+    with pytest.raises(DataError, match=r"none of its 2 images.*\(cat, dog\).*named 'CAT', 'DOG'.*exactly as"):
         run_hook(built('mmdet', **wrong))
     with pytest.raises(DataError, match=r'val_dataloader.dataset: none of its 2 images'):
         run_hook(built('mmdet', **voc(tmp_path, ('CAT', 'DOG'))), built('mmdet', **wrong))
@@ -227,8 +233,8 @@ def test_names_of_another_case(tmp_path: Path) -> None:
     assert not run_hook(built('mmdet', **voc(tmp_path, ('CAT', 'DOG'))))
 
 
-def test_a_label_that_the_data_set_alone_ignores(tmp_path: Path) -> None:
-    """CamVid's 11 with ignore_index=11 in the data set: torch has no class 11 for it."""
+def test_a_label_that_only_the_data_set_ignores(tmp_path: Path) -> None:
+    """Label 11 of CamVid with ignore_index=11 in the data set: torch has no class 11."""
     root = write_ade(tmp_path)
     rewrite(root, [0, 1, 11])
     dataset = maps(root, 'ab') | dict(ignore_index=11)
@@ -246,7 +252,7 @@ def test_a_label_that_the_data_set_alone_ignores(tmp_path: Path) -> None:
     assert not run_hook(built('mmseg', **dataset), model=model)
 
 
-def test_a_data_set_of_its_own_kind_stops_nothing() -> None:
+def test_a_custom_data_set_that_cannot_be_counted_stops_nothing() -> None:
     class Own:
         def __init__(self) -> None:
             self.metainfo = dict(classes=('a', 'b'))
@@ -262,7 +268,7 @@ def test_a_data_set_of_its_own_kind_stops_nothing() -> None:
 
 
 def test_a_filter_that_leaves_nothing(tmp_path: Path) -> None:
-    """numpy's "need at least one array to concatenate" came from here."""
+    """mmengine alone fails with numpy's "need at least one array to concatenate"."""
     filtered = voc(write_voc(tmp_path, [['CAT']]), ('cat',), filter_cfg=dict(filter_empty_gt=True))
     with pytest.raises(ValueError, match='at least one array'):
         built('mmdet', **filtered)
@@ -280,18 +286,18 @@ def test_a_folder_without_such_images(tmp_path: Path) -> None:
         built('mmseg', **maps(write_ade(tmp_path), 'abc') | dict(img_suffix='.tif'))
 
 
-def test_boxes_without_area_are_told_and_not_counted(tmp_path: Path) -> None:
+def test_boxes_without_area_are_reported_and_not_counted(tmp_path: Path) -> None:
     write_voc(tmp_path, [['a', 'a'], ['a']])
     path = tmp_path / 'Annotations/1.xml'
     path.write_text(path.read_text().replace('<xmax>9', '<xmax>2'))
     found = count_labels(built('mmdet', **voc(tmp_path, 'a')))
     assert found.numbers.tolist() == [2]
-    ((level, said, advice),) = faults_of_labels(found, TRAIN)
+    ((level, said, advice),) = find_label_faults(found, TRAIN)
     assert level == 'warning' and said.endswith('1.jpg') and 'bbox_min_size' in advice
 
 
 def test_through_train_py(tmp_path: Path) -> None:
-    """Masks of 0 and 255 trained to a perfect score; a data set and a pipeline that differ in label 0 end in mmseg."""
+    """Masks of 0 and 255 would train to a perfect score; a conflict about label 0 would fail in mmseg."""
     path = write_config('fcn', tmp_path)
     rewrite(tmp_path / 'ade', [0, 255])
     text = path.read_text().replace('reduce_zero_label=True', 'reduce_zero_label=False')
@@ -317,7 +323,7 @@ def test_bccd() -> None:
     names = ('RBC', 'WBC', 'Platelets')
     found = count_labels(built('mmdet', **voc(root, names) | dict(ann_file='ImageSets/Main/val.txt')))
     assert found.numbers.tolist() == [there[name] for name in names]
-    assert [Path(path).stem for path in found.flat] == flat == ['BloodImage_00338']
+    assert [Path(path).stem for path in found.empty_boxes] == flat == ['BloodImage_00338']
 
 
 @pytest.mark.skipif(not (DATA / 'camvid').is_dir(), reason='CamVid is not here')

@@ -1,4 +1,4 @@
-"""Every classification data set from a tiny one in its true on-disk format."""
+"""Every classification data set, from tiny files in the published format."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 
 from protuning_mm.data import DataError
-from protuning_mm.data.corrupt import CORRUPTIONS
+from protuning_mm.data.corruptions import CORRUPTIONS
 from tests import classification_data as data
 
 PACK = [
@@ -21,19 +21,19 @@ PACK = [
 
 
 def build(**cfg: Any) -> Any:
-    """As a loader builds it, with a pipeline that really loads; packed data cost a second of garbage collection."""
+    """Build a data set with a pipeline that loads images; serializing would cost a second of garbage collection."""
     init_default_scope('mmpretrain')
     return DATASETS.build(cfg if 'dataset' in cfg else dict(pipeline=PACK, serialize_data=False) | cfg)
 
 
 def listed(dataset: Any) -> list[tuple[str, int]]:
-    """Files and labels of what comes out of the pipeline."""
+    """Files and labels of the samples from the pipeline."""
     samples = [dataset[i]['data_samples'] for i in range(len(dataset))]
     return [(sample.img_path, int(sample.gt_label)) for sample in samples]
 
 
 def test_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """mmpretrain's own, from pickles; without checksums, which the real files would match."""
+    """mmpretrain's own data set, from pickles; its checksums of the real files are disabled."""
     data.without_checksums()
     for classes in (10, 100):
         root = str(data.write_cifar(tmp_path / str(classes), classes=classes, train=5, test=2))
@@ -127,8 +127,8 @@ def test_cifar_c(classes: int, tmp_path: Path) -> None:
     assert [dataset[i]['inputs'][1, 0, 0] for i in range(8)] == [2] * 4 + [5] * 4
 
 
-def test_cifar_c_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Made of the clean test set, by the library, and said so."""
+def test_cifar_c_without_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Generated from the clean test set by the library, with a message in the log."""
     from imagecorruptions import corrupt
 
     data.without_checksums()
@@ -137,7 +137,7 @@ def test_cifar_c_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixt
     MMLogger.get_instance('of this test').addHandler(caplog.handler)
     dataset = build(type='protuning_mm.CIFAR10C', data_root=str(tmp_path / 'no'), clean=clean, **some)
     said = {(each.levelname, each.getMessage()[:60]) for each in caplog.records if each.levelname != 'DEBUG'}
-    assert said == {('WARNING', 'CIFAR10C: the corrupted images are not the published ones, w')}
+    assert said == {('WARNING', 'CIFAR10C: the corrupted images are not the published ones, b')}
     whole = build(**clean, pipeline=[])
     assert len(dataset) == 40 and dataset.get_gt_labels().tolist() == 2 * whole.get_gt_labels().tolist()
     sample = dataset[3]
@@ -151,17 +151,17 @@ def test_cifar_c_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 def test_cifar_c_in_part(tmp_path: Path) -> None:
     root = str(data.write_cifar_c(tmp_path / 'c', corruptions=CORRUPTIONS[:14]))
-    for clean in (None, dict(type='CIFAR10')):  # a mixture of published and own images would mislead
+    for clean in (None, dict(type='CIFAR10')):  # a mixture of published and generated images would be misleading
         with pytest.raises(DataError, match='lacks jpeg_compression.npy. Unpack the whole archive'):
             build(type='protuning_mm.CIFAR10C', data_root=root, clean=clean)
     np.save(tmp_path / 'c/fog.npy', np.zeros((20, 32, 32), np.uint8))
     dataset = build(type='protuning_mm.CIFAR10C', data_root=root, corruptions=['fog'])
     with pytest.raises(DataError, match='fog.npy: shape .20, 32, 32., uint8; expected .20, 32, 32, 3., uint8'):
-        dataset.with_image(0)
+        dataset.get_info_with_image(0)
 
 
 def test_corrupted_copies_of_any_test_set(tmp_path: Path) -> None:
-    """Corrupted where the pipeline says so, after the resize here; a part of the set may stand below."""
+    """The pipeline corrupts images, here after the resize; the test set may be a subset."""
     from imagecorruptions import corrupt
 
     pipeline = [*PACK[:2], dict(type='protuning_mm.Corrupt', corruption=None), PACK[2]]

@@ -1,4 +1,4 @@
-"""Long tails, few shots and held-out splits: counts that were published, and which images are where."""
+"""Long tails, few shots and held-out splits: published counts, and which images each subset contains."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from mmpretrain.registry import DATASETS
 from protuning_mm.data import DataError
 from tests.classification_data import LabelsAlone, without_checksums, write_cifar
 
-# as LDAM's published code prints them; totals as papers on long tails report them
+# counts from LDAM's published code; totals from papers on long tails
 CIFAR10_LT = {
     10: [5000, 3871, 2997, 2320, 1796, 1391, 1077, 834, 645, 500],
     50: [5000, 3237, 2096, 1357, 878, 568, 368, 238, 154, 100],
@@ -26,7 +26,7 @@ def balanced(classes: int, each: int) -> dict[str, Any]:
 
 
 def build(kind: str, dataset: Any, **kwargs: Any) -> Any:
-    """From mmpretrain's registry, as a loader of a config is built."""
+    """Build from mmpretrain's registry, as a loader in a config does."""
     return DATASETS.build(dict(type=f'protuning_mm.{kind}', dataset=dataset, **kwargs))
 
 
@@ -65,7 +65,7 @@ def test_counts_of_cifar100_lt(ratio: int, cifar100: LabelsAlone) -> None:
 
 
 def test_which_images_a_long_tail_has() -> None:
-    """Each has its own label; a seed chooses the same ones again, another seed others; 100 is part of 50."""
+    """A seed always selects the same images, another seed others; ratio 100 is a subset of ratio 50."""
     whole = balanced(4, 200)
     part, again, other, milder = (
         build('LongTailed', whole, imbalance_ratio=ratio, seed=seed)
@@ -78,7 +78,7 @@ def test_which_images_a_long_tail_has() -> None:
 
 
 def test_long_tail_of_an_unbalanced_set() -> None:
-    """As many as every class can follow; the issue's profile still holds."""
+    """As many images as every class allows; the profile still holds."""
     labels = [0] * 90 + [1] * 20 + [2] * 40
     part = build('LongTailed', dict(type='LabelsAlone', labels=labels, classes=3), imbalance_ratio=9)
     assert part.num_per_class == [60, 20, 6]  # 20 of the middle class are 60 / 9**0.5
@@ -94,21 +94,21 @@ def test_long_tail_of_an_unbalanced_set() -> None:
         (dict(imbalance_ratio=2, max_per_class=30), "leave 30 for 'class 0', which has 20"),
     ],
 )
-def test_long_tail_that_cannot_be(kwargs: dict[str, Any], said: str) -> None:
+def test_invalid_long_tail(kwargs: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
         build('LongTailed', balanced(3, 20), **kwargs)
 
 
-def test_no_images_of_the_first_class_are_not_all_of_them() -> None:
+def test_max_per_class_0_does_not_mean_all_images() -> None:
     with pytest.raises(DataError, match='0 images of the first class leave 0'):
         build('LongTailed', balanced(3, 10), imbalance_ratio=1, max_per_class=0)
 
 
 @pytest.mark.parametrize('kind', ['LongTailed', 'FewShot', 'HeldOut'])
-def test_a_part_of_a_corrupted_test_set_is_refused(kind: str) -> None:
+def test_a_subset_of_a_corrupted_test_set_is_refused(kind: str) -> None:
     corrupted = dict(type='protuning_mm.Corrupted', dataset=balanced(3, 20), corruptions=['fog'])
     settings = dict(imbalance_ratio=1) if kind == 'LongTailed' else {}
-    with pytest.raises(DataError, match='would mix its corruptions. Put the part inside'):
+    with pytest.raises(DataError, match='would mix its corruptions. Put the subset inside'):
         build(kind, corrupted, **settings)
 
 
@@ -134,8 +134,8 @@ def test_held_out_and_train_are_disjoint_and_complete() -> None:
             build('HeldOut', whole, **wrong)
 
 
-def test_parts_of_parts_and_what_fails_to_load() -> None:
-    """A long tail of what is not held out; a broken image is replaced by one of the part itself."""
+def test_nested_subsets_and_an_image_that_cannot_be_loaded() -> None:
+    """A long tail of the training part; a damaged image is replaced by one of the same subset."""
     held_out = dict(type='protuning_mm.HeldOut', dataset=balanced(3, 100), fraction=0.2)
     tail = build('LongTailed', held_out, imbalance_ratio=20)
     assert tail.num_per_class == [80, 17, 4]
@@ -152,7 +152,7 @@ def test_parts_of_parts_and_what_fails_to_load() -> None:
 
 
 def test_on_cifar_from_its_files(tmp_path: Path) -> None:
-    """With pixels: every image of the part is an image of that class in the files."""
+    """Every image of the subset is an image of its class in the files, compared by pixels."""
     without_checksums()
     root = write_cifar(tmp_path, train=20)
     whole = dict(type='CIFAR10', data_root=str(root), split='train', download=False)

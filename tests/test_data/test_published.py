@@ -1,4 +1,4 @@
-"""A missing data set: the error says which, where it is to be had, and how its folder must look."""
+"""A missing data set: the error says which, where to get it, and what its folder must contain."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests import classification_data as data
 from tests.mini import REPO
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-# config, where to get it, a line of how the folder must look
+# config -> where to get the data, a required file
 PUBLISHED = {
     'cifar10': ('https://www.cs.toronto.edu/~kriz/cifar.html', 'cifar-10-batches-py/test_batch'),
     'cifar100': ('https://www.cs.toronto.edu/~kriz/cifar.html', 'cifar-100-python/train'),
@@ -50,7 +50,7 @@ def test_a_missing_folder(name: str, tmp_path: Path) -> None:
     assert f'test_dataloader.dataset.data_root={cfg.test_dataloader.dataset.data_root!r}: there is no such' in said
     assert where in said and layout in said and '--cfg-options data_root=<folder>' in said
     assert said.count(where) == 1
-    elsewhere = '--cfg-options test_dataloader.dataset.data_root=<folder>.'  # ImageNet-A does not lie in ImageNet
+    elsewhere = '--cfg-options test_dataloader.dataset.data_root=<folder>.'  # ImageNet-A is not inside ImageNet
     assert (elsewhere in said) == name.startswith('imagenet')
 
 
@@ -65,21 +65,21 @@ WRITERS = {
 
 
 @pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in WRITERS])
-def test_a_whole_folder_and_one_that_is_not(name: str, tmp_path: Path) -> None:
+def test_complete_and_incomplete_folders(name: str, tmp_path: Path) -> None:
     write, folder, file = WRITERS[name]
     root = write(tmp_path / 'data' / folder)
     check_data_files(config(name, tmp_path), LOADERS)
     (root / file).unlink()
-    with pytest.raises(DataError, match=f'is not whole there; it lacks {file}'):
+    with pytest.raises(DataError, match=f'is incomplete; missing: {file}'):
         check_data_files(config(name, tmp_path), LOADERS)
 
 
 def test_cifar_that_mmpretrain_may_download(tmp_path: Path) -> None:
-    """Only where the config says so itself: mmpretrain's default is to download without a word."""
+    """Only if the config says so: by default, mmpretrain downloads silently."""
     cfg = config('cifar10', tmp_path)
     for loader in LOADERS:
         cfg[loader].dataset.pop('download')
-    with pytest.raises(DataError, match='With download=True in the data set mmpretrain fetches it'):
+    with pytest.raises(DataError, match='With download=True in the data set, mmpretrain fetches it'):
         check_data_files(cfg, LOADERS)
     for loader in LOADERS:
         cfg[loader].dataset.download = True
@@ -98,13 +98,13 @@ def test_cifar_c_or_the_clean_test_set(tmp_path: Path) -> None:
     root = data.write_cifar_c(tmp_path / 'data/cifar10/CIFAR-10-C')
     check_data_files(cfg, LOADERS)
     (root / 'snow.npy').unlink()
-    with pytest.raises(DataError, match='CIFAR-10-C is not whole there; it lacks snow.npy') as caught:
+    with pytest.raises(DataError, match='CIFAR-10-C is incomplete; missing: snow.npy') as caught:
         check_data_files(cfg, LOADERS)
     assert 'https://zenodo.org/records/2535967' in str(caught.value)
 
 
 def test_the_training_set_that_a_test_counts(tmp_path: Path) -> None:
-    """tools/test.py of a long tail reads the training labels, for its groups."""
+    """tools/test.py of a long tail reads the training labels to form the groups."""
     cfg = config('cifar10-lt-ir50', tmp_path)
     cfg.train_dataloader.dataset.dataset.data_root = 'no/such'
     data.write_cifar(tmp_path / 'data/cifar10')

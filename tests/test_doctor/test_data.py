@@ -90,7 +90,7 @@ ANNOTATIONS = {
     'two points': (_mask([[1, 1, 9, 9]]), 'error', 'polygon of 2 points', 'annotation id 1'),
     'a line': (_mask([[1, 1, 5, 5, 9, 9]]), 'warning', 'masks are empty', 'annotation 1 of 0.jpg'),
     'runs': (_mask(dict(size=[96, 128], counts=[96 * 128])), 'warning', 'masks are empty', 'annotation 1 of 0.jpg'),
-    'same id': (_copy_of_first, 'error', 'another annotation of that id', 'id 1'),
+    'same id': (_copy_of_first, 'error', 'another annotation has this id', 'id 1'),
     'image id': (lambda c: c['annotations'][0].update(image_id=99), 'warning', 'image_id', 'annotation 1'),
     'category id': (lambda c: c['annotations'][0].update(category_id=99), 'warning', 'category_id', 'annotation 1'),
     'height': (lambda c: c['images'][1].update(height=200), 'error', 'another size', '96x128 on disk, 200x128 listed'),
@@ -113,7 +113,7 @@ def test_height_and_width_that_are_swapped(coco: tuple[Path, Path]) -> None:
     config, root = coco
     _edit(root, lambda content: content['images'][1].update(height=128, width=96))
     found = next(f for f in examined(config, '--data') if 'another size' in f.found)
-    assert found.level == 'error' and '96x128 on disk, 128x96 listed: it has no EXIF orientation' in found.found
+    assert found.level == 'error' and '96x128 on disk, 128x96 listed: the image has no EXIF orientation' in found.found
 
 
 def test_what_the_evaluation_completes_is_no_fault(coco: tuple[Path, Path]) -> None:
@@ -156,7 +156,7 @@ def test_no_json_and_no_coco(coco: tuple[Path, Path]) -> None:
     config, root = coco
     path = root / 'annotations/instances_train2017.json'
     path.write_text('{"images": [')
-    assert 'no JSON' in at(examined(config, '--data'), f'{TRAIN}.ann_file').found
+    assert 'not JSON' in at(examined(config, '--data'), f'{TRAIN}.ann_file').found
     path.write_text('{"images": [], "annotations": []}')
     assert "not in COCO's layout" in at(examined(config, '--data'), f'{TRAIN}.ann_file').found
 

@@ -59,7 +59,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize('option', list(OPTIONS))
 def test_options(option: str, tmp_path: Path, weights: Weights) -> None:
-    """mmengine's options mean what they mean; every file is a sealed delta."""
+    """mmengine's options mean what they mean; every file is a delta with a checksum."""
     settings, left = OPTIONS[option]
     classifier = model(weights)
     runner(classifier, tmp_path / 'run', epochs=3, default_hooks=hooks(**settings)).train()

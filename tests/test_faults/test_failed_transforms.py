@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from protuning_mm.cli import train as train_tool
-from protuning_mm.data import DataError, patch_transforms
+from protuning_mm.data import DataError
+from protuning_mm.patches import patch_transforms
 from tests.mini import write_ade, write_config
 
 
@@ -77,7 +78,7 @@ def test_told_plainly_by_the_tool(workers: int, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         train_tool.main([str(config), '--work-dir', str(tmp_path / 'run')])
     said = str(caught.value)
-    assert said.startswith(f"error: '{data}/images/training/") and said.endswith('out of the annotations.')
+    assert said.startswith(f"error: '{data}/images/training/") and said.endswith('from the annotations.')
     assert '3000x2 pixels' in said and 'would become 128x0' in said and 'Traceback' not in said
 
 

@@ -14,8 +14,9 @@ import pytest
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
-from protuning_mm.data import DataError, patch_image_loading
-from protuning_mm.data.whole_file import is_cut_short
+from protuning_mm.data import DataError
+from protuning_mm.data.truncated_images import is_truncated
+from protuning_mm.patches import patch_image_loading
 
 HEIGHT, WIDTH = 120, 160
 
@@ -108,7 +109,7 @@ def test_exif_orientation(orientation: int, tmp_path: Path) -> None:
     assert got.shape == expected.shape
     assert int(np.abs(got.astype(int) - expected).max()) <= 8
     if orientation >= 5:
-        with pytest.raises(DataError, match='turned by its EXIF orientation') as caught:
+        with pytest.raises(DataError, match='turns the image by its EXIF orientation') as caught:
             read(tmp_path / 'a.jpg', height=HEIGHT, width=WIDTH)
         as_it_lies = LoadImageFromFile(color_type='color_ignore_orientation')
         advised = as_it_lies(dict(img_path=str(tmp_path / 'a.jpg'), height=HEIGHT, width=WIDTH))['img'][..., ::-1]
@@ -127,8 +128,8 @@ def test_height_and_width_that_are_swapped_in_the_annotations(orientation: int |
     swapped = dict(height=HEIGHT, width=WIDTH) if turns else dict(height=WIDTH, width=HEIGHT)
     with pytest.raises(DataError, match='a.jpg') as caught:
         read(tmp_path / 'a.jpg', **swapped)
-    assert ('is turned by its EXIF orientation' in str(caught.value)) == turns
-    assert ('height and width are swapped there. Swap them' in str(caught.value)) == (not turns)
+    assert ('turns the image by its EXIF orientation' in str(caught.value)) == turns
+    assert ('height and width are swapped in the annotations. Swap them' in str(caught.value)) == (not turns)
 
 
 def test_annotations_of_the_turned_image_where_orientation_is_ignored(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_annotations_of_the_turned_image_where_orientation_is_ignored(tmp_path: 
     exif[0x112] = 6
     Image.fromarray(picture()).save(tmp_path / 'a.jpg', exif=exif)
     as_it_lies = LoadImageFromFile(color_type='color_ignore_orientation')
-    with pytest.raises(DataError, match='orientation is ignored.*Take that color_type out'):
+    with pytest.raises(DataError, match='orientation is ignored.*Remove that color_type'):
         as_it_lies(dict(img_path=str(tmp_path / 'a.jpg'), height=WIDTH, width=HEIGHT))
     LoadImageFromFile()(dict(img_path=str(tmp_path / 'a.jpg'), height=WIDTH, width=HEIGHT))  # as advised
 
@@ -162,7 +163,7 @@ def test_truncated(make: Callable[[], bytes], share: float, tmp_path: Path) -> N
     (tmp_path / 'a.jpg').write_bytes(data)
     read(tmp_path / 'a.jpg')
     (tmp_path / 'a.jpg').write_bytes(data[: min(int(len(data) * share), len(data) - 13)])
-    with pytest.raises(DataError, match='a.jpg.*(is cut short|cannot be decoded)'):
+    with pytest.raises(DataError, match='a.jpg.*(is truncated|cannot be decoded)'):
         read(tmp_path / 'a.jpg')
 
 
@@ -173,10 +174,10 @@ def test_what_stands_behind_the_end_is_no_fault(tmp_path: Path) -> None:
     within = whole[:2] + b'\xff\xe5' + (len(thumbnail) + 2).to_bytes(2, 'big') + thumbnail + b'\xff\xff' + whole[3:]
     for data in (within, whole + b'\xff\xda' + bytes(range(256)) * 30, whole + b'\0'):
         (tmp_path / 'a.jpg').write_bytes(data)
-        assert not is_cut_short(tmp_path / 'a.jpg')
+        assert not is_truncated(tmp_path / 'a.jpg')
         read(tmp_path / 'a.jpg')
     (tmp_path / 'a.jpg').write_bytes(within[: len(within) - 300])
-    assert is_cut_short(tmp_path / 'a.jpg')
+    assert is_truncated(tmp_path / 'a.jpg')
 
 
 @pytest.mark.parametrize('content', [b'', b'no image', b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', bytes(1000)])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protuning_mm.data import DataError, patch_label_loading
+from protuning_mm.data import DataError
+from protuning_mm.patches import patch_label_loading
 from tests.mini import SIZE, write_ade
 
 PALETTE = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]

@@ -181,8 +181,8 @@ def test_names_with_anything_in_them(name: str, tmp_path: Path) -> None:
 DUMP = """
 import os, signal, sys
 from mmengine.fileio import dump
-from protuning_mm.weights.atomic import write_every_file_whole
-write_every_file_whole()
+from protuning_mm.patches import patch_file_writing
+patch_file_writing()
 dump(['first'], sys.argv[1])
 os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
 dump(['second'], sys.argv[1])

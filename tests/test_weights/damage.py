@@ -1,4 +1,4 @@
-"""Ways to damage a checkpoint's file, each seeded: bytes, the zip archive's entries, what a header or a pickle says."""
+"""Seeded ways to damage a checkpoint file: its bytes, the entries of a zip archive, a header or a pickle."""
 
 import io
 import json
@@ -7,12 +7,12 @@ import struct
 import zipfile
 from collections.abc import Callable
 
-from protuning_mm.weights.checksum import SEAL
+from protuning_mm.weights.checksum import CHECKSUM_KEY
 
 Damage = Callable[[bytes, random.Random], bytes]
 
 
-# of any file
+# for any file
 
 
 def one_bit(data: bytes, rng: random.Random) -> bytes:
@@ -51,7 +51,7 @@ def appended(data: bytes, rng: random.Random) -> bytes:
     return data + rng.randbytes(rng.choice([1, 22, 500]))
 
 
-# of a zip archive
+# for a zip archive
 
 
 def _entries(data: bytes) -> list[tuple[str, bytes]]:
@@ -60,7 +60,7 @@ def _entries(data: bytes) -> list[tuple[str, bytes]]:
 
 
 def _packed(entries: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> bytes:
-    """A new archive, with right CRCs and without a seal."""
+    """A new archive, with valid CRCs and without a checksum."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, 'w', method) as archive:
         for name, content in entries:
@@ -69,7 +69,7 @@ def _packed(entries: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) 
 
 
 def _storages(entries: list[tuple[str, bytes]], rng: random.Random) -> tuple[int, int]:
-    """Two storages of one size, where there are such."""
+    """Choose two storages, of equal size if possible."""
     found = [i for i, (name, content) in enumerate(entries) if '/data/' in name and content]
     pairs = [(i, j) for i in found for j in found if i < j and len(entries[i][1]) == len(entries[j][1])]
     different = [(i, j) for i, j in pairs if entries[i][1] != entries[j][1]]
@@ -78,7 +78,7 @@ def _storages(entries: list[tuple[str, bytes]], rng: random.Random) -> tuple[int
 
 
 def doubled_entry(data: bytes, rng: random.Random) -> bytes:
-    """Appended as ``zip -g`` and zipfile do it: the archive's comment, our seal, may stay."""
+    """Appended as ``zip -g`` and zipfile do it: the archive's comment, our checksum, may stay."""
     file = io.BytesIO(data)
     entries = _entries(data)
     first, second = _storages(entries, rng)
@@ -98,7 +98,7 @@ def contents_swapped(data: bytes, rng: random.Random) -> bytes:
 
 
 def names_swapped(data: bytes, rng: random.Random) -> bytes:
-    """In place, in the headers and in the list: all CRCs stay right."""
+    """In place, in the headers and in the directory: all CRCs stay valid."""
     entries = _entries(data)
     first, second = _storages(entries, rng)
     a, b = entries[first][0].encode(), entries[second][0].encode()
@@ -122,7 +122,7 @@ def _renamed(data: bytes, old: bytes, new: bytes, most: int = 2) -> bytes:
 
 
 def _headers(data: bytes, directory: int) -> list[int]:
-    """Where the headers of entries and the records of the list begin."""
+    """Positions of the headers of entries and of the records of the directory."""
     found, at = [], 0
     while (at := data.find(b'PK\3\4', at)) >= 0 and at < directory:
         found.append(at)
@@ -135,13 +135,13 @@ def _headers(data: bytes, directory: int) -> list[int]:
 
 
 def renamed_entry(data: bytes, rng: random.Random) -> bytes:
-    """In the header alone, or everywhere."""
+    """Only in the header, or everywhere."""
     name = rng.choice(_entries(data))[0].encode()
     return _renamed(data, name, name[:-1] + b'x', rng.choice([1, 2]))
 
 
 def list_contradicts(data: bytes, rng: random.Random) -> bytes:
-    """One field of one record of the list: flags, method, CRC, sizes, lengths, offset."""
+    """One field of one record of the directory: flags, method, CRC, sizes, lengths, offset."""
     changed = bytearray(data)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         directory = archive.start_dir
@@ -165,7 +165,7 @@ def header_contradicts(data: bytes, rng: random.Random) -> bytes:
 
 
 def pickle_edited(data: bytes, rng: random.Random) -> bytes:
-    """A type, a shape, a number or a name in the pickle, in an archive written anew whose CRCs are right."""
+    """A type, a shape, a number or a name in the pickle, in a new archive with valid CRCs."""
     entries = _entries(data)
     at = next(i for i, (name, _) in enumerate(entries) if name.endswith('data.pkl'))
     name, text = entries[at]
@@ -174,7 +174,7 @@ def pickle_edited(data: bytes, rng: random.Random) -> bytes:
 
 
 def pickle_edited_in_place(data: bytes, rng: random.Random) -> bytes:
-    """The same in a file of torch's old format, which has no archive around it."""
+    """The same in a file of torch's old format, which is no archive."""
     return _edited(data, rng)
 
 
@@ -197,7 +197,7 @@ def _edited(text: bytes, rng: random.Random) -> bytes:
 
 
 def deflated(data: bytes, rng: random.Random) -> bytes:
-    """Packed anew and compressed, with a size that cannot be."""
+    """A new compressed archive, with an impossible size of an entry."""
     packed = bytearray(_packed(_entries(data), zipfile.ZIP_DEFLATED))
     at = packed.find(b'PK\1\2')
     for _ in range(rng.randrange(3)):
@@ -206,7 +206,7 @@ def deflated(data: bytes, rng: random.Random) -> bytes:
     return bytes(packed)
 
 
-# of a safetensors file
+# for a safetensors file
 
 
 def _header(data: bytes) -> tuple[dict[str, object], bytes]:
@@ -220,10 +220,10 @@ def _with_header(header: dict[str, object] | bytes, tensors: bytes) -> bytes:
 
 
 def header_edited(data: bytes, rng: random.Random) -> bytes:
-    """One tensor's type, shape or place; half of the time the seal is taken away with it."""
+    """One tensor's type, shape or offset; half of the time without the checksum."""
     header, tensors = _header(data)
     if rng.random() < 0.5 and '__metadata__' in header:
-        header['__metadata__'].pop(SEAL, None)  # type: ignore[attr-defined]
+        header['__metadata__'].pop(CHECKSUM_KEY, None)  # type: ignore[attr-defined]
     name = rng.choice([name for name in header if name != '__metadata__'])
     entry: dict[str, object] = header[name]  # type: ignore[assignment]
     begin, end = entry['data_offsets']  # type: ignore[misc]
@@ -260,7 +260,7 @@ def header_damaged(data: bytes, rng: random.Random) -> bytes:
     if kind == 3:
         return _with_header(text.replace(b'{', b'{"\xff\xfe": 1,', 1), tensors)
     if kind == 4 and meta:
-        meta.pop(SEAL, None)
+        meta.pop(CHECKSUM_KEY, None)
         meta['protuning_mm.meta'] = rng.choice(['{', '[]', '7', 'null', '{"epoch": "x"}', ''])
         return _with_header(header, tensors)
     if kind == 5:

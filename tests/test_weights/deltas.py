@@ -1,4 +1,4 @@
-"""What the tests of deltas share: a small classifier on a base file, and a delta and a whole checkpoint of it."""
+"""Helpers for tests of deltas: a small classifier with a base file, its delta and its whole checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ META = dict(classes=('cat', 'dog', 'bird'), palette=[(1, 2, 3), (4, 5, 6), (7, 8
 
 
 def classifier(base: str | None, tuning: Any = 'pro', num_classes: int = 3, **resnet: Any) -> TinyClassifier:
-    """Filled from ``base``; without one its frozen tensors are random."""
+    """A classifier whose backbone is loaded from ``base``; without a base, its frozen tensors are random."""
     init_cfg = dict(type='Pretrained', checkpoint=base) if base else None
     settings = dict(type='ResNet', depth=18, **SMALL) | resnet
     backbone = TunedBackbone(settings, tuning, host='mmdet', init_cfg=init_cfg)
@@ -36,7 +36,7 @@ def trained(base: str, tuning: Any = 'pro', seed: int = 5, **kwargs: Any) -> Tin
 
 
 def checkpoint_of(model: nn.Module) -> dict[str, Any]:
-    """As a runner would save it."""
+    """The checkpoint that a runner would save."""
     return dict(state_dict=model.state_dict(), meta=dict(epoch=1, iter=2, dataset_meta=META))
 
 

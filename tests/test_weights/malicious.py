@@ -1,4 +1,4 @@
-"""Checkpoints that bring callables: pickles put together by opcode, in every format that ``torch.load`` reads."""
+"""Checkpoints that contain callables: pickles assembled from opcodes, in every format that ``torch.load`` reads."""
 
 import io
 import pickle
@@ -13,7 +13,7 @@ from pathlib import Path
 from torch.serialization import MAGIC_NUMBER, PROTOCOL_VERSION
 
 CANARY = ('tests.canary', 'sing')
-# What the restricted unpickler does not know …
+# Globals that the restricted unpickler does not allow …
 UNKNOWN = (
     *(CANARY, ('os', 'system'), ('posix', 'system'), ('subprocess', 'getoutput'), ('builtins', 'eval')),
     *(('builtins', 'exec'), ('builtins', '__import__'), ('functools', 'partial'), ('operator', 'attrgetter')),
@@ -21,7 +21,7 @@ UNKNOWN = (
     *(('mmengine.config', 'Config'), ('mmengine.registry.registry', 'Registry'), ('pickle', 'loads')),
     *(('tests.canary', 'calls'), ('numpy.core.multiarray', 'fromstring'), ('collections', 'defaultdict')),
 )
-# … and what it hands out, or calls: none of them is a tensor, a number or text.
+# … and globals that it returns or calls: none of them is a tensor, a number or text.
 KNOWN = (
     *(('torch._utils', '_rebuild_tensor_v2'), ('torch._utils', '_rebuild_parameter'), ('_codecs', 'encode')),
     *(('torch._tensor', '_rebuild_from_type_v2'), ('torch.serialization', '_get_layout'), ('torch', 'FloatStorage')),
@@ -57,7 +57,7 @@ ONE_TENSOR = name(('torch', 'Tensor')) + b')R'
 BUFFER = name(('mmengine.logging.history_buffer', 'HistoryBuffer'))
 FLOAT64 = name(('numpy', 'dtype')) + tuple_of(text('f8'), b'\x89', b'\x88') + b'R'
 
-# Opcodes that name `it`, call it or hand it to something.
+# Opcodes that name `it`, call it or pass it to something.
 FORMS: dict[str, Callable[[tuple[str, str]], bytes]] = {
     'GLOBAL': name,
     'STACK_GLOBAL': lambda it: text(it[0]) + text(it[1]) + b'\x93',
@@ -126,7 +126,7 @@ FORMS: dict[str, Callable[[tuple[str, str]], bytes]] = {
     ),
     'a slice': lambda it: name(('builtins', 'slice')) + tuple_of(name(it), b'N', b'N') + b'R',
 }
-# Those that call: what the unpickler knows makes a plain value there.
+# Forms that call: an allowed global makes a plain value there.
 CALLING = ('INST', 'OBJ', 'NEWOBJ', 'NEWOBJ_EX', 'REDUCE', 'REDUCE twice', 'BUILD of an object')
 STORAGE = ('torch', 'FloatStorage')
 
@@ -147,7 +147,7 @@ PLACES: dict[str, Callable[[bytes], tuple[bytes, bytes]]] = {
 
 
 def program(place: str, evil: bytes, protocol: int = 2) -> bytes:
-    """A checkpoint's pickle that holds ``evil`` in a place."""
+    """The pickle of a checkpoint that holds ``evil`` in a place."""
     key, value = PLACES[place](evil)
     return b'\x80' + bytes([protocol]) + mapping(text('epochs'), b'K\x03', key, value) + b'.'
 
@@ -212,7 +212,7 @@ class Malicious:
 
 
 def all_files(seed: int = 0) -> list[Malicious]:
-    """Each form with each callable that is none but there, in a place and a format that are drawn."""
+    """Each form with each callable, in a place and a format that are drawn at random."""
     draw, found = random.Random(seed), []
     for form in FORMS:
         called = [*UNKNOWN, *(() if form in CALLING else KNOWN)]

@@ -1,4 +1,4 @@
-"""Addresses in a checkpoint: what is followed stays in a known publisher's folder, in every spelling."""
+"""Addresses in a checkpoint: an allowed address stays in the folder of a known publisher, in every spelling."""
 
 import posixpath
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
 
-from protuning_mm.weights.addresses import refused, said_sources
+from protuning_mm.weights.addresses import explain_refusal, read_frozen_sources
 from tests.mini import REPO
 
 FOLDERS = (
@@ -41,7 +41,7 @@ FOLDERS = (
     ],
 )
 def test_known_places(source: str) -> None:
-    assert refused(source) is None
+    assert explain_refusal(source) is None
 
 
 def test_every_address_in_our_configs_is_known() -> None:
@@ -50,7 +50,7 @@ def test_every_address_in_our_configs_is_known() -> None:
         fragments = [value for value in Config.fromfile(path).values() if isinstance(value, dict)]
         named += [each['init_cfg']['checkpoint'] for each in fragments if 'init_cfg' in each]
     assert len(named) > 10
-    assert not [source for source in named if refused(source)]
+    assert not [source for source in named if explain_refusal(source)]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_every_address_in_our_configs_is_known() -> None:
     ],
 )
 def test_other_places_are_refused(source: Any) -> None:
-    assert 'not fetched' in str(refused(source))
+    assert 'not fetched' in str(explain_refusal(source))
 
 
 PIECES = ['..', '.', '', '%2e%2e', '%2E.', '%252e', '%2f', '\\', *'@:?#;…\n ', 'evil.org', 'models']
@@ -113,10 +113,10 @@ PIECES = ['..', '.', '', '%2e%2e', '%2E.', '%252e', '%2f', '\\', *'@:?#;…\n ',
     between=st.sampled_from(['/', '//', '\\', '%2f', '']),
 )
 @settings(max_examples=500, deadline=None)
-def test_what_is_followed_stays_in_the_folder(folder: str, pieces: list[str], between: str) -> None:
-    """Decoded until nothing is left to decode, and with ``..`` and ``\\`` resolved, as servers do."""
+def test_an_allowed_address_stays_in_the_folder(folder: str, pieces: list[str], between: str) -> None:
+    """The address is decoded repeatedly, and ``..`` and ``\\`` are resolved, as servers do."""
     source = folder + between.join(pieces)
-    if refused(source) is not None or '://' not in source:
+    if explain_refusal(source) is not None or '://' not in source:
         return
     if source.startswith('torchvision://'):
         assert ':' not in source[14:] and '..' not in source.split('/')
@@ -143,5 +143,5 @@ def test_what_is_followed_stays_in_the_folder(folder: str, pieces: list[str], be
     ],
 )
 def test_sources_in_meta(meta: Any, expected: dict[str, Any]) -> None:
-    assert said_sources(dict(meta=dict(frozen_sources=meta))) == expected
-    assert said_sources(dict(meta=meta)) == {} and said_sources({}) == {}
+    assert read_frozen_sources(dict(meta=dict(frozen_sources=meta))) == expected
+    assert read_frozen_sources(dict(meta=meta)) == {} and read_frozen_sources({}) == {}

@@ -1,4 +1,4 @@
-"""The seal: whatever changes a file, it is found before anything is unpickled; other programs read sealed files."""
+"""The checksum: every change of a file is detected before it is unpickled, and other programs read the files."""
 
 import io
 import random
@@ -47,8 +47,8 @@ def test_other_programs_read_it(path: Path) -> None:
     assert torch.equal(state['a.weight'], CHECKPOINT['state_dict']['a.weight'])
 
 
-def test_no_bit_changes_in_silence(path: Path) -> None:
-    """Every bit of the first and last 300 bytes, and 300 seeded ones between."""
+def test_every_changed_bit_is_detected(path: Path) -> None:
+    """Every bit of the first and last 300 bytes, and 300 seeded bits in between."""
     whole = path.read_bytes()
     rng = random.Random(0)
     edges = [*range(300), *range(len(whole) - 300, len(whole))]
@@ -77,21 +77,21 @@ def test_appended(path: Path) -> None:
         load_checkpoint_file(str(path))
 
 
-def test_files_of_others_have_none(tmp_path: Path) -> None:
+def test_files_of_other_programs_have_no_checksum(tmp_path: Path) -> None:
     for name, options in (('new.pth', {}), ('old.pth', dict(_use_new_zipfile_serialization=False))):
         torch.save(CHECKPOINT, tmp_path / name, **options)
         assert not verify_checksum(tmp_path / name)
         assert load_checkpoint_file(str(tmp_path / name))['meta'] == CHECKPOINT['meta']
 
 
-def test_open_file_stays_where_it_was(path: Path) -> None:
+def test_open_file_keeps_its_position(path: Path) -> None:
     if path.suffix != '.pth':
         pytest.skip('safetensors are opened by path')
     with path.open('rb') as file:
         assert verify_checksum(file) and file.tell() == 0
 
 
-def test_sealed_once() -> None:
+def test_a_checksum_is_added_once() -> None:
     file = io.BytesIO()
     torch.save(CHECKPOINT, file)
     once = append_checksum(file.getvalue())
@@ -99,7 +99,7 @@ def test_sealed_once() -> None:
     assert append_checksum(b'no archive') == b'no archive'
 
 
-def test_names_the_file_and_what_to_do(path: Path) -> None:
+def test_error_names_the_file_and_a_remedy(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
     path.write_bytes(bytes(data))

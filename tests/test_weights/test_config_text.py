@@ -1,4 +1,4 @@
-"""The text of a config inside a checkpoint reaches neither mmengine's parser nor its registries, at any door."""
+"""The text of a config inside a checkpoint reaches neither mmengine's parser nor its registries, at any entry point."""
 
 import copy
 import importlib
@@ -35,7 +35,7 @@ ATTACKS = {
 
 
 class Inferencer(BaseInferencer):
-    """mmengine's, with nothing of a host."""
+    """mmengine's inferencer, without a host library."""
 
     def visualize(self, *args: Any, **kwargs: Any) -> None: ...
 
@@ -46,7 +46,7 @@ class Inferencer(BaseInferencer):
 
 @pytest.fixture
 def silent(tmp_path: Path) -> Iterator[Callable[[str], str]]:
-    """Completes an attack's text; at the end nothing that it names has been called or run."""
+    """Completes the text of an attack, and checks at the end that nothing it names was called or run."""
     base = tmp_path / 'base.py'
     base.write_text(f"open({str(tmp_path / 'base was run')!r}, 'w')\nname = 'tests.canary.sing'\n")
     canary.calls.clear()
@@ -71,21 +71,21 @@ def inferencers() -> dict[str, type[BaseInferencer]]:
     return dict(mmengine=Inferencer, mmdet=DetInferencer, mmseg=MMSegInferencer)
 
 
-@pytest.mark.parametrize('door', ['mmengine', 'mmdet', 'mmseg'])
+@pytest.mark.parametrize('entry_point', ['mmengine', 'mmdet', 'mmseg'])
 @pytest.mark.parametrize('attack', ATTACKS)
 def test_an_inferencer_asks_for_the_config(
-    attack: str, door: str, silent: Callable[[str], str], tmp_path: Path
+    attack: str, entry_point: str, silent: Callable[[str], str], tmp_path: Path
 ) -> None:
     path = str(tmp_path / 'evil.pth')
     for place in ('meta', 'message_hub', 'both'):
         torch.save(holding(silent(ATTACKS[attack]), place), path)
         with pytest.raises(CheckpointError, match=r'evil.pth.*needs the config too.*<config>'):
-            inferencers()[door](None, path, device='cpu')
+            inferencers()[entry_point](None, path, device='cpu')
 
 
 @pytest.mark.parametrize('attack', ATTACKS)
-def test_the_attacks_do_run_where_nothing_guards(attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """mmengine's own way: parse the text, build what it says."""
+def test_the_attacks_run_without_protection(attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mmengine parses the text and builds what it names."""
     canary.calls.clear()
     base, bird = tmp_path / 'base.py', tmp_path / 'tests_bird.py'
     base.write_text("name = 'tests.canary.sing'\n")
@@ -93,11 +93,11 @@ def test_the_attacks_do_run_where_nothing_guards(attack: str, tmp_path: Path, mo
     monkeypatch.syspath_prepend(str(tmp_path))
     text = ATTACKS[attack].replace('BASE', str(base)).replace('tests.bird', 'tests_bird')
     cfg = Config.fromstring(text, '.py')
-    if attack == 'custom_imports':  # by parsing alone
+    if attack == 'custom_imports':  # parsing is enough
         assert canary.calls
         return
     built = cfg.model if 'type' in cfg.model else cfg.test_dataloader.dataset.pipeline[0]
-    with pytest.raises(Exception, match='.*'):  # what it returns is no model
+    with pytest.raises(Exception, match='.*'):  # the returned object is no model
         MODELS.build(built)
         raise RuntimeError
     assert canary.calls
@@ -105,8 +105,8 @@ def test_the_attacks_do_run_where_nothing_guards(attack: str, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize('attack', ATTACKS)
-def test_left_out_at_every_reading(attack: str, silent: Callable[[str], str], tmp_path: Path) -> None:
-    """``.pth``, old and new, and ``.safetensors``; classes, palette and all else that is data stay."""
+def test_text_is_dropped_whenever_a_file_is_read(attack: str, silent: Callable[[str], str], tmp_path: Path) -> None:
+    """``.pth``, old and new, and ``.safetensors``; classes, palette and other data are kept."""
     whole = holding(silent(ATTACKS[attack]))
     torch.save(whole, tmp_path / 'a.pth')
     torch.save(whole, tmp_path / 'b.pth', _use_new_zipfile_serialization=False)
@@ -120,7 +120,7 @@ def test_left_out_at_every_reading(attack: str, silent: Callable[[str], str], tm
 
 
 def test_resumed_run_keeps_its_own_config(weights: Weights, silent: Callable[[str], str], tmp_path: Path) -> None:
-    """``Runner.resume`` takes the message hub over, and ShotGroups reads the training set's config from it."""
+    """``Runner.resume`` loads the message hub, and ShotGroups reads the training set's config from it."""
     run = runner(TinyClassifier(tuned_resnet(weights('mmdet', depth=18))), tmp_path / 'a', epochs=1)
     run.train()
     path = tmp_path / 'a/epoch_1.pth'
@@ -135,13 +135,13 @@ def test_resumed_run_keeps_its_own_config(weights: Weights, silent: Callable[[st
     resumed.train()
     assert resumed.epoch == 2
     assert MessageHub.get_current_instance().get_info('cfg') == resumed.cfg.pretty_text
-    with pytest.raises(ValueError, match='no train_dataloader'):  # this run's is an object, no config
+    with pytest.raises(ValueError, match='no train_dataloader'):  # the config of this run is an object, not text
         ShotGroups().compute_metrics([(0, 0)])
     saved = torch.load(tmp_path / 'b/epoch_2.pth', weights_only=False)
     assert saved['message_hub']['runtime_info']['cfg'] == saved['meta']['cfg'] == resumed.cfg.pretty_text
 
 
-# Configs: a grammar that holds what mmengine gives a meaning to.
+# Configs: a grammar of everything to which mmengine gives a meaning.
 _NAMES = st.sampled_from(
     ['model', 'custom_imports', '_base_', 'test_dataloader', 'a', 'default_scope', '_scope_', 'lazy_import']
 )
@@ -199,7 +199,7 @@ CONFIGS = st.lists(_STATEMENTS, min_size=1, max_size=5).map('\n'.join) | st.text
 @given(text=CONFIGS, place=st.sampled_from(['meta', 'message_hub', 'both']))
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 def test_generated_configs(text: str | None, place: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """None is parsed, nothing is looked up in a registry, and no door leaves the text to anyone."""
+    """No text is parsed, nothing is looked up in a registry, and no entry point passes the text on."""
     path = str(tmp_path_factory.getbasetemp() / 'generated.pth')
     torch.save(holding(text, place), path)
     with pytest.MonkeyPatch.context() as patch:
@@ -224,7 +224,7 @@ def test_generated_configs(text: str | None, place: str, tmp_path_factory: pytes
 
 
 def test_with_a_config_an_inferencer_reads_the_file(silent: Callable[[str], str], tmp_path: Path) -> None:
-    """The text inside is not looked at, and what is data arrives."""
+    """The text in the file is ignored, and its data are loaded."""
     seen = []
 
     class Reads(Inferencer):

@@ -1,7 +1,7 @@
-"""Damaged files, ours and others', at every door: a clear error, or the same state as from the good file.
+"""Damaged files of this package and of other programs: a clear error, or the state that the intact file gives.
 
-A ``.pth`` of others has a CRC of each entry, and from torch 2.1 on an id over them. torch's format before 1.6 and
-``.safetensors`` have nothing of the kind: their structure is checked, their numbers cannot be.
+A ``.pth`` of another program has a CRC for each entry, and from torch 2.1 on a hash of the CRCs. torch's format before
+1.6 and ``.safetensors`` have neither: only their structure can be checked, not their numbers.
 """
 
 import random
@@ -22,19 +22,19 @@ from tests.plain import fill, plain_resnet
 from tests.test_multitask.tasks import Workshop
 from tests.test_weights import damage
 from tests.test_weights.damage import Damage
-from tests.test_weights.damaged_doors import Warnings, doors, make_files, outcome, tools
 from tests.test_weights.deltas import classifier
+from tests.test_weights.entry_points import Warnings, entry_points, make_files, outcome, tools
 
 UNVERIFIABLE = ('legacy.pth', 'plain.safetensors')
 KINDS = ('whole.pth', 'delta.pth', 'task.safetensors', 'plain.pth', *UNVERIFIABLE)
-SEEDS = 7  # of each way: 505 files
+SEEDS = 7  # for each kind of damage: 505 files
 MEMORY = 2**30
 SECONDS = 60
 
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A good file of each kind, and what they were made of."""
+    """An intact file of each kind, and their base."""
     folder = tmp_path_factory.mktemp('files')
     base = folder / 'base.pth'
     torch.save(fill(plain_resnet('mmdet', depth=18)).state_dict(), base)
@@ -48,7 +48,7 @@ def ways(kind: str) -> list[Damage]:
 
 
 def damaged(good: Path, seeds: range) -> list[tuple[str, bytes]]:
-    """What was done to a file, by its name and seed, and the file."""
+    """Damaged copies of a file, each with the kind of damage and the seed."""
     whole = good.read_bytes()
     made = [(f'{way.__name__} {seed}', way(whole, random.Random(seed))) for way in ways(good.name) for seed in seeds]
     return [(name, data) for name, data in made if data != whole]
@@ -57,28 +57,28 @@ def damaged(good: Path, seeds: range) -> list[tuple[str, bytes]]:
 def outcomes(
     good: Path, found: dict[str, Callable[[str], Any]], made: list[tuple[str, bytes]], kind: str
 ) -> tuple[Counter[str], list[str]]:
-    """How often each outcome was, and what must not be."""
-    expected = {door: load(str(good)) for door, load in found.items()}
+    """Count the outcomes, and list those that are not allowed."""
+    expected = {entry_point: load(str(good)) for entry_point, load in found.items()}
     bad = good.with_name(f'damaged{good.suffix}')
     counted, faults = Counter[str](), []
     for name, data in made:
         bad.write_bytes(data)
-        for door, load in found.items():
+        for entry_point, load in found.items():
             began, memory = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            said = outcome(load, bad, expected[door])
+            said = outcome(load, bad, expected[entry_point])
             counted[said.split(':')[0]] += 1
-            allowed = ('refused', 'equal', *(('told', 'silent') if kind in UNVERIFIABLE else ()))
+            allowed = ('refused', 'equal', *(('warned', 'silent') if kind in UNVERIFIABLE else ()))
             grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) * 1024
             if said not in allowed or time.perf_counter() - began > SECONDS or grown > MEMORY:
-                faults.append(f'{name} at {door}: {said} (+{grown} bytes)')
+                faults.append(f'{name} at {entry_point}: {said} (+{grown} bytes)')
     return counted, faults
 
 
 @pytest.mark.parametrize('kind', ['delta.pth', 'plain.pth', 'task.safetensors'])
 def test_some_damaged_files(kind: str, files: dict[str, Path], tmp_path: Path) -> None:
-    """One of each way, 40 files in all, at one door."""
-    door = 'resume' if kind == 'delta.pth' else 'load_checkpoint'
-    found = {door: doors(kind, str(files['base']), tmp_path / 'work')[door]}
+    """One file for each kind of damage, 40 files in all, at one entry point."""
+    entry_point = 'resume' if kind == 'delta.pth' else 'load_checkpoint'
+    found = {entry_point: entry_points(kind, str(files['base']), tmp_path / 'work')[entry_point]}
     good = tmp_path / kind
     good.write_bytes(files[kind].read_bytes())
     made = damaged(good, range(1))
@@ -93,7 +93,7 @@ def test_damaged_files(kind: str, files: dict[str, Path], tmp_path: Path) -> Non
     good = tmp_path / kind
     good.write_bytes(files[kind].read_bytes())
     made = damaged(good, range(SEEDS))
-    counted, faults = outcomes(good, doors(kind, str(files['base']), tmp_path / 'work'), made, kind)
+    counted, faults = outcomes(good, entry_points(kind, str(files['base']), tmp_path / 'work'), made, kind)
     print(kind, len(made), 'files', dict(counted))
     assert not faults
     assert len(made) > SEEDS * len(ways(kind)) * 0.9
@@ -101,7 +101,7 @@ def test_damaged_files(kind: str, files: dict[str, Path], tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', ['whole', 'delta'])
-def test_damaged_files_at_the_hosts_doors_and_tools(
+def test_damaged_files_in_host_functions_and_tools(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workshop = Workshop(tmp_path)
@@ -112,8 +112,8 @@ def test_damaged_files_at_the_hosts_doors_and_tools(
     assert not faults
 
 
-def test_no_bit_of_a_file_of_others_changes_in_silence(tmp_path: Path) -> None:
-    """One bit of every fifth byte: refused, or the same tensors."""
+def test_every_changed_bit_of_a_file_of_another_program_is_detected(tmp_path: Path) -> None:
+    """One bit of every fifth byte: the file is refused, or its tensors are the same."""
     state = {'a.weight': torch.arange(60.0).reshape(3, 20), 'b': torch.tensor(7), 'c': torch.zeros(0)}
     path = tmp_path / 'plain.pth'
     torch.save(state, path)
@@ -132,8 +132,8 @@ def test_no_bit_of_a_file_of_others_changes_in_silence(tmp_path: Path) -> None:
     assert refused > 200
 
 
-def test_archives_that_other_ways_of_writing_make(tmp_path: Path) -> None:
-    """Compressed, in another order, with 64-bit sizes, without CRCs, an empty storage: what torch reads is read."""
+def test_valid_archives_of_other_writers(tmp_path: Path) -> None:
+    """Compressed, in another order, with 64-bit sizes, without CRCs, with an empty storage: all load."""
     state = {'a': torch.arange(60.0), 'b': torch.zeros(0), **{f'c{i}': torch.full((3,), float(i)) for i in range(12)}}
     path = tmp_path / 'x.pth'
     torch.save(state, path)
@@ -141,7 +141,7 @@ def test_archives_that_other_ways_of_writing_make(tmp_path: Path) -> None:
     entries = damage._entries(whole)
     forms = [whole, damage._packed(entries), damage._packed(entries, 8)]
     forms.append(damage._packed([*entries[-3:], *entries[:-3]]))
-    with zipfile.ZipFile(path, 'w') as archive:  # the sizes stand in an extra field
+    with zipfile.ZipFile(path, 'w') as archive:  # the sizes are stored in an extra field
         for name, content in entries:
             with archive.open(name, 'w', force_zip64=True) as entry:
                 entry.write(content)
@@ -158,8 +158,8 @@ def test_archives_that_other_ways_of_writing_make(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('kind', ['whole.pth', 'delta.pth'])
-def test_file_that_has_lost_its_seal_is_told(kind: str, files: dict[str, Path], tmp_path: Path) -> None:
-    """Another program wrote it again, with another optimizer state or as it was; the seal is gone either way."""
+def test_missing_checksum_is_a_warning(kind: str, files: dict[str, Path], tmp_path: Path) -> None:
+    """Another program saved the file again, so the checksum is missing, whether or not the content has changed."""
     content = torch.load(files[kind], weights_only=False)
     content['optimizer']['param_groups'][0]['lr'] = 7.0
     path = tmp_path / 'again.pth'
@@ -167,13 +167,13 @@ def test_file_that_has_lost_its_seal_is_told(kind: str, files: dict[str, Path], 
     with Warnings() as warnings:
         loaded = load_checkpoint_file(str(path))
     (said,) = warnings.said
-    assert 'again.pth was sealed by protuning_mm' in said and 'its seal is gone' in said
-    torch.save(loaded, path)  # what our own loader has read is another program's content from here on
+    assert 'again.pth was written by protuning_mm' in said and 'the checksum is missing' in said
+    torch.save(loaded, path)  # the loader removes the writer's version, so a file that is saved again raises no warning
     with Warnings() as warnings:
         load_checkpoint_file(str(files[kind]))
         load_checkpoint_file(str(path))
         load_checkpoint(classifier(str(files['base'])), str(files[kind]))
-    assert not [line for line in warnings.said if 'seal' in line]
+    assert not [line for line in warnings.said if 'checksum' in line]
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def test_file_that_has_lost_its_seal_is_told(kind: str, files: dict[str, Path], 
         (dict(state_dict=[torch.ones(1)]), "its 'state_dict' is a list"),
         (dict(state_dict={}, meta='x'), "its 'meta' is a str"),
         (dict(state_dict={}, message_hub=[]), "its 'message_hub' is a list"),
-        (dict(state_dict={1: torch.ones(1)}), 'stands under 1'),
-        ({1: torch.ones(1)}, 'stands under 1'),
+        (dict(state_dict={1: torch.ones(1)}), 'a tensor has the name 1'),
+        ({1: torch.ones(1)}, 'a tensor has the name 1'),
         (dict(state_dict={'protuning_delta': 3}), 'record of this delta is damaged'),
         (dict(state_dict={'protuning_delta': torch.ones(3)}), 'record of this delta is damaged'),
         ([torch.ones(1)], 'holds a list'),

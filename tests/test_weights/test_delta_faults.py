@@ -1,4 +1,4 @@
-"""Damaged, swapped, foreign and malicious deltas: none loads in silence, runs code or leaves a model half-loaded."""
+"""Damaged, exchanged and malicious deltas: none loads silently, runs code or leaves a model partly loaded."""
 
 import io
 import random
@@ -53,13 +53,13 @@ def repeat_a_part(data: bytes, rng: random.Random) -> bytes:
 
 
 CORRUPTIONS: list[Corrupt] = [flip, truncate, zero_a_block, swap_blocks, repeat_a_part]
-SEEDS = 60  # of each kind and ending
+SEEDS = 60  # for each kind and ending
 
 
 @pytest.mark.parametrize('ending', ['.pth', '.safetensors'])
 @pytest.mark.parametrize('corrupt', CORRUPTIONS)
 def test_corrupted_file(corrupt: Corrupt, ending: str, tmp_path: Path, weights: Weights) -> None:
-    """600 seeded corruptions: every one is refused, by a clear error, and the model is as it was."""
+    """600 seeded corruptions: each file is refused with a clear error, and the model is unchanged."""
     path = save_delta(trained(weights('mmdet', depth=18)), tmp_path / f'delta{ending}')
     whole = path.read_bytes()
     model = classifier(None)
@@ -73,8 +73,8 @@ def test_corrupted_file(corrupt: Corrupt, ending: str, tmp_path: Path, weights: 
     load_checkpoint(model, str(path))
 
 
-def test_corrupted_tensors_that_nothing_of_ours_read(tmp_path: Path, weights: Weights) -> None:
-    """``torch.load`` and ``load_state_dict`` by hand: one bit in any tensor, of the heads too, is found."""
+def test_corrupted_tensors_that_torch_has_loaded(tmp_path: Path, weights: Weights) -> None:
+    """``torch.load`` and ``load_state_dict`` by hand: one changed bit of any tensor is detected."""
     model = trained(weights('mmdet', depth=18))
     state = torch.load(save_delta(model, tmp_path / 'delta.pth'), weights_only=True)['state_dict']
     other = classifier(None)
@@ -89,8 +89,8 @@ def test_corrupted_tensors_that_nothing_of_ours_read(tmp_path: Path, weights: We
     assert_identical(other.state_dict(), before)
 
 
-def test_tensors_that_changed_places(tmp_path: Path, weights: Weights) -> None:
-    """Two tensors of one shape under each other's names; one under a new name; one missing from a file."""
+def test_exchanged_extra_and_missing_tensors(tmp_path: Path, weights: Weights) -> None:
+    """Two tensors of one shape with exchanged names, one extra tensor, one missing tensor."""
     model = trained(weights('mmdet', depth=18))
     content = torch.load(save_delta(model, tmp_path / 'delta.pth'), weights_only=True)
     state = content['state_dict']
@@ -114,7 +114,7 @@ def test_record_of_another_delta(tmp_path: Path, weights: Weights) -> None:
 
 
 def test_written_again_by_another_program(tmp_path: Path, weights: Weights) -> None:
-    """mmdet's publish_model.py and its kin: the seal is gone, the record still holds."""
+    """Such as mmdet's publish_model.py: the checksum is missing, but the record still detects changes."""
     model = trained(weights('mmdet', depth=18))
     content = torch.load(save_delta(model, tmp_path / 'delta.pth'), weights_only=True)
     torch.save(content, tmp_path / 'again.pth')
@@ -128,9 +128,9 @@ def test_written_again_by_another_program(tmp_path: Path, weights: Weights) -> N
 
 
 @pytest.mark.parametrize('place', ['meta', 'state_dict', 'optimizer', 'message_hub'])
-@pytest.mark.parametrize('sealed', [True, False])
-def test_delta_that_wants_to_run_code(place: str, sealed: bool, tmp_path: Path, weights: Weights) -> None:
-    """A right record and a right seal do not help: the pickle is refused before it runs."""
+@pytest.mark.parametrize('checksum', [True, False])
+def test_delta_that_would_run_code(place: str, checksum: bool, tmp_path: Path, weights: Weights) -> None:
+    """A valid record and a valid checksum do not help: the pickle is refused before it runs."""
     from protuning_mm.weights.checksum import append_checksum
 
     trap = tmp_path / 'executed'
@@ -139,13 +139,13 @@ def test_delta_that_wants_to_run_code(place: str, sealed: bool, tmp_path: Path, 
     file = io.BytesIO()
     torch.save(content, file)
     path = tmp_path / 'evil.pth'
-    path.write_bytes(append_checksum(file.getvalue()) if sealed else file.getvalue())
+    path.write_bytes(append_checksum(file.getvalue()) if checksum else file.getvalue())
     with pytest.raises(CheckpointError, match='would run code'):
         load_checkpoint(classifier(None), str(path))
     assert not trap.exists()
 
 
-def test_base_that_wants_to_run_code(tmp_path: Path, weights: Weights) -> None:
+def test_base_that_would_run_code(tmp_path: Path, weights: Weights) -> None:
     base = tmp_path / 'base.pth'
     shutil.copy(weights('mmdet', depth=18), base)
     path = save_delta(trained(str(base)), tmp_path / 'delta.pth')
@@ -156,7 +156,7 @@ def test_base_that_wants_to_run_code(tmp_path: Path, weights: Weights) -> None:
 
 
 def test_delta_of_another_number_of_classes_as_a_start(tmp_path: Path, weights: Weights) -> None:
-    """``load_from``: the prompts come along, the head keeps its initial values, and the log says so."""
+    """``load_from``: the prompts are loaded, the head keeps its initial values, and the log says so."""
     base = weights('mmdet', depth=18)
     model = trained(base)
     path = save_delta(model, tmp_path / 'delta.pth')
@@ -193,7 +193,7 @@ load_checkpoint(model, path)
 
 @pytest.mark.parametrize('calls', [30, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 130))])
 def test_killed_while_loading(calls: int, tmp_path: Path, weights: Weights) -> None:
-    """Loading writes nothing: delta and base are what they were, and the next load is right."""
+    """Loading writes nothing: delta and base are unchanged, and the next load succeeds."""
     model = trained(weights('mmdet', depth=18))
     path = save_delta(model, tmp_path / 'delta.pth')
     before = path.read_bytes(), Path(weights('mmdet', depth=18)).read_bytes()

@@ -1,4 +1,4 @@
-"""Deltas: what is in them, and that a model which loads one holds the right base or none of it."""
+"""Deltas: their content, and that a model which loads a delta gets the right base or stays unchanged."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def by_mmengine(model: nn.Module, path: Path) -> None:
 
 
 def by_torch(model: nn.Module, path: Path) -> None:
-    """What a person does by hand; nothing of ours reads the file."""
+    """Load by hand, without the loader of this package."""
     if path.suffix == '.safetensors':
         from safetensors.torch import load_file
 
@@ -52,7 +52,7 @@ def by_torch(model: nn.Module, path: Path) -> None:
 
 @pytest.mark.parametrize('tuning', WITHOUT_VIT)
 def test_holds_what_differs_from_the_base(tuning: str, base: str, tmp_path: Path) -> None:
-    """Compared with the base's own file: whatever equals it is left out, all else is there, bit for bit."""
+    """Tensors that equal the base's file are left out; all others are stored bit for bit."""
     model = trained(base, tuning)
     whole, file = snapshot(model), torch.load(base, weights_only=True)
     stored = load_checkpoint_file(str(save_delta(model, tmp_path / 'delta.pth')))['state_dict']
@@ -69,7 +69,7 @@ def test_holds_what_differs_from_the_base(tuning: str, base: str, tmp_path: Path
 @pytest.mark.parametrize('load', [by_mmengine, by_torch])
 @pytest.mark.parametrize('ending', ['.pth', '.safetensors'])
 def test_loads_into_a_random_model(load: Any, tuning: str, ending: str, base: str, tmp_path: Path) -> None:
-    """As init_detector does it: no init_cfg, no weights. Every tensor is the trained model's, and so is the output."""
+    """As init_detector does: no init_cfg, no weights. All tensors and the output equal the trained model's."""
     model = trained(base, tuning).eval()
     path = save_delta(model, tmp_path / f'delta{ending}')
     other = classifier(None, tuning).eval()
@@ -81,7 +81,7 @@ def test_loads_into_a_random_model(load: Any, tuning: str, ending: str, base: st
     assert not other.backbone.needs_weights()
 
 
-def test_resident_base_stays_and_no_file_is_asked(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matching_base_is_kept_and_no_file_is_read(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copied = tmp_path / 'base.pth'
     copied.write_bytes(Path(base).read_bytes())
     path = save_delta(trained(str(copied)), tmp_path / 'delta.pth')
@@ -94,7 +94,7 @@ def test_resident_base_stays_and_no_file_is_asked(base: str, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize('load', [by_mmengine, by_torch])
-def test_wrong_resident_base_is_replaced(load: Any, base: str, delta: Path, tmp_path: Path) -> None:
+def test_other_base_is_replaced(load: Any, base: str, delta: Path, tmp_path: Path) -> None:
     """A network of the same shape, from another file."""
     other_base = tmp_path / 'other.pth'
     torch.save(fill(plain_resnet('mmdet', depth=18), seed=77).state_dict(), other_base)
@@ -107,8 +107,8 @@ def test_wrong_resident_base_is_replaced(load: Any, base: str, delta: Path, tmp_
 
 @pytest.mark.parametrize('load', [by_mmengine, by_torch])
 @pytest.mark.parametrize('how', ['gone', 'replaced', 'another depth', 'damaged', 'unnamed'])
-def test_no_right_base_to_be_had(how: str, load: Any, base: str, tmp_path: Path) -> None:
-    """The error names the delta's base and what was tried; nothing of the model has changed."""
+def test_no_right_base_is_found(how: str, load: Any, base: str, tmp_path: Path) -> None:
+    """The error names the delta's base and each tried source; the model is unchanged."""
     copied = tmp_path / 'base.pth'
     copied.write_bytes(Path(base).read_bytes())
     model = trained(str(copied))
@@ -142,8 +142,8 @@ def test_no_right_base_to_be_had(how: str, load: Any, base: str, tmp_path: Path)
     assert other.backbone.frozen_source is None
 
 
-def test_a_base_of_ones_own(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recorded file is gone: the environment names another place, or the config does."""
+def test_base_named_by_environment_or_config(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recorded file is gone; the environment or the config names another one."""
     copied = tmp_path / 'base.pth'
     copied.write_bytes(Path(base).read_bytes())
     path = save_delta(trained(str(copied)), tmp_path / 'delta.pth')
@@ -184,7 +184,7 @@ def test_base_inside_a_whole_detector(base: str, tmp_path: Path) -> None:
         'ftp://download.pytorch.org/x.pth',
     ],
 )
-def test_a_delta_does_not_send_its_reader_anywhere(source: str, base: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_addresses_to_which_a_delta_must_not_send(source: str, base: str, tmp_path: Path, monkeypatch: Any) -> None:
     from mmengine.runner.checkpoint import CheckpointLoader
 
     def never(*args: Any, **kwargs: Any) -> None:
@@ -215,7 +215,7 @@ MISFITS = {
 @pytest.mark.parametrize('load', [by_mmengine, by_torch])
 @pytest.mark.parametrize('misfit', list(MISFITS))
 def test_delta_of_another_model(misfit: str, load: Any, delta: Path) -> None:
-    """mmengine would warn and go on with whatever fits."""
+    """mmengine would warn, and load the tensors that fit."""
     settings, said = MISFITS[misfit]
     model = classifier(None, **settings)
     before = snapshot(model)
@@ -224,8 +224,8 @@ def test_delta_of_another_model(misfit: str, load: Any, delta: Path) -> None:
     assert_identical(model.state_dict(), before)
 
 
-def test_same_tuning_in_other_words(delta: Path) -> None:
-    """Defaults written out are the same tuning."""
+def test_same_tuning_with_explicit_defaults(delta: Path) -> None:
+    """Explicit default settings are the same tuning."""
     model = classifier(None, dict(type='pro', prompt_stages=(0, 1, 2, 3), kernel_size=5, ratio=0.32))
     by_torch(model, delta)
 
@@ -292,7 +292,7 @@ def test_two_backbones(base: str) -> None:
         nn.ModuleDict(dict(rgb=classifier(None).backbone)).load_state_dict(content['state_dict'])
 
 
-def test_moved_frozen_tensor_is_not_saved(base: str) -> None:
+def test_changed_frozen_tensor_is_not_saved(base: str) -> None:
     model = trained(base)
     before = {'backbone': fingerprint(model.backbone.frozen_tensors())}
     model.backbone.plain.layer2[0].bn1.running_mean[0] += 1e-3
@@ -325,7 +325,7 @@ def test_record(base: str, delta: Path) -> None:
 
 
 def rewritten(tensor: Tensor, change: Any) -> Tensor:
-    """A record with other content and a right hash, as only a program could write it."""
+    """A record with other content and a valid hash."""
     import hashlib
 
     content = tensor.numpy().tobytes()
@@ -337,7 +337,7 @@ def rewritten(tensor: Tensor, change: Any) -> Tensor:
 def test_record_of_another_kind(change: Any, delta: Path) -> None:
     state = torch.load(delta, weights_only=True)['state_dict']
     state[RECORD] = rewritten(state[RECORD], change)
-    with pytest.raises(CheckpointError, match='none that protuning_mm wrote'):
+    with pytest.raises(CheckpointError, match='was not written by protuning_mm'):
         classifier(None).load_state_dict(state)
 
 
@@ -345,7 +345,7 @@ FIELDS = ('version', 'dataset_meta', 'classes', 'stored', 'source', 'prefix', 'f
 
 
 def test_record_with_another_type_within(delta: Path, tmp_path: Path) -> None:
-    """It loads, or a CheckpointError tells why not; the same for ``inspect_delta.py``."""
+    """It loads, or a CheckpointError says why not; the same for ``inspect_delta.py``."""
     content, model = torch.load(delta, weights_only=True), classifier(None)
     right, path, told = content['state_dict'][RECORD], tmp_path / 'other.pth', 0
     values = (None, True, 3, 'x', [], {}, [3], [{}], {'a': 3}, {'a': 'b'}, [{'type': 3}], '../' * 2000)
@@ -374,7 +374,7 @@ def test_record_with_another_type_within(delta: Path, tmp_path: Path) -> None:
 
 
 def test_other_versions(delta: Path) -> None:
-    """Another package version of the same format loads; a newer format is refused by its name."""
+    """A delta of another version with the same format loads; a newer format is refused and named."""
     state = torch.load(delta, weights_only=True)['state_dict']
     state[RECORD] = rewritten(state[RECORD], lambda r: {**r, 'version': '7.0.0'})
     classifier(None).load_state_dict(state)
@@ -391,7 +391,7 @@ def test_record_that_unpacks_to_gigabytes(delta: Path) -> None:
     content = b'PTD1' + hashlib.sha256(packed).digest() + packed
     state = torch.load(delta, weights_only=True)['state_dict']
     state[RECORD] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    with pytest.raises(CheckpointError, match='none that protuning_mm wrote'):
+    with pytest.raises(CheckpointError, match='was not written by protuning_mm'):
         classifier(None).load_state_dict(state)
 
 
@@ -401,7 +401,7 @@ def slow_but_pro() -> list[Any]:
 
 @pytest.mark.parametrize(('family', 'tuning'), slow_but_pro())
 def test_every_family_and_tuning(family: str, tuning: str, tmp_path: Path) -> None:
-    """From the host's own file to a model that was never filled; the output is the trained one's, bit for bit."""
+    """A delta is loaded into a random model; its output equals the trained model's bit for bit."""
     plain = fill(build_plain(family))
     torch.save(plain.state_dict(), tmp_path / 'base.pth')
 

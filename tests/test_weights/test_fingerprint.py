@@ -1,4 +1,4 @@
-"""The fingerprint: names, shapes, dtypes and bytes, and nothing else."""
+"""The fingerprint depends on names, shapes, dtypes and bytes only."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ from protuning_mm.weights.fingerprint import digest, fingerprint
 STATE = {'a': torch.arange(6.0).reshape(2, 3), 'b': torch.tensor(5), 'c': torch.zeros(0, 4)}
 
 
-def test_is_sha256_of_what_it_says() -> None:
+def test_matches_sha256_of_hashlib() -> None:
     expected = hashlib.sha256(b'torch.float32 (2, 3) ' + STATE['a'].numpy().tobytes()).hexdigest()[:32]
     assert digest(STATE['a']) == expected
     lines = ''.join(f'{name} {digest(STATE[name])}\n' for name in ('a', 'b', 'c'))
@@ -19,7 +19,7 @@ def test_is_sha256_of_what_it_says() -> None:
 
 def test_order_and_layout_in_memory_do_not_matter() -> None:
     turned = {name: STATE[name] for name in ('c', 'b', 'a')}
-    turned['a'] = STATE['a'].t().contiguous().t()  # other strides, a part of nothing
+    turned['a'] = STATE['a'].t().contiguous().t()  # other strides
     turned['b'] = torch.tensor([4, 5, 6])[1]
     assert not turned['a'].is_contiguous()
     assert fingerprint(turned).total == fingerprint(STATE).total
@@ -37,10 +37,10 @@ def test_order_and_layout_in_memory_do_not_matter() -> None:
         dict(d=torch.zeros(1)),
     ],
 )
-def test_everything_else_does(change: dict) -> None:
+def test_every_other_change_matters(change: dict) -> None:
     other = fingerprint({**STATE, **change})
     assert other.total != fingerprint(STATE).total
-    assert fingerprint(STATE).moved(other) == list(change)
+    assert fingerprint(STATE).find_changes(other) == list(change)
 
 
 @pytest.mark.parametrize(

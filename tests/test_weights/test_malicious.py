@@ -1,4 +1,4 @@
-"""A callable in a checkpoint is refused, whether or not it would have been called, and none is."""
+"""A callable in a checkpoint is refused, whether or not it would be called, and none is called."""
 
 import pickle
 from pathlib import Path
@@ -44,25 +44,27 @@ def test_refused_by_name(part: int, tmp_path: Path) -> None:
     assert HistoryBuffer._statistics_methods == STATISTICS
 
 
-@pytest.mark.parametrize('door', ['load_checkpoint_file', 'mmengine'])
-def test_refused_at_other_doors(door: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize('entry_point', ['load_checkpoint_file', 'mmengine'])
+def test_refused_at_other_entry_points(entry_point: str, tmp_path: Path) -> None:
     path = str(tmp_path / 'evil.pth')
     for file in FILES[::40]:
         file.write(Path(path))
         with pytest.raises(CheckpointError, match=path):
-            load_checkpoint_file(path) if door == 'load_checkpoint_file' else load_checkpoint(nn.Linear(1, 1), path)
+            load_checkpoint_file(path) if entry_point == 'load_checkpoint_file' else load_checkpoint(
+                nn.Linear(1, 1), path
+            )
 
 
 @pytest.mark.parametrize('kind', [kind for kind in FORMATS if kind not in ('legacy tar', 'bare pickle')])
-def test_these_files_load_with_a_number_in_its_place(kind: str, tmp_path: Path) -> None:
-    """It is the callable that is refused, and not the file."""
+def test_files_load_with_a_number_instead_of_the_callable(kind: str, tmp_path: Path) -> None:
+    """The callable is refused, not the form of the file."""
     for place in PLACES:
         FORMATS[kind](program(place, BENIGN), tmp_path / 'good.pth')
         expected = pickle.loads(program(place, BENIGN))
         assert safe_torch_load(tmp_path / 'good.pth') == expected, place
 
 
-def test_the_canary_sings_where_nothing_guards() -> None:
+def test_the_callable_is_called_without_protection() -> None:
     canary.calls.clear()
     for i, form in enumerate(('INST', 'OBJ', 'REDUCE')):
         pickle.loads(Malicious(form, ('tests.canary', 'sing'), 'meta', 'new zip').pickle)
@@ -98,8 +100,8 @@ def test_the_place_and_the_callable_are_named(evil: Any, said: str) -> None:
         check_content(content, 'x.pth')
 
 
-def test_what_training_saves_is_data() -> None:
-    """Of every type that mmengine's and our checkpoints hold; a cycle has an end."""
+def test_checkpoints_of_training_are_only_data() -> None:
+    """Every type in checkpoints of mmengine and of this package; a cyclic structure terminates."""
     weight = nn.Parameter(torch.ones(1))
     state = nn.BatchNorm2d(1).state_dict()
     assert state._metadata

@@ -1,4 +1,4 @@
-"""An address that cannot be fetched: one sentence with the remedy, at each door of mmengine's loader."""
+"""An address that cannot be fetched: one sentence with the remedy, at each entry point of mmengine's loader."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from protuning_mm.weights import CheckpointError
-from tests.test_weights.test_safe_load import DOORS, doors
+from tests.test_weights.test_safe_load import ENTRY_POINTS, entry_points
 
 URL = 'https://download.openmmlab.com/some/where/model.pth'
 
@@ -25,24 +25,26 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures('no_network')
-@pytest.mark.parametrize('door', [door for door in DOORS if not door.startswith('ours')])  # those read files alone
+@pytest.mark.parametrize(
+    'entry_point', [entry_point for entry_point in ENTRY_POINTS if not entry_point.startswith('ours')]
+)  # those read only files
 @pytest.mark.parametrize('address', [URL, 'torchvision://resnet18'])
-def test_address_without_a_network(address: str, door: str, tmp_path: Path) -> None:
-    load: Callable[[], Any] = doors(address, tmp_path / 'run')[door]
+def test_address_without_a_network(address: str, entry_point: str, tmp_path: Path) -> None:
+    load: Callable[[], Any] = entry_points(address, tmp_path / 'run')[entry_point]
     with pytest.raises(CheckpointError) as caught:
         load()
     assert str(caught.value) == (
         f'checkpoint {address!r} cannot be fetched: <urlopen error [Errno -3] Temporary failure in name resolution>. '
-        'Without a network, download it elsewhere and give its path.'
+        'Without a network, download it on another machine and give its path.'
     )
-    assert caught.value.__suppress_context__  # no traceback of urllib's beside it
+    assert caught.value.__suppress_context__  # no traceback of urllib
 
 
 @pytest.mark.parametrize(
-    ('address', 'said'), [('torchvision://resnet17', 'not a name that this scheme knows'), ('no.pth', 'does not exist')]
+    ('address', 'said'), [('torchvision://resnet17', 'not a name of this scheme'), ('no.pth', 'does not exist')]
 )
-def test_address_of_nothing(address: str, said: str, tmp_path: Path) -> None:
-    for name, load in doors(address, tmp_path / 'run').items():
+def test_address_that_does_not_exist(address: str, said: str, tmp_path: Path) -> None:
+    for name, load in entry_points(address, tmp_path / 'run').items():
         if not name.startswith('ours'):
             with pytest.raises(CheckpointError, match=f"'{address}'.*{said}"):
                 load()

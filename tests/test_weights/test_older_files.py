@@ -1,7 +1,7 @@
-"""A delta and a whole checkpoint that an earlier commit wrote still load, tensor for tensor.
+"""A delta and a whole checkpoint of an earlier commit still load, tensor for tensor.
 
-tests/fixtures holds the base (mmdet's ResNet-18, 4 channels wide), what two runs of one epoch wrote at commit a33f61f,
-and the SHA-256 of each tensor of the model that wrote it.
+tests/fixtures holds the base (mmdet's ResNet-18, 4 channels wide), the files of two runs of one epoch at commit
+a33f61f, and the SHA-256 of each tensor of the model that wrote it.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ def digests(model: nn.Module) -> dict[str, str]:
 
 
 @pytest.mark.parametrize('kind', ['whole', 'delta'])
-def test_loads_as_it_was(kind: str) -> None:
+def test_loads_unchanged(kind: str) -> None:
     model = TinyClassifier(tuned_resnet(str(FIXTURES / 'base.pth')))
     load_checkpoint(model, str(FIXTURES / f'{kind}.pth'))
     assert digests(model) == json.loads((FIXTURES / f'{kind}.json').read_text())
 
 
 def test_a_delta_fetches_the_base_that_the_config_names() -> None:
-    """Into a model whose frozen tensors are random."""
+    """The frozen tensors of the model are random."""
     model = TinyClassifier(tuned_resnet())
     model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(FIXTURES / 'base.pth'))
     load_checkpoint(model, str(FIXTURES / 'delta.pth'))
@@ -39,7 +39,7 @@ def test_a_delta_fetches_the_base_that_the_config_names() -> None:
 
 
 @pytest.mark.parametrize('kind', ['whole', 'delta'])
-def test_training_goes_on_from_it(kind: str, tmp_path: Path) -> None:
+def test_training_resumes_from_it(kind: str, tmp_path: Path) -> None:
     shutil.copy(FIXTURES / f'{kind}.pth', tmp_path / 'old.pth')
     model = TinyClassifier(tuned_resnet(str(FIXTURES / 'base.pth')))
     went_on = runner(model, tmp_path / 'run', epochs=2, load_from=str(tmp_path / 'old.pth'), resume=True)

@@ -1,4 +1,4 @@
-"""A resumed run removes files of its own work dir alone, and a copied work dir is one of its own."""
+"""A resumed run removes only files of its own work dir; a copied work dir does not touch the original."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from mmengine.runner import runner as mmengine_runner
 
 from protuning_mm.engine import CheckpointHook
 from protuning_mm.weights import CheckpointError
-from protuning_mm.weights.resumed_files import keep_own_files
+from protuning_mm.weights.resumed_files import restrict_to_own_files
 from tests.tiny import TinyClassifier, Weights, runner, tuned_resnet
 
 KINDS = ['protuning_mm.CheckpointHook', 'CheckpointHook']
@@ -35,7 +35,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def edit(path: Path, **info: Any) -> None:
-    """Write a checkpoint anew with other words in its message hub."""
+    """Rewrite a checkpoint with other entries in its message hub."""
     content = torch.load(path, weights_only=False)
     content['message_hub']['runtime_info'].update(info)
     torch.save(content, path)
@@ -43,7 +43,7 @@ def edit(path: Path, **info: Any) -> None:
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_checkpoint_names_a_file_that_is_not_its_own(kind: str, weights: Weights, tmp_path: Path) -> None:
-    """Validation improves, and what it called the best checkpoint is still there."""
+    """Validation improves, but the file that the checkpoint names as the best one is not removed."""
     run_of(weights, tmp_path / 'run', 1, kind)
     stays = tmp_path / 'elsewhere/best_score_epoch_1.pth'
     stays.mkdir(parents=True)
@@ -51,12 +51,12 @@ def test_a_checkpoint_names_a_file_that_is_not_its_own(kind: str, weights: Weigh
     edit(tmp_path / 'run/epoch_1.pth', best_ckpt=str(stays), best_score=0.0)
     run_of(weights, tmp_path / 'run', 2, kind, resume=True)
     assert (stays / 'photos').read_text() == 'of ten years'
-    # its own of that name goes
+    # the run's own file of that name is removed
     assert [p.name for p in (tmp_path / 'run').glob('best*')] == ['best_score_epoch_2.pth']
 
 
 def test_a_checkpoint_names_old_best_files_that_are_not_its_own(weights: Weights, tmp_path: Path) -> None:
-    """Of what a kill left to be removed, only a best checkpoint's name counts, in the run's own folder."""
+    """Of the files that a killed run was about to remove, only best checkpoints in the run's own folder are removed."""
     run_of(weights, tmp_path / 'run', 1)
     names = ['notes.txt', 'best_score.txt', 'best_other_epoch_1.pth', 'epoch_7.pth']
     for name in (*names, 'best_score_epoch_7.pth', '../best_score_epoch_8.pth'):
@@ -70,7 +70,7 @@ def test_a_checkpoint_names_old_best_files_that_are_not_its_own(weights: Weights
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_copied_work_dir_leaves_the_original_alone(kind: str, weights: Weights, tmp_path: Path) -> None:
-    """It goes on from its own checkpoint, removes its own best one, and of a link the link."""
+    """It resumes from its own checkpoint and removes its own best one; of a link, only the link."""
     run_of(weights, tmp_path / 'a', 1, kind, keep=1)
     shutil.copytree(tmp_path / 'a', tmp_path / 'b')
     best = tmp_path / 'b/best_score_epoch_1.pth'
@@ -82,8 +82,8 @@ def test_a_copied_work_dir_leaves_the_original_alone(kind: str, weights: Weights
     assert sorted(p.name for p in (tmp_path / 'b').glob('*.pth')) == ['best_score_epoch_2.pth', 'epoch_2.pth']
 
 
-def test_steps_of_a_stranger(weights: Weights, tmp_path: Path) -> None:
-    """A checkpoint from elsewhere says which steps are to go: those here are of another run."""
+def test_steps_of_a_foreign_checkpoint(weights: Weights, tmp_path: Path) -> None:
+    """A checkpoint from another folder names steps to remove, but the files here belong to another run."""
     run_of(weights, tmp_path / 'a', 1)
     (tmp_path / 'b').mkdir()
     for step in (7, 8, 9):
@@ -95,7 +95,7 @@ def test_steps_of_a_stranger(weights: Weights, tmp_path: Path) -> None:
 
 def hub_after(info: dict[str, Any], folder: Path, hook: HostHook, resumed_from: str | None = None) -> dict[str, Any]:
     run = SimpleNamespace(message_hub=SimpleNamespace(runtime_info=info), hooks=[hook], work_dir=str(folder))
-    keep_own_files(run, resumed_from or str(folder / 'epoch_1.pth'))
+    restrict_to_own_files(run, resumed_from or str(folder / 'epoch_1.pth'))
     return info
 
 
@@ -133,7 +133,7 @@ def test_names_that_a_hook_gives(options: dict[str, Any], key: str, named: Any, 
     hook = CheckpointHook(**(dict(save_best='score', rule='greater') | options))
     name = str(named).replace('\\', '/').rpartition('/')[2]
     assert hub_after({key: named}, tmp_path, hook) == {key: f'{tmp_path}/{name}' if kept else None}
-    # a checkpoint that lies elsewhere says nothing of the files here
+    # a checkpoint in another folder does not affect the files here
     assert hub_after({key: named}, tmp_path, hook, '/elsewhere/epoch_1.pth') == {key: None}
 
 
@@ -164,7 +164,7 @@ def test_folders_and_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_last_checkpoint(tmp_path: Path) -> None:
-    """The run's own file goes before the one that the pointer names in another folder."""
+    """The run's own file has priority over the file in another folder that ``last_checkpoint`` names."""
     find, pointer = mmengine_runner.find_latest_checkpoint, tmp_path / 'last_checkpoint'
     assert find(str(tmp_path)) is None
     pointer.write_text('/somewhere/epoch_3.pth')

@@ -1,4 +1,4 @@
-"""A checkpoint is data: what would run code is refused and not run, and what is damaged is called so."""
+"""Safe loading: a file that would run code is refused, and a damaged file is reported as damaged."""
 
 import os
 import pickle
@@ -31,7 +31,7 @@ class Evil:
 
 
 class EvilThroughGetattr(Evil):
-    """Reaches `os.mkdir` by attributes of something harmless, which mmengine's own list of globals would allow."""
+    """Reaches `os.mkdir` through attributes of an allowed object, which mmengine's own list of globals would permit."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (HistoryBuffer, '__init__')
@@ -45,8 +45,8 @@ FORMATS: dict[str, Callable[[Any, Path], Any]] = {
 }
 
 
-def doors(path: str, work_dir: Path) -> dict[str, Callable[[], Any]]:
-    """Each way by which a checkpoint's file comes in."""
+def entry_points(path: str, work_dir: Path) -> dict[str, Callable[[], Any]]:
+    """Every function that loads a checkpoint file."""
 
     def run(resume: bool) -> None:
         model = TinyClassifier(tuned_resnet(allow_random_backbone=True))
@@ -63,26 +63,26 @@ def doors(path: str, work_dir: Path) -> dict[str, Callable[[], Any]]:
     }
 
 
-DOORS = list(doors('', Path()))
+ENTRY_POINTS = list(entry_points('', Path()))
 
 
-@pytest.mark.parametrize('door', DOORS)
-def test_pickle_with_code_is_refused_and_not_run(door: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize('entry_point', ENTRY_POINTS)
+def test_pickle_with_code_is_refused_and_not_run(entry_point: str, tmp_path: Path) -> None:
     trap, path = tmp_path / 'executed', tmp_path / 'evil.pth'
     for name, write in FORMATS.items():
         write(dict(state_dict={'w': torch.ones(2)}, extra=Evil(trap)), path)
-        # torch's unpickler does not speak the newest protocol at all
+        # torch's unpickler does not support the newest protocol
         said = 'cannot be read' if name == 'bare pickle' else 'would run code'
         with pytest.raises(CheckpointError, match=f'evil.pth.*{said}') as caught:
-            doors(str(path), tmp_path / 'run')[door]()
+            entry_points(str(path), tmp_path / 'run')[entry_point]()
         assert not trap.exists(), f'{name}: the code was executed'
-        assert 'weights_only' not in str(caught.value)  # torch advises the unsafe way
-    with path.open('rb') as file:  # the trap does work where nothing guards it
+        assert 'weights_only' not in str(caught.value)  # torch recommends unsafe loading
+    with path.open('rb') as file:  # the trap works without protection
         pickle.load(file)
     assert trap.exists()
 
 
-def test_getattr_is_no_way_around(tmp_path: Path) -> None:
+def test_getattr_does_not_bypass_the_check(tmp_path: Path) -> None:
     path = tmp_path / 'evil.pth'
     for write in FORMATS.values():
         write(dict(state_dict={}, extra=EvilThroughGetattr(tmp_path)), path)
@@ -105,7 +105,7 @@ DAMAGED: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize('damage', list(DAMAGED))
 @pytest.mark.parametrize('kind', ['zip', 'legacy'])
 def test_damaged_file_is_named(kind: str, damage: str, weights: Weights, tmp_path: Path) -> None:
-    """Whatever is wrong with the bytes: CheckpointError with the file's name, by our loader and by init_cfg."""
+    """Any damage gives a CheckpointError with the file's name, from the loader and from init_cfg."""
     path = tmp_path / 'broken.pth'
     FORMATS[kind](torch.load(weights('mmdet', depth=18), weights_only=True), path)
     path.write_bytes(DAMAGED[damage](path.read_bytes()))
@@ -162,13 +162,13 @@ def test_config_text_in_a_checkpoint_is_never_executed(tmp_path: Path, weights: 
     assert run.epoch == 1
     assert not trap.exists()
     assert 'config' not in load_checkpoint_file(str(path))['meta']
-    exec(source)  # the trap does work
+    exec(source)  # the trap works
     assert trap.exists()
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Stand in for the network: the file that any URL gives."""
+    """Replace the network: every URL returns this file."""
     file = tmp_path / 'served.pth'
 
     def download(url: str, target: str, *args: object, **kwargs: object) -> None:
@@ -179,8 +179,8 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return file
 
 
-def test_downloaded_files_are_held_to_the_same(served: Path, tmp_path: Path) -> None:
-    """A pickle with code, a broken file and a config's text behind a URL."""
+def test_downloaded_files_are_checked_too(served: Path, tmp_path: Path) -> None:
+    """A pickle with code, a damaged file and the text of a config at a URL."""
     trap = tmp_path / 'executed'
     torch.save(dict(state_dict={}, extra=Evil(trap)), served)
     with pytest.raises(CheckpointError, match='https://some.where/evil.pth.*would run code'):
@@ -199,8 +199,7 @@ def test_downloaded_files_are_held_to_the_same(served: Path, tmp_path: Path) -> 
     assert load_checkpoint_file('https://some.where/config.pth')['meta'] == dict(epoch=1)
 
 
-def test_loading_changes_nothing_on_refusal(weights: Weights, tmp_path: Path) -> None:
-    """A refused file leaves the model as it was."""
+def test_refused_file_leaves_the_model_unchanged(weights: Weights, tmp_path: Path) -> None:
     tuned = tuned_resnet(weights('mmdet', depth=18))
     before = snapshot(tuned)
     path = tmp_path / 'half.pth'
@@ -211,8 +210,8 @@ def test_loading_changes_nothing_on_refusal(weights: Weights, tmp_path: Path) ->
 
 
 @pytest.mark.filterwarnings('ignore:Detected pickle protocol')
-def test_arbitrary_bytes_are_called_damaged(tmp_path: Path) -> None:
-    """Random bytes are a random pickle program, which can fail with any exception at all."""
+def test_arbitrary_bytes_are_reported_as_damaged(tmp_path: Path) -> None:
+    """Random bytes are a random pickle program, which can fail with any exception."""
     path = tmp_path / 'x.pth'
     for seed in range(500):
         path.write_bytes(random.Random(seed).randbytes(1000))

@@ -1,4 +1,4 @@
-"""Tensors that share memory, in a format that knows no sharing: stored once, restored under every name."""
+"""Tensors that share memory, in a format without sharing: stored once, restored under every name."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.plain import assert_identical, fill
 
 
 class Shared(nn.Module):
-    """Two layers that are one, as in RTMDet's and Deformable DETR's heads, and a weight that is tied to another's."""
+    """One layer used twice, as in the heads of RTMDet and Deformable DETR, and a tied weight."""
 
     def __init__(self, tied: bool = True) -> None:
         super().__init__()
@@ -127,6 +127,6 @@ def test_rtmdet_through_the_tools(tmp_path: Path, capsys: pytest.CaptureFixture[
     torch.save(dict(state_dict=model.state_dict()), whole)
     main_extract([str(config), str(whole), str(delta)])
     main_inspect([str(delta)])
-    assert 'sealed' in capsys.readouterr().out
+    assert 'checksum verified' in capsys.readouterr().out
     main_merge([str(config), str(delta), str(again)])
     assert_identical(load_checkpoint_file(str(again))['state_dict'], model.state_dict())

@@ -1,7 +1,7 @@
-"""Classification data sets that mmpretrain lacks, and parts of any. Imports mmpretrain: import it by the scoped names.
+"""Classification data sets that mmpretrain does not have, and subsets of any data set.
 
-``protuning_mm.data`` does not import this package; the registry does, when a name such as
-``protuning_mm.LongTailed`` is looked up.
+This package imports mmpretrain, so ``protuning_mm.data`` does not import it. The registry imports it when a scoped name
+such as ``protuning_mm.LongTailed`` is looked up.
 """
 
 from protuning_mm.data.classification.cifar_c import CIFAR10C, CIFAR100C
@@ -11,8 +11,8 @@ from protuning_mm.data.classification.few_shot import FewShot
 from protuning_mm.data.classification.held_out import HeldOut
 from protuning_mm.data.classification.imagenet_subset import ImageNetA, ImageNetR, ImageNetSubset
 from protuning_mm.data.classification.long_tailed import LongTailed
-from protuning_mm.data.classification.part import Part
 from protuning_mm.data.classification.stanford_dogs import StanfordDogs
+from protuning_mm.data.classification.subset import Subset
 
 __all__ = [
     'CIFAR10C',
@@ -25,6 +25,6 @@ __all__ = [
     'ImageNetR',
     'ImageNetSubset',
     'LongTailed',
-    'Part',
     'StanfordDogs',
+    'Subset',
 ]

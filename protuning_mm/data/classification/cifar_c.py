@@ -11,7 +11,7 @@ from mmpretrain.datasets import CIFAR10, CIFAR100, BaseDataset
 from mmpretrain.registry import DATASETS as HOST_DATASETS
 from numpy.typing import NDArray
 
-from protuning_mm.data.corrupt import CORRUPTIONS, MARK, SEVERITIES, check_corruption, corrupted
+from protuning_mm.data.corruptions import CORRUPTIONS, GENERATED_MARK, SEVERITIES, check_corruption, corrupt_image
 from protuning_mm.data.errors import DataError
 from protuning_mm.registry import DATASETS
 
@@ -22,21 +22,21 @@ LABELS = 'labels.npy'
 class CIFAR10C(BaseDataset):
     """CIFAR-10-C, of `ImageNet-C's authors <https://arxiv.org/abs/1903.12261>`_ (Hendrycks and Dietterich, ICLR 2019).
 
-    For each corruption one file of five severities, one after the other. The whole is every test image in every
-    corruption and severity: 750,000. Files are mapped, not read. Where there are none the clean test set is corrupted
-    as it is loaded, by ``protuning_mm.Corrupt``'s library and its strengths, which are ImageNet-C's and stronger: the
-    log says so, and every sample has ``generated``.
+    There is one file per corruption, with the images of the five severities in order. The data set contains every test
+    image in every corruption and severity: 750,000 images. Files are memory-mapped. If there are no files, the clean
+    test set is corrupted while it is loaded, as by :class:`~protuning_mm.data.corruptions.Corrupt`, whose strengths are
+    those of ImageNet-C and higher than CIFAR-10-C's. The log then says so, and every sample has ``generated=True``.
 
     Args:
         data_root (str): The folder with ``gaussian_noise.npy``, … and ``labels.npy``.
-        clean (dict, optional): Config of the clean test set, for when ``data_root`` has no files.
-        corruptions (Sequence[str]): Which. Defaults to all 15.
-        severities (Sequence[int]): Which. Defaults to 1 to 5.
-        seed (int): Of the images that are made here. Defaults to 0.
-        **kwargs: Of mmpretrain's ``BaseDataset``.
+        clean (dict, optional): Config of the clean test set, used if ``data_root`` has no files. Defaults to None.
+        corruptions (Sequence[str]): Names of the corruptions. Defaults to all 15.
+        severities (Sequence[int]): The severities. Defaults to 1 to 5.
+        seed (int): Seed of generated images. Defaults to 0.
+        **kwargs: Arguments of mmpretrain's ``BaseDataset``.
 
     Raises:
-        DataError: files are missing, some or all of them without a clean test set, or have another shape.
+        DataError: some files are missing, or all of them and there is no clean test set; or a file has another shape.
     """
 
     METAINFO = CIFAR10.METAINFO
@@ -61,22 +61,22 @@ class CIFAR10C(BaseDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         root = Path(self.data_root)
         missing = [name for name in (LABELS, *(f'{c}.npy' for c in self.corruptions)) if not (root / name).is_file()]
-        self.generated = bool(missing) or (root / MARK).is_file()
+        self.generated = bool(missing) or (root / GENERATED_MARK).is_file()
         if not missing:
             labels = np.load(root / LABELS)[: len(np.load(root / LABELS)) // len(SEVERITIES)]
         elif self.clean is None or any((root / f'{c}.npy').is_file() for c in CORRUPTIONS):
             raise DataError(
                 f'{type(self).__name__}: data_root={self.data_root!r} lacks {", ".join(missing)}. Unpack the whole '
-                'archive there, or name the ones that are there in corruptions=[…].'
+                'archive there, or list the existing ones in corruptions=[…].'
             )
         else:
             self._clean = HOST_DATASETS.build(deepcopy(dict(self.clean, pipeline=[])))
             labels = self._clean.get_gt_labels()
         if self.generated:
             print_log(
-                f'{type(self).__name__}: the corrupted images are not the published ones, which {self.data_root!r} '
-                "does not have, but made of the clean test set by imagecorruptions with ImageNet-C's strengths. "
-                'Accuracies on them compare with each other, not with those of papers.',
+                f'{type(self).__name__}: the corrupted images are not the published ones, because {self.data_root!r} '
+                "does not have them. imagecorruptions generates them from the clean test set, with ImageNet-C's "
+                'strengths. Compare accuracies on them only with each other, not with published results.',
                 'current',
                 logging.WARNING,
             )
@@ -88,20 +88,20 @@ class CIFAR10C(BaseDataset):
         ]
 
     def prepare_data(self, idx: int) -> Any:
-        return self.pipeline(self.with_image(idx))
+        return self.pipeline(self.get_info_with_image(idx))
 
-    def with_image(self, idx: int) -> dict[str, Any]:
-        """Return an image and all that is known of it; ``get_data_info`` alone reads and makes none."""
+    def get_info_with_image(self, idx: int) -> dict[str, Any]:
+        """Return the data info of an image with the image itself, which ``get_data_info`` does not load."""
         info = self.get_data_info(idx)
         corruption, severity, i = info['corruption'], info['severity'], info['image']
         if self._clean is not None:
             image = self._clean.get_data_info(i)['img']
-            return info | dict(img=corrupted(image, corruption, severity, (self.seed, i)))
-        images = self._mapped(corruption)
+            return info | dict(img=corrupt_image(image, corruption, severity, (self.seed, i)))
+        images = self._map_file(corruption)
         return info | dict(img=np.array(images[(severity - 1) * (len(images) // len(SEVERITIES)) + i]))
 
-    def _mapped(self, corruption: str) -> NDArray[np.uint8]:
-        if corruption not in self._files:  # in each worker, when it first needs it
+    def _map_file(self, corruption: str) -> NDArray[np.uint8]:
+        if corruption not in self._files:  # each worker maps a file when it first needs it
             path = Path(self.data_root) / f'{corruption}.npy'
             images = np.load(path, mmap_mode='r')
             expected = (len(np.load(path.with_name(LABELS), mmap_mode='r')), 32, 32, 3)

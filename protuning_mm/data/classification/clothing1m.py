@@ -1,4 +1,4 @@
-"""Clothing1M: a million shop photographs with labels from the text around them, and some that people checked."""
+"""Clothing1M: a million shop photographs with noisy labels from the surrounding text, and some verified labels."""
 
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,18 @@ SPLITS = {
 
 @DATASETS.register_module()
 class Clothing1M(BaseDataset):
-    """`Clothing1M <https://github.com/Cysu/noisy_label>`_ (Xiao et al., CVPR 2015), as its authors hand it out.
+    """`Clothing1M <https://github.com/Cysu/noisy_label>`_ (Xiao et al., CVPR 2015), in the authors' layout.
 
     Args:
         data_root (str): The folder with ``images/``.
         split (str): ``'noisy_train'`` (1,000,000 images), ``'clean_train'`` (47,570), ``'clean_val'`` (14,313) or
             ``'clean_test'`` (10,526). Defaults to ``'noisy_train'``.
-        ann_folder (str): Where in ``data_root`` the key lists and label files are; ``''`` where they lie beside
+        ann_folder (str): The folder in ``data_root`` with the key lists and label files; ``''`` if they are next to
             ``images/``. Defaults to ``'annotations'``.
-        **kwargs: Of mmpretrain's ``BaseDataset``.
+        **kwargs: Arguments of mmpretrain's ``BaseDataset``.
 
     Raises:
-        DataError: there is no such split, or a listed image has no label.
+        DataError: the split does not exist, or a listed image has no label.
     """
 
     METAINFO: dict[str, Any] = {  # noqa: RUF012, mmengine's convention

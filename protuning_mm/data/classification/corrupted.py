@@ -1,30 +1,32 @@
-"""A test set of files in every corruption and severity."""
+"""A test set in which every image occurs once for each corruption and severity."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from protuning_mm.data.classification.part import Labels, Part
-from protuning_mm.data.corrupt import CORRUPTIONS, SEVERITIES, check_corruption
+from protuning_mm.data.classification.subset import Labels, Subset
+from protuning_mm.data.corruptions import CORRUPTIONS, SEVERITIES, check_corruption
 from protuning_mm.data.errors import DataError
 from protuning_mm.registry import DATASETS
 
 
 @DATASETS.register_module()
-class Corrupted(Part):
-    """Every image of a test set once for each corruption and severity, for any data set.
+class Corrupted(Subset):
+    """Every image of any test set, once for each corruption and severity.
 
-    It says which; ``dict(type='protuning_mm.Corrupt', corruption=None)`` in the data set's pipeline makes it, after the
-    image is loaded, cropped and resized. CIFAR-10-C and CIFAR-100-C have classes of their own.
+    This class only writes corruption and severity into each sample. ``dict(type='protuning_mm.Corrupt',
+    corruption=None)`` in the data set's pipeline applies them, after the image is loaded, cropped and resized.
+    CIFAR-10-C and CIFAR-100-C have classes of their own.
 
     Args:
         dataset (dict | BaseDataset): The clean test set.
-        corruptions (Sequence[str]): Which. Defaults to all 15.
-        severities (Sequence[int]): Which. Defaults to 1 to 5.
+        corruptions (Sequence[str]): Names of the corruptions. Defaults to all 15.
+        severities (Sequence[int]): The severities. Defaults to 1 to 5.
+        lazy_init (bool): Whether to load nothing before it is needed. Defaults to False.
 
     Raises:
-        DataError: a part of it is asked for.
+        DataError: a corruption or severity does not exist, or a subset of this data set is requested.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Corrupted(Part):
 
     def get_subset(self, indices: Any) -> Any:
         raise DataError(
-            'Corrupted: a part of a corrupted test set would mix its corruptions. Put the part inside: '
+            'Corrupted: a subset of a corrupted test set would mix its corruptions. Put the subset inside: '
             "dict(type='protuning_mm.Corrupted', dataset=dict(type='protuning_mm.FewShot', dataset=…))"
         )
 
@@ -64,6 +66,6 @@ class Corrupted(Part):
 
     def __getitem__(self, idx: int) -> Any:
         whole = self.dataset
-        while isinstance(whole, Part):
+        while isinstance(whole, Subset):
             whole = whole.dataset
         return whole.pipeline(self.get_data_info(idx))

@@ -2,28 +2,29 @@
 
 from typing import Any
 
-from protuning_mm.data.classification.part import Labels, Part
+from protuning_mm.data.classification.subset import Labels, Subset
 from protuning_mm.data.errors import DataError
 from protuning_mm.registry import DATASETS
 
 
 @DATASETS.register_module()
-class HeldOut(Part):
-    """One of the two parts that a training set is split into, class by class.
+class HeldOut(Subset):
+    """One of the two parts into which a training set is split, class by class.
 
-    A learning rate that is chosen on the test set makes its accuracy too good. So: ``part='train'`` in the training
-    loader, ``part='held_out'`` in the validation loader, with one seed and one fraction, and the test set once.
-    With the same seed the parts have no image in common, and together they are the whole.
+    If the learning rate is chosen on the test set, the test accuracy is too optimistic. Use ``part='train'`` in the
+    training loader and ``part='held_out'`` in the validation loader, with equal seed and fraction, and evaluate on the
+    test set once. With equal seeds, the two parts have no image in common and together contain all images.
 
     Args:
         dataset (dict | BaseDataset): The training set, the same for both parts.
         part (str): ``'train'`` or ``'held_out'``. Defaults to ``'train'``.
-        fraction (float): Of each class's images that is held out, rounded; at least one where there are two, and
-            never all. Defaults to 0.1.
-        seed (int): Of the choice. Defaults to 0.
+        fraction (float): Fraction of each class's images that is held out, rounded; at least one image if the class has
+            two, and never all. Defaults to 0.1.
+        seed (int): Seed of the selection. Defaults to 0.
+        lazy_init (bool): Whether to load nothing before it is needed. Defaults to False.
 
     Raises:
-        DataError: ``part`` or ``fraction`` is something else.
+        DataError: ``part`` or ``fraction`` has another value.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class HeldOut(Part):
         if part not in ('train', 'held_out'):
             raise DataError(f"HeldOut: part={part!r}; there are 'train' and 'held_out'")
         if not 0 < fraction < 1:
-            raise DataError(f'HeldOut: fraction={fraction} of the images cannot be held out; between 0 and 1, as 0.1')
+            raise DataError(f'HeldOut: fraction={fraction} must be between 0 and 1, such as 0.1')
         self.part = part
         self.fraction = fraction
         super().__init__(dataset, seed, lazy_init)
@@ -40,7 +41,7 @@ class HeldOut(Part):
     def choose(self, labels: Labels) -> list[int]:
         held_out: set[int] = set()
         for label in sorted(set(labels.tolist())):
-            images = self.shuffled(labels, label)
+            images = self.shuffle_class(labels, label)
             count = min(max(1, int(self.fraction * len(images) + 0.5)), len(images) - 1)
             held_out.update(images[:count].tolist())
         if self.part == 'held_out':

@@ -1,33 +1,34 @@
-"""Long-tailed copies of balanced data sets."""
+"""Long-tailed subsets of balanced data sets."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protuning_mm.data.classification.part import Labels, Part
+from protuning_mm.data.classification.subset import Labels, Subset
 from protuning_mm.data.errors import DataError
 from protuning_mm.registry import DATASETS
 
 
 @DATASETS.register_module()
-class LongTailed(Part):
+class LongTailed(Subset):
     """A long tail of a data set: class i keeps n_i = n_max · IR^(−i/(C−1)) images.
 
     The profile is that of `Class-Balanced Loss Based on Effective Number of Samples <https://arxiv.org/abs/1901.05555>`_
-    (Cui et al., CVPR 2019), truncated as LDAM's published code does, so that CIFAR-10 and CIFAR-100 get the published
-    counts. *Which* images of a class are kept depends on the seed; they are not those of any published list. With one
-    seed the images of a higher ratio are among those of a lower one.
+    (Cui et al., CVPR 2019), truncated as in LDAM's published code, so that CIFAR-10 and CIFAR-100 get the published
+    counts. *Which* images of a class are kept depends on the seed; there is no published list of them. With one seed,
+    the images of a higher ratio are a subset of those of a lower one.
 
     Args:
         dataset (dict | BaseDataset): The whole data set.
-        imbalance_ratio (float): Images of the first class over images of the last, at least 1. Defaults to 100.
-        max_per_class (int, optional): Images of the first class, n_max. Defaults to None: as many as every class can
-            follow, which for a balanced data set is all.
-        seed (int): Of the choice. Defaults to 0.
+        imbalance_ratio (float): Images of the first class divided by images of the last, at least 1. Defaults to 100.
+        max_per_class (int, optional): Images of the first class, n_max. Defaults to None: the largest number for which
+            every class has enough images; in a balanced data set, all images of the first class.
+        seed (int): Seed of the selection. Defaults to 0.
+        lazy_init (bool): Whether to load nothing before it is needed. Defaults to False.
 
     Raises:
-        DataError: a class has too few images for its place, or would keep none.
+        DataError: a class has too few images for the profile, or would keep none.
     """
 
     def __init__(
@@ -40,25 +41,25 @@ class LongTailed(Part):
     ) -> None:
         if imbalance_ratio < 1:
             raise DataError(
-                f'LongTailed: imbalance_ratio={imbalance_ratio} is below 1; it is the images of the first class over '
-                'those of the last, 100 for the usual long tail'
+                f'LongTailed: imbalance_ratio={imbalance_ratio} is below 1; it is the number of images of the first '
+                'class divided by that of the last, 100 for the usual long tail'
             )
         self.imbalance_ratio = imbalance_ratio
         self.max_per_class = max_per_class
         super().__init__(dataset, seed, lazy_init)
 
     def choose(self, labels: Labels) -> list[int]:
-        there = np.bincount(labels, minlength=len(self.CLASSES or ()))
-        share = profile(len(there), self.imbalance_ratio)
-        most = int((there / share).min()) if self.max_per_class is None else self.max_per_class
+        counts = np.bincount(labels, minlength=len(self.CLASSES or ()))
+        share = profile(len(counts), self.imbalance_ratio)
+        most = int((counts / share).min()) if self.max_per_class is None else self.max_per_class
         keep = (most * share).astype(int)
-        for label, (wanted, found) in enumerate(zip(keep, there, strict=True)):
+        for label, (wanted, found) in enumerate(zip(keep, counts, strict=True)):
             if not 0 < wanted <= found:
                 raise DataError(
                     f'LongTailed: imbalance_ratio={self.imbalance_ratio} and {most} images of the first class leave '
-                    f'{wanted} for {self.named(label)}, which has {found}. Lower imbalance_ratio or max_per_class.'
+                    f'{wanted} for {self.class_name(label)}, which has {found}. Lower imbalance_ratio or max_per_class.'
                 )
-        return [int(i) for label, count in enumerate(keep) for i in self.shuffled(labels, label)[:count]]
+        return [int(i) for label, count in enumerate(keep) for i in self.shuffle_class(labels, label)[:count]]
 
 
 def profile(classes: int, imbalance_ratio: float) -> NDArray[np.float64]:

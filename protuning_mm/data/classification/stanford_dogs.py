@@ -1,4 +1,4 @@
-"""Stanford Dogs: 120 breeds, images of ImageNet."""
+"""Stanford Dogs: 120 breeds; its images are part of ImageNet."""
 
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,15 @@ from protuning_mm.registry import DATASETS
 class StanfordDogs(BaseDataset):
     """`Stanford Dogs <http://vision.stanford.edu/aditya86/ImageNetDogs/>`_ (Khosla et al., 2011).
 
-    Its images are part of ImageNet's training set: a network that was pre-trained there has seen them.
+    Its images are part of ImageNet's training set, so a network that was pre-trained on ImageNet has seen them.
 
     Args:
         data_root (str): The folder with ``Images/``, ``train_list.mat`` and ``test_list.mat``.
         split (str): ``'train'`` (12,000 images) or ``'test'`` (8,580). Defaults to ``'train'``.
-        **kwargs: Of mmpretrain's ``BaseDataset``.
+        **kwargs: Arguments of mmpretrain's ``BaseDataset``.
 
     Raises:
-        DataError: there is no such split.
+        DataError: the split does not exist.
     """
 
     def __init__(self, data_root: str, split: str = 'train', **kwargs: Any) -> None:
@@ -39,14 +39,14 @@ class StanfordDogs(BaseDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         content = mat4py.loadmat(self.ann_file)
         # n02085620-Chihuahua/n02085620_5927.jpg; labels count from 1
-        files = [_only(cell) for cell in content['file_list']]
-        labels = [int(_only(cell)) - 1 for cell in content['labels']]
+        files = [_unpack(cell) for cell in content['file_list']]
+        labels = [int(_unpack(cell)) - 1 for cell in content['labels']]
         names = {label: file.split('/')[0].partition('-')[2] for label, file in zip(labels, files, strict=True)}
         self._metainfo.setdefault('classes', tuple(names[label] for label in sorted(names)))
         prefix = Path(self.img_prefix)
         return [dict(img_path=str(prefix / file), gt_label=label) for file, label in zip(files, labels, strict=True)]
 
 
-def _only(cell: Any) -> Any:
-    """Take a value out of the lists of one that mat4py makes of a column's cells."""
-    return _only(cell[0]) if isinstance(cell, list) else cell
+def _unpack(cell: Any) -> Any:
+    """Take a value out of the nested lists of one element that mat4py returns for the cells of a column."""
+    return _unpack(cell[0]) if isinstance(cell, list) else cell

@@ -1,4 +1,4 @@
-"""Metrics that the hosts lack. Top-1 is mmpretrain's own ``Accuracy``."""
+"""Metrics that the host libraries do not have. For top-1, use mmpretrain's ``Accuracy``."""
 
 from protuning_mm.data.metrics.class_accuracy import MeanClassAccuracy
 from protuning_mm.data.metrics.corruption_accuracy import CorruptionAccuracy

@@ -7,28 +7,27 @@ from typing import Any
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from protuning_mm.data.metrics.class_accuracy import predicted_label
+from protuning_mm.data.metrics.class_accuracy import get_predicted_label
 from protuning_mm.registry import METRICS
 
 
 @METRICS.register_module()
 class CorruptionAccuracy(BaseMetric):
-    """Accuracy and error of every corruption, over its severities, and their means, in percent.
+    """Accuracy and error of every corruption, averaged over its severities, and their means, in percent.
 
-    The means of `Benchmarking Neural Network Robustness to Common Corruptions and Perturbations
-    <https://arxiv.org/abs/1903.12261>`_ (Hendrycks and Dietterich, ICLR 2019) without its division by AlexNet's error,
-    which CIFAR-C is reported without: first over severities, then over corruptions. The error is 100 − accuracy.
+    The means are those of `Benchmarking Neural Network Robustness to Common Corruptions and Perturbations
+    <https://arxiv.org/abs/1903.12261>`_ (Hendrycks and Dietterich, ICLR 2019): first over severities, then over
+    corruptions. As usual for CIFAR-C, they are not divided by AlexNet's error. The error is 100 − accuracy.
 
-    ``generated`` is 1 where the images were made here by a library, 0 where they are the published files, and the
-    share of the former in a mixture.
+    ``generated`` is the share of images that a library generated: 0 for the published files.
 
     Args:
         by_severity (bool): Whether to report every severity of every corruption too. Defaults to False.
         collect_device (str): Where results of several ranks are collected. Defaults to ``'cpu'``.
-        prefix (str, optional): Of the metric's name. Defaults to ``'corruption'``.
+        prefix (str, optional): Prefix of the metric's name. Defaults to ``'corruption'``.
 
     Raises:
-        ValueError: the test pipeline does not pack what the corruption was.
+        ValueError: the test pipeline does not pack the name of the corruption.
     """
 
     default_prefix = 'corruption'
@@ -41,11 +40,11 @@ class CorruptionAccuracy(BaseMetric):
         for sample in data_samples:
             if not {'corruption', 'severity', 'generated'} <= set(sample):
                 raise ValueError(
-                    'CorruptionAccuracy: a test image does not say which corruption it has. The test pipeline makes '
-                    "it, by dict(type='protuning_mm.Corrupt', …), where the files do not have it, and packs it: "
+                    'CorruptionAccuracy: a test image does not name its corruption. If the files are not corrupted, '
+                    "the test pipeline needs dict(type='protuning_mm.Corrupt', …). In any case, it must pack the name: "
                     "dict(type='PackInputs', meta_keys=('corruption', 'severity', 'generated'))"
                 )
-            right = predicted_label(sample) == int(sample['gt_label'])
+            right = get_predicted_label(sample) == int(sample['gt_label'])
             self.results.append((sample['corruption'], sample['severity'], sample['generated'], right))
 
     def compute_metrics(self, results: list[tuple[str, int, bool, bool]]) -> dict[str, float]:

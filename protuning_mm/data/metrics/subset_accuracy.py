@@ -1,4 +1,4 @@
-"""Top-1 among the classes that a test set has."""
+"""Top-1 accuracy restricted to the classes that a test set contains."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +13,15 @@ from protuning_mm.registry import METRICS
 class SubsetAccuracy(BaseMetric):
     """Top-1 in percent, with a 1000-class head's scores restricted to the classes of ImageNet-A or ImageNet-R.
 
-    Their authors' way: the classes that are not there cannot be predicted. Which are there is ``subset`` in the data
-    set's metainfo (``protuning_mm.ImageNetA``); without it every class is, and this is the usual top-1.
+    As in the authors' evaluation, classes that the data set does not contain cannot be predicted. ``subset`` in the
+    data set's metainfo lists the contained classes (``protuning_mm.ImageNetA``). Without it, all classes count, and
+    this is the usual top-1.
 
     Args:
-        subset (Sequence[int], optional): Labels that are there. Defaults to None: the data set says so.
+        subset (Sequence[int], optional): Labels of the contained classes. Defaults to None: those of the data set's
+            metainfo.
         collect_device (str): Where results of several ranks are collected. Defaults to ``'cpu'``.
-        prefix (str, optional): Of the metric's name. Defaults to ``'accuracy'``.
+        prefix (str, optional): Prefix of the metric's name. Defaults to ``'accuracy'``.
     """
 
     default_prefix = 'accuracy'
@@ -34,8 +36,8 @@ class SubsetAccuracy(BaseMetric):
         subset = self.subset or (self.dataset_meta or {}).get('subset')
         for sample in data_samples:
             scores = sample['pred_score']
-            there = range(len(scores)) if subset is None else subset
-            self.results.append(there[int(scores[list(there)].argmax())] == int(sample['gt_label']))
+            labels = range(len(scores)) if subset is None else subset
+            self.results.append(labels[int(scores[list(labels)].argmax())] == int(sample['gt_label']))
 
     def compute_metrics(self, results: list[bool]) -> dict[str, float]:
         return {'top1': 100 * float(np.mean(results))}

@@ -17,7 +17,7 @@ from protuning_mm.engine.resume_limits import NOT_VALIDATED
 from protuning_mm.registry import HOOKS
 from protuning_mm.version import __version__
 from protuning_mm.weights.atomic import AtomicLocalBackend, write_atomically
-from protuning_mm.weights.checksum import SEALED_BY
+from protuning_mm.weights.checksum import WRITER_VERSION
 from protuning_mm.weights.resumed_files import OUTDATED, OUTDATED_BEST
 
 _ATOMIC = dict(backend='atomic_local')
@@ -144,7 +144,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         if self._saving and self.backend_args == _ATOMIC:
-            checkpoint['meta'][SEALED_BY] = __version__
+            checkpoint['meta'][WRITER_VERSION] = __version__
 
     @contextmanager
     def _own_save(self) -> Iterator[None]:

@@ -49,7 +49,7 @@ class FrozenAuditHook(Hook):
         if not self._before:  # a save outside of training
             return
         for name, now in _fingerprints(runner).items():
-            moved = self._before[name].moved(now)
+            moved = self._before[name].find_changes(now)
             if moved:
                 untrained = (
                     f' Nothing in {name} is trained. If it is an average of another backbone (EMA, mean teacher), '

@@ -4,9 +4,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from protuning_mm.data import DataError
-from protuning_mm.data.ignored_label import ignored_differently
+from protuning_mm.data.ignore_index import find_ignore_index_conflicts
 from protuning_mm.data.label_counts import SAMPLE, count_labels
-from protuning_mm.data.label_faults import faults_of_labels
+from protuning_mm.data.label_faults import find_label_faults
 from protuning_mm.engine.unwrap import unwrap
 
 
@@ -19,7 +19,7 @@ class LabelCheckHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        for where, said, advice in ignored_differently(
+        for where, said, advice in find_ignore_index_conflicts(
             unwrap(runner.model), runner.train_dataloader.dataset, 'train_dataloader.dataset'
         ):
             raise DataError(f'{where}={said}. To change: {advice}')
@@ -30,7 +30,7 @@ class LabelCheckHook(Hook):
             key = f'{name}.dataset'
             try:
                 found = count_labels(loader.dataset, SAMPLE)
-                faults = [] if found is None else list(faults_of_labels(found, key))
+                faults = [] if found is None else list(find_label_faults(found, key))
             except DataError:
                 raise
             except Exception as error:  # a custom data set may not support counting, which must not stop the run

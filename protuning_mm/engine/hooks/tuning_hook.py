@@ -15,7 +15,7 @@ from protuning_mm.engine.resumable import check_resumable
 from protuning_mm.engine.unwrap import unwrap
 from protuning_mm.frozen import report
 from protuning_mm.registry import HOOKS
-from protuning_mm.weights.addresses import SOURCES, said_sources
+from protuning_mm.weights.addresses import FROZEN_SOURCES, read_frozen_sources
 
 
 @HOOKS.register_module()
@@ -46,7 +46,7 @@ class TuningHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         if runner._resume:
             check_resumable(checkpoint)
-            self._sources = said_sources(checkpoint)
+            self._sources = read_frozen_sources(checkpoint)
             return
         state = checkpoint.get('state_dict', checkpoint)
         fill_copies(unwrap(runner.model), state)
@@ -88,7 +88,7 @@ class TuningHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         self._followers.restore_frozen()
         self._followers.write_frozen_into(checkpoint.get('state_dict', {}))
-        checkpoint['meta'][SOURCES] = {
+        checkpoint['meta'][FROZEN_SOURCES] = {
             name: (each.frozen_source, each.frozen_prefix)
             for name, each in tuned_backbones(unwrap(runner.model)).items()
         }

@@ -1,4 +1,4 @@
-"""Fetching the base that a delta was trained on: from where it may come, and only if it is the one."""
+"""Fetching the base of a delta: from allowed sources only, and verified by its fingerprint."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from protuning_mm.weights.addresses import refused
+from protuning_mm.weights.addresses import explain_refusal
 from protuning_mm.weights.deltas.record import Base
 from protuning_mm.weights.errors import CheckpointError, FrozenWeightsError
 from protuning_mm.weights.fingerprint import Fingerprint, fingerprint
@@ -15,7 +15,7 @@ BASE_VARIABLE = 'PROTUNING_MM_BASE'
 
 
 class FrozenBackbone(Protocol):
-    """What loading and saving deltas asks of a backbone."""
+    """The attributes of a backbone that loading and saving deltas needs."""
 
     init_cfg: Any
     frozen_source: str | None
@@ -33,49 +33,49 @@ class FrozenBackbone(Protocol):
 
 
 def fetch_base(backbone: FrozenBackbone, base: Base, resident: Fingerprint) -> dict[str, Tensor]:
-    """Find the base's tensors: where the user says, where the config says, where the delta says.
+    """Find the tensors of a base in the sources that the environment, the config and the delta name, in this order.
 
     Args:
-        backbone (FrozenBackbone): The backbone that lacks them.
-        base (Base): What the delta was trained on.
-        resident (Fingerprint): What the backbone holds now, for the error.
+        backbone (FrozenBackbone): The backbone that needs the tensors.
+        base (Base): The base of the delta.
+        resident (Fingerprint): The fingerprint of the backbone's present tensors, for the error.
 
     Returns:
         dict[str, Tensor]: The frozen tensors by the backbone's keys, verified bit for bit.
 
     Raises:
-        CheckpointError: none of these places has that base; the error names each, and why not.
+        CheckpointError: no source has this base; the error names each source and the reason.
     """
     tried = []
     template = backbone.frozen_tensors()
-    for source, prefix, whose in _places(backbone, base):
-        refusal = None if whose is not None else refused(source)
+    for source, prefix, origin in _list_sources(backbone, base):
+        refusal = None if origin is not None else explain_refusal(source)
         if refusal is not None:
             tried.append(f'{source} (named by the delta): {refusal}')
             continue
-        label = f'{source} ({whose or "named by the delta"})'
+        label = f'{source} ({origin or "named by the delta"})'
         try:
             state = backbone.read_base(source, prefix)
         except (CheckpointError, FrozenWeightsError) as error:
             tried.append(f'{label}: {error}')
             continue
         found = {k: state[k].to(t.dtype) if k in state else t for k, t in template.items()}
-        moved = base.fingerprint.moved(fingerprint(found))
-        if not moved:
+        changed = base.fingerprint.find_changes(fingerprint(found))
+        if not changed:
             return found
-        tried.append(f'{label}: another network; {len(moved)} of its tensors differ, {moved[0]} among them')
-    moved = base.fingerprint.moved(resident)
+        tried.append(f'{label}: another network; {len(changed)} of its tensors differ, such as {changed[0]}')
+    changed = base.fingerprint.find_changes(resident)
     raise CheckpointError(
-        f'this delta was trained on {base}, and the backbone holds another (fingerprint {resident.total[:12]}; '
-        f'{len(moved)} tensors differ, {moved[0]} among them). The right base was not found:\n  '
+        f'this delta was trained on {base}, but the backbone holds other tensors (fingerprint {resident.total[:12]}; '
+        f'{len(changed)} tensors differ, such as {changed[0]}). The right base was not found:\n  '
         + '\n  '.join(tried or ['the delta does not say where its base came from'])
-        + f'\nName its file: model.backbone.init_cfg=dict(type="Pretrained", checkpoint=…), or {BASE_VARIABLE}=<path> '
-        'in the environment.'
+        + '\nName the file of the base: model.backbone.init_cfg=dict(type="Pretrained", checkpoint=…) in the config, '
+        f'or {BASE_VARIABLE}=<path> in the environment.'
     )
 
 
-def _places(backbone: FrozenBackbone, base: Base) -> Iterator[tuple[str, str | None, str | None]]:
-    """Source, prefix, and who named it: the delta where that is None."""
+def _list_sources(backbone: FrozenBackbone, base: Base) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield source, prefix, and where the source is named: None for the delta, which is not trusted."""
     for path in filter(None, os.environ.get(BASE_VARIABLE, '').split(os.pathsep)):
         yield path, None, BASE_VARIABLE
     cfg = backbone.init_cfg

@@ -1,7 +1,7 @@
-"""What a delta says of itself, inside its own ``state_dict``.
+"""The record of a delta: one tensor of bytes in its ``state_dict``, under the name :data:`RECORD`.
 
-The hosts' doors hand a model nothing but ``checkpoint['state_dict']``, so the record travels there, as one tensor of
-bytes under the name :data:`RECORD`: four bytes that name the format, a SHA-256 of the rest, and compressed JSON.
+The loading functions of the host libraries pass only ``checkpoint['state_dict']`` to a model, so the record is a part
+of it: four bytes that name the format, a SHA-256 of the rest, and compressed JSON.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from protuning_mm.weights.listing import listed
 RECORD = 'protuning_delta'
 _FORMAT = b'PTD1'
 _HASH = 32
-_LARGEST = 2**26  # bytes of text; a network of 100,000 tensors has a tenth of that
+_MAX_TEXT = 2**26  # bytes of JSON; a network of 100,000 tensors needs a tenth of this
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,14 @@ class Base:
     """The frozen tensors that a delta was trained on.
 
     Args:
-        source (str, optional): Where they came from: a path, a scheme such as ``torchvision://resnet50``, a model of
-            timm.
-        prefix (str, optional): The prefix of their names in that file.
-        frozen (dict[str, str]): The digest of each, by its key in the backbone.
+        source (str, optional): Where the tensors came from: a path, a scheme such as ``torchvision://resnet50``, or a
+            timm model.
+        prefix (str, optional): The prefix of the tensors' names in that file.
+        frozen (dict[str, str]): The digest of each tensor, by its key in the backbone.
         tuning (list[dict]): The tunings, with all their settings.
+
+    Raises:
+        TypeError: an argument has another type; records come from untrusted files.
     """
 
     source: str | None
@@ -57,13 +60,16 @@ class Base:
 
 @dataclass(frozen=True)
 class DeltaRecord:
-    """A delta's bases, the digests of what is stored, and what it was trained for.
+    """The bases of a delta, the digests of its tensors, and the data set that it was trained on.
 
     Args:
         bases (dict[str, Base]): The base of each backbone, by the backbone's name in the model.
-        stored (dict[str, str]): The digest of each tensor that the delta holds, by its name in the model.
+        stored (dict[str, str]): The digest of each tensor in the delta, by its name in the model.
         dataset_meta (dict): The data set's ``metainfo``: classes, palette, ….
-        version (str): The package's version that wrote it.
+        version (str): The version of this package that wrote the delta. Defaults to the present one.
+
+    Raises:
+        TypeError: an argument has another type; records come from untrusted files.
     """
 
     bases: Mapping[str, Base]
@@ -75,7 +81,8 @@ class DeltaRecord:
         _expect(_is_text(self.stored) and isinstance(self.version, str) and isinstance(self.dataset_meta, Mapping))
 
     def to_tensor(self) -> Tensor:
-        text = as_json(asdict(self))
+        """Convert to a tensor of bytes, uint8."""
+        text = to_json(asdict(self))
         packed = zlib.compress(text.encode())
         content = _FORMAT + hashlib.sha256(packed).digest() + packed
         return torch.frombuffer(bytearray(content), dtype=torch.uint8)
@@ -84,8 +91,11 @@ class DeltaRecord:
     def from_tensor(cls, tensor: Tensor) -> 'DeltaRecord':
         """Read a record.
 
+        Args:
+            tensor (Tensor): The tensor that :meth:`to_tensor` returned.
+
         Raises:
-            CheckpointError: it is damaged, or of a format that this version does not know.
+            CheckpointError: the record is damaged, or has a format that this version does not know.
         """
         if not isinstance(tensor, Tensor) or tensor.dtype != torch.uint8:
             raise CheckpointError('the record of this delta is damaged; copy or download the file again')
@@ -99,25 +109,26 @@ class DeltaRecord:
         if head != _FORMAT or hashlib.sha256(packed).digest() != hashed:
             raise CheckpointError('the record of this delta is damaged; copy or download the file again')
         try:
-            fields = json.loads(zlib.decompressobj().decompress(packed, _LARGEST))
+            fields = json.loads(zlib.decompressobj().decompress(packed, _MAX_TEXT))
             record = cls(**{**fields, 'bases': {name: Base(**base) for name, base in fields['bases'].items()}})
             _expect(isinstance(record.dataset_meta.get('classes'), list | None))
             return record
         except (zlib.error, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise CheckpointError('the record of this delta is none that protuning_mm wrote') from None
+            raise CheckpointError('the record of this delta was not written by protuning_mm') from None
 
     def check(self, state: Mapping[str, Tensor], whole: bool = False) -> None:
         """Check that tensors are those that were stored.
 
         Args:
             state (Mapping[str, Tensor]): The delta's tensors by name, without the record.
-            whole (bool): Whether all of them must be there. A model may be given fewer: a head that starts anew.
+            whole (bool): Whether all tensors must exist. A model may load fewer, if a head is initialised anew.
+                Defaults to False.
 
         Raises:
-            CheckpointError: lists the tensors that differ, that the record does not know, or that are missing.
+            CheckpointError: lists tensors that differ from the record, are not in it, or are missing.
         """
-        here = fingerprint({name: value for name, value in state.items() if isinstance(value, Tensor)})
-        changed = [name for name in state if self.stored.get(name) not in (here.digests.get(name, ''), None)]
+        found = fingerprint({name: value for name, value in state.items() if isinstance(value, Tensor)})
+        changed = [name for name in state if self.stored.get(name) not in (found.digests.get(name, ''), None)]
         unknown = [name for name in state if name not in self.stored]
         missing = [name for name in self.stored if name not in state] if whole else []
         if changed or unknown or missing:
@@ -131,21 +142,24 @@ class DeltaRecord:
 
 
 def _expect(holds: bool) -> None:
-    if not holds:  # a record is a file's words
-        raise TypeError('a part of a record is of another type')
+    if not holds:
+        raise TypeError('a part of the record has another type')
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(text, str) for pair in value.items() for text in pair)
 
 
-def as_json(value: Any) -> str:
-    """Compact JSON, numpy's arrays as lists."""
-    return json.dumps(value, default=_plain, separators=(',', ':'))
+def to_json(value: Any) -> str:
+    """Convert to compact JSON, with numpy arrays as lists."""
+    return json.dumps(value, default=_to_plain, separators=(',', ':'))
 
 
 def check_deltas(checkpoint: Mapping[str, Any]) -> None:
-    """Check every state dict with a record in a checkpoint that was just read.
+    """Check every state dict with a record in a loaded checkpoint.
+
+    Args:
+        checkpoint (Mapping): The checkpoint.
 
     Raises:
         CheckpointError: tensors are not those that were stored.
@@ -162,8 +176,8 @@ def _is_record(name: Any) -> bool:
     return isinstance(name, str) and (name == RECORD or name.endswith(f'.{RECORD}'))
 
 
-def _plain(value: Any) -> Any:
-    """JSON for what data sets and configs hold besides text and numbers."""
+def _to_plain(value: Any) -> Any:
+    """Convert values of data sets and configs that JSON does not support."""
     if hasattr(value, 'tolist'):  # numpy's and torch's
         return value.tolist()
     if isinstance(value, set | frozenset):

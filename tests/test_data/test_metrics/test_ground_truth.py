@@ -10,7 +10,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from protuning_mm.data.metrics.ground_truth import patch_coco_metrics
+from protuning_mm.patches import patch_coco_metrics
 from tests.mini import CLASSES, write_coco
 
 
@@ -19,7 +19,7 @@ def without_iscrowd(content: dict[str, Any]) -> None:
         del annotation['iscrowd']
 
 
-def iscrowd_of_nothing(content: dict[str, Any]) -> None:
+def iscrowd_is_none(content: dict[str, Any]) -> None:
     for annotation in content['annotations'][::2]:
         annotation['iscrowd'] = None
 
@@ -39,7 +39,7 @@ def both(content: dict[str, Any]) -> None:
     ids_from_0(content)
 
 
-KINDS = [without_iscrowd, iscrowd_of_nothing, ids_from_0, ids_of_text, both]
+KINDS = [without_iscrowd, iscrowd_is_none, ids_from_0, ids_of_text, both]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def perfect(path: Path) -> list[dict[str, Any]]:
-    """One detection an object, with its own box."""
+    """One detection per object, with the object's box."""
     annotations = json.loads(path.read_text())['annotations']
     return [{k: each[k] for k in ('image_id', 'category_id', 'bbox')} | dict(score=1.0) for each in annotations]
 
@@ -80,13 +80,13 @@ def metric_ap(path: Path, detections: list[dict[str, Any]]) -> float:
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_perfect_detection_scores_1(kind: Any, path: Path) -> None:
     detections = perfect(path)
-    assert pycocotools_ap(path, detections) == 1.0  # of the file as it should be
+    assert pycocotools_ap(path, detections) == 1.0  # of the correct file
     content = json.loads(path.read_text())
     kind(content)
     path.write_text(json.dumps(content))
     written = path.read_bytes()
     try:
-        assert metric_ap(path, detections) < 1.0  # as mmdet has it
+        assert metric_ap(path, detections) < 1.0  # mmdet without the patch
     except (KeyError, TypeError, ValueError) as error:
         assert kind is not ids_from_0, error
     patch_coco_metrics('mmdet')
@@ -95,7 +95,7 @@ def test_a_perfect_detection_scores_1(kind: Any, path: Path) -> None:
 
 
 def test_a_missed_object_stays_missed(path: Path) -> None:
-    """One of class a's four objects is not found: the mean of precisions at 101 recalls, 0 beyond 3/4, and 1 else."""
+    """One of class a's four objects is missed: precision is 1 up to recall 3/4, and 0 beyond."""
     detections = perfect(path)
     gone = next(i for i, each in enumerate(detections) if each['category_id'] == 1)
     content = json.loads(path.read_text())
@@ -104,10 +104,10 @@ def test_a_missed_object_stays_missed(path: Path) -> None:
     patch_coco_metrics('mmdet')
     left = detections[:gone] + detections[gone + 1 :]
     expected = (np.mean(np.linspace(0, 1, 101) <= 3 / 4) + 1 + 1) / 3
-    assert metric_ap(path, left) == pytest.approx(expected, abs=1e-3)  # mmdet gives three digits
+    assert metric_ap(path, left) == pytest.approx(expected, abs=1e-3)  # mmdet rounds to three digits
 
 
-def test_crowds_stay_crowds_and_good_ids_stay(path: Path) -> None:
+def test_crowds_and_valid_ids_are_kept(path: Path) -> None:
     from mmdet.evaluation import CocoMetric
 
     content = json.loads(path.read_text())
@@ -120,7 +120,7 @@ def test_crowds_stay_crowds_and_good_ids_stay(path: Path) -> None:
     assert sorted(truth.anns) == sorted(each['id'] for each in content['annotations'])
 
 
-def test_data_sets_are_as_they_are(path: Path) -> None:
+def test_data_sets_are_unchanged(path: Path) -> None:
     """Only the evaluator's copy changes."""
     from mmdet.datasets.api_wrappers import COCO as HOSTS
 
@@ -129,4 +129,4 @@ def test_data_sets_are_as_they_are(path: Path) -> None:
     path.write_text(json.dumps(content))
     patch_coco_metrics('mmdet')
     assert HOSTS(str(path)).dataset['annotations'] == content['annotations']
-    patch_coco_metrics('mmseg')  # which has none
+    patch_coco_metrics('mmseg')  # has no COCO metrics

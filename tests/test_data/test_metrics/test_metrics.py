@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn's, mmpretrain's, and counts made by hand."""
+"""Metrics, compared with scikit-learn, mmpretrain and counts by hand."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from tests.classification_data import LabelsAlone
 
-assert LabelsAlone  # registers itself
+assert LabelsAlone  # the import registers it
 
 
 def evaluate(metric: dict[str, Any], predicted: Any, true: Any, **meta: Any) -> dict[str, float]:
@@ -49,13 +49,13 @@ def test_mean_class_accuracy(guesses: tuple[np.ndarray, np.ndarray]) -> None:
     assert mean == pytest.approx({'accuracy/class_mean': host['single-label/recall']})
 
 
-def test_a_class_without_test_images_has_no_part_in_the_mean() -> None:
+def test_a_class_without_test_images_is_left_out_of_the_mean() -> None:
     found = evaluate(dict(type='protuning_mm.MeanClassAccuracy', classwise=True), [0, 1, 3, 1], [0, 0, 3, 3])
     assert found == {'accuracy/class_mean': 50.0, 'accuracy/class/c0': 50.0, 'accuracy/class/c3': 50.0}
 
 
 def test_labels_from_scores() -> None:
-    """mmpretrain's heads set both; a metric is also fed samples that have scores alone."""
+    """mmpretrain's heads set label and scores; samples with only scores work too."""
     init_default_scope('mmpretrain')
     evaluator = Evaluator(dict(type='protuning_mm.MeanClassAccuracy'))
     scores = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]])
@@ -70,7 +70,7 @@ PREDICTED = [0, 0, 1, 0, 2, 2, 0, 0, 4, 0, 5, 0, 0, 0]
 
 @pytest.mark.parametrize('given', ['counts', 'config'])
 def test_shot_groups(given: str) -> None:
-    """Of class accuracies 100, 50 | 100, 0 | 50, 25."""
+    """From class accuracies 100, 50 | 100, 0 | 50, 25."""
     labels = [label for label, count in enumerate(COUNTS) for _ in range(count)]
     counts = dict(class_counts=COUNTS)
     if given == 'config':
@@ -80,7 +80,7 @@ def test_shot_groups(given: str) -> None:
 
 
 def test_shot_groups_of_a_long_tail() -> None:
-    """Counted through our own wrapper; thresholds are the config's; a group without classes is left out."""
+    """Counted from LongTailed, with thresholds of the config; a group without classes is left out."""
     whole = dict(type='LabelsAlone', labels=[c for c in range(3) for _ in range(40)], classes=3)
     tail = dict(type='protuning_mm.LongTailed', dataset=whole, imbalance_ratio=10)  # 40, 12, 4
     metric = dict(type='protuning_mm.ShotGroups', train_dataset=tail, many=20, few=8)
@@ -92,13 +92,13 @@ def test_shot_groups_of_a_long_tail() -> None:
     }
 
 
-def test_shot_groups_count_the_run_s_own_training_set() -> None:
-    """Whose config RuntimeInfoHook leaves in the message hub, with what --cfg-options changed in it."""
+def test_shot_groups_count_the_training_set_of_the_run() -> None:
+    """RuntimeInfoHook writes its config, with --cfg-options applied, into the message hub."""
     labels = [label for label, count in enumerate(COUNTS) for _ in range(count)]
     loader = dict(dataset=dict(type='LabelsAlone', labels=labels, classes=6))
     hub = MessageHub.get_instance('a run')
     metric = dict(type='protuning_mm.ShotGroups')
-    with pytest.raises(ValueError, match='how many training images each class has, and the run has no train_dataload'):
+    with pytest.raises(ValueError, match='number of training images of each class, but the run has no train_dataload'):
         evaluate(metric, PREDICTED, TRUE)
     hub.update_info('cfg', Config(dict(train_dataloader=loader)).pretty_text)
     assert evaluate(metric, PREDICTED, TRUE) == {'accuracy/many': 75.0, 'accuracy/medium': 50.0, 'accuracy/few': 37.5}
@@ -111,7 +111,7 @@ def test_shot_groups_where_the_last_class_has_no_training_image() -> None:
 
 
 def test_shot_groups_and_wrong_counts() -> None:
-    with pytest.raises(ValueError, match='class_counts and train_dataset both say'):
+    with pytest.raises(ValueError, match='class_counts and train_dataset both give'):
         evaluate(dict(type='protuning_mm.ShotGroups', class_counts=[1], train_dataset=dict()), [0], [0])
     with pytest.raises(ValueError, match='label 3, but training images were counted for 2 classes'):
         evaluate(dict(type='protuning_mm.ShotGroups', class_counts=[5, 5]), [0], [3])
@@ -132,6 +132,6 @@ def test_corruptions() -> None:
     assert found == {f'corruption/{name}': value for name, value in (expected | more).items()}
 
 
-def test_corruptions_that_were_not_packed() -> None:
+def test_samples_without_corruption_names() -> None:
     with pytest.raises(ValueError, match="dict.type='PackInputs', meta_keys=.'corruption', 'severity', 'generated'"):
         evaluate(dict(type='protuning_mm.CorruptionAccuracy'), [0], [0])

@@ -1,4 +1,4 @@
-"""Files of each kind, each door that a file comes in by, and what became of it there."""
+"""Checkpoint files of each kind, the entry points that load them, and the outcome of loading a damaged file."""
 
 import copy
 import logging
@@ -46,8 +46,8 @@ def make_files(folder: Path, weights: Weights) -> dict[str, Path]:
     return files
 
 
-def doors(kind: str, base: str, work_dir: Path) -> dict[str, Callable[[str], Any]]:
-    """What reads a file of a kind, and the state that it leaves."""
+def entry_points(kind: str, base: str, work_dir: Path) -> dict[str, Callable[[str], Any]]:
+    """Functions that load a file of a kind; each returns the resulting state."""
     ours = not kind.startswith(('plain', 'legacy'))
 
     def model() -> nn.Module:
@@ -91,7 +91,7 @@ def doors(kind: str, base: str, work_dir: Path) -> dict[str, Callable[[str], Any
 
 
 def tools(kind: str, workshop: Workshop, out: Path) -> dict[str, Callable[[str], Any]]:
-    """The same for a classifier's doors: the host's, MultiTask's, and the command lines'."""
+    """The same for a classifier: functions of the host library, MultiTask and the command lines."""
     from mmpretrain import ImageClassificationInferencer, get_model
 
     config = str(workshop.configs['cls'])
@@ -125,7 +125,7 @@ def tools(kind: str, workshop: Workshop, out: Path) -> dict[str, Callable[[str],
 
 
 def outcome(load: Callable[[str], Any], path: Path, good: Any) -> str:
-    """``refused``, ``equal``, ``told`` (another state, and a warning said so), ``silent`` or the raw error's name."""
+    """``refused``, ``equal``, ``warned`` (another state, with a warning), ``silent`` or the name of another error."""
     with Warnings() as warnings:
         try:
             got = load(str(path))
@@ -137,11 +137,11 @@ def outcome(load: Callable[[str], Any], path: Path, good: Any) -> str:
             return f'{type(error).__name__}: {error}'
     if same(got, good):
         return 'equal'
-    return 'told' if warnings.said else 'silent'
+    return 'warned' if warnings.said else 'silent'
 
 
 class Warnings:
-    """Collects the warnings that are logged, by whatever logger."""
+    """Collects the warnings of all loggers."""
 
     def __enter__(self) -> 'Warnings':
         self.said: list[str] = []
@@ -160,7 +160,7 @@ class Warnings:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Bit for bit, in plain torch."""
+    """Whether two states are equal bit for bit, compared with plain torch."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):

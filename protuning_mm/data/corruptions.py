@@ -1,4 +1,4 @@
-"""The fifteen common corruptions, made by the library ``imagecorruptions``."""
+"""The fifteen common corruptions of ImageNet-C, computed by the library ``imagecorruptions``."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ CORRUPTIONS = (
     'jpeg_compression',
 )
 SEVERITIES = (1, 2, 3, 4, 5)
-MARK = 'generated.json'  # beside files of corrupted images that were made here
+GENERATED_MARK = 'generated.json'  # in a folder whose corrupted images were generated, not published
 _SMALLEST = 32
 
 
@@ -35,24 +35,24 @@ _SMALLEST = 32
 class Corrupt(BaseTransform):
     """Corrupts an image as `ImageNet-C <https://arxiv.org/abs/1903.12261>`_ does (Hendrycks and Dietterich, ICLR 2019).
 
-    The strengths are ImageNet-C's, which were chosen for 224 px, whatever the image's size; CIFAR-10-C's authors used
-    weaker ones for 32 px, so that what this makes of CIFAR is harder than CIFAR-10-C and no replacement for its
-    figures. An image gets the same corruption at every visit: the random numbers follow from the seed and the image's
-    index in its data set alone.
+    The strengths are ImageNet-C's, which were chosen for 224 px, for images of any size. The authors of CIFAR-10-C used
+    weaker ones for 32 px. Corrupted CIFAR images are therefore harder than CIFAR-10-C, and their accuracy is not
+    comparable with published results. An image gets the same corruption in every epoch: the random numbers depend only
+    on the seed and the image's index in its data set.
 
     Required keys: ``img`` (uint8, three channels, at least 32 px a side), ``sample_idx``. Added keys:
     ``corruption``, ``severity``, ``generated``, for ``protuning_mm.CorruptionAccuracy``.
 
     Args:
-        corruption (str, optional): One of ``CORRUPTIONS``; None for the one that ``protuning_mm.Corrupted`` says, and
-            its severity. Defaults to ``'gaussian_noise'``.
+        corruption (str, optional): One of ``CORRUPTIONS``. None takes corruption and severity from the sample, where
+            ``protuning_mm.Corrupted`` writes them. Defaults to ``'gaussian_noise'``.
         severity (int): From 1 to 5. Defaults to 3.
-        seed (int): Of the random numbers. Defaults to 0.
-        channel_order (str): ``'bgr'``, as mmcv loads files, or ``'rgb'``, as mmpretrain's CIFAR has it. Defaults to
+        seed (int): Seed of the random numbers. Defaults to 0.
+        channel_order (str): ``'bgr'``, as mmcv loads files, or ``'rgb'``, as in mmpretrain's CIFAR. Defaults to
             ``'bgr'``.
 
     Raises:
-        DataError: there is no such corruption, severity or channel order, or the image is too small.
+        DataError: the corruption, severity or channel order does not exist, or the image is too small.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Corrupt(BaseTransform):
         if corruption is None:
             corruption, severity = results['corruption'], results['severity']
         entropy = (self.seed, int(results['sample_idx']))
-        image = corrupted(results['img'][..., turn], corruption, severity, entropy)[..., turn]
+        image = corrupt_image(results['img'][..., turn], corruption, severity, entropy)[..., turn]
         return results | dict(img=image, corruption=corruption, severity=severity, generated=True)
 
     def __repr__(self) -> str:
@@ -78,27 +78,39 @@ class Corrupt(BaseTransform):
 
 
 def check_corruption(corruption: str, severity: int) -> None:
-    """Raise where there is no such corruption."""
+    """Check that a corruption and a severity exist.
+
+    Raises:
+        DataError: one of them does not exist.
+    """
     if corruption not in CORRUPTIONS:
         raise DataError(f'corruption={corruption!r}; there are {", ".join(CORRUPTIONS)}')
     if severity not in SEVERITIES:
         raise DataError(f'severity={severity}; there are 1, the weakest, to 5')
 
 
-def corrupted(image: NDArray[np.uint8], corruption: str, severity: int, entropy: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Corrupt one RGB image; what ``numpy.random`` gives to others afterwards is unchanged.
+def corrupt_image(
+    image: NDArray[np.uint8], corruption: str, severity: int, entropy: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """Corrupt one RGB image; the state of ``numpy.random`` does not change.
 
     Args:
         image (ndarray): (H, W, 3), uint8, at least 32 px a side.
         corruption (str): One of ``CORRUPTIONS``.
         severity (int): From 1 to 5.
-        entropy (tuple[int, ...]): What the random numbers follow from, beside corruption and severity.
+        entropy (tuple[int, ...]): Seeds the random numbers, together with corruption and severity.
+
+    Returns:
+        ndarray: (H, W, 3), uint8.
+
+    Raises:
+        DataError: the package ``imagecorruptions`` is missing, or the image has another shape or type.
     """
     try:
         from imagecorruptions import corrupt
     except ImportError as error:
         raise DataError(
-            f'corruptions need a package that is not there ({error}): pip install imagecorruptions-imaug'
+            f'corruptions need a package that is not installed ({error}): pip install imagecorruptions-imaug'
         ) from None
     if image.dtype != np.uint8 or image.shape[2:] != (3,) or min(image.shape[:2]) < _SMALLEST:
         raise DataError(
@@ -107,12 +119,12 @@ def corrupted(image: NDArray[np.uint8], corruption: str, severity: int, entropy:
         )
     at = (CORRUPTIONS.index(corruption), severity)
     seed = int(np.random.SeedSequence((*entropy, *at)).generate_state(1)[0])
-    # two of the functions take a seed; the others draw from numpy's global state
+    # two of the functions take a seed; the others use numpy's global random state
     seeded = dict(seed=seed) if corruption in ('impulse_noise', 'glass_blur') else {}
     state = np.random.get_state()
     np.random.seed(seed)
     try:
-        # a copy: what Pillow made is read-only
+        # a copy, because arrays from Pillow are read-only
         return np.array(corrupt(np.ascontiguousarray(image), severity, corruption, **seeded))
     finally:
         np.random.set_state(state)

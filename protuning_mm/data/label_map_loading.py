@@ -1,6 +1,10 @@
-"""A label map or a mask that does not fit its image or the classes is named, wherever in the data set it is."""
+"""Loading label maps and masks with errors that name the file: unreadable, or not matching the image or the classes.
+
+:func:`protuning_mm.patches.patch_label_loading` installs these wrappers in mmseg and mmdet.
+"""
 
 import warnings
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -9,76 +13,66 @@ from PIL import Image
 
 from protuning_mm.data.errors import DataError
 
-_HIGHEST = 255  # of a label; ignored unless the data set says otherwise
+_HIGHEST = 255  # the highest label of 8 bits; ignored unless the data set says otherwise
 
 
-def patch_label_loading(scope: str) -> None:
-    """Make a host's ``LoadAnnotations`` say which label map or mask is wrong, and how.
+def add_label_settings(get_data_info: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap mmseg's ``BaseSegDataset.get_data_info``: pass on what :func:`check_mmseg_maps` needs to check labels."""
 
-    mmseg takes the low byte of a 16-bit map without a word, and a label beyond the classes ends in torch, which names
-    no file.
-
-    Args:
-        scope (str): The config's default scope; other hosts than mmseg and mmdet have no label maps.
-    """
-    if scope == 'mmseg':
-        _mend_mmseg()
-    elif scope == 'mmdet':
-        _mend_mmdet()
-
-
-def _mend_mmseg() -> None:
-    from mmseg.datasets import BaseSegDataset
-    from mmseg.datasets.transforms import LoadAnnotations
-
-    load, info = LoadAnnotations._load_seg_map, BaseSegDataset.get_data_info
-    if hasattr(load, '__wrapped__'):
-        return
-
-    @wraps(info)
-    def get_data_info(self: Any, idx: int) -> dict[str, Any]:
-        results = info(self, idx)
+    @wraps(get_data_info)
+    def get_info_with_settings(self: Any, idx: int) -> dict[str, Any]:
+        results: dict[str, Any] = get_data_info(self, idx)
         classes = len(self.metainfo.get('classes') or ())
         return results | dict(num_classes=classes, ignored=self.ignore_index, test_mode=self.test_mode)
+
+    return get_info_with_settings
+
+
+def check_mmseg_maps(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap mmseg's ``LoadAnnotations._load_seg_map``: check that a label map fits its image and the classes.
+
+    mmseg silently takes the low byte of a 16-bit map. A label beyond the classes fails in torch, whose error names no
+    file.
+    """
 
     @wraps(load)
     def load_seg_map(self: Any, results: dict[str, Any]) -> None:
         _load(load, self, results)
-        _check_form(results)
+        _check_shape(results)
         if self.backend_args is None and '://' not in results['seg_map_path']:
             _check_depth(results['seg_map_path'])
         _check_labels(results)
 
-    BaseSegDataset.get_data_info = get_data_info
-    LoadAnnotations._load_seg_map = load_seg_map
+    return load_seg_map
 
 
-def _mend_mmdet() -> None:
-    from mmdet.datasets.transforms import LoadAnnotations
-
-    load, masks = LoadAnnotations._load_seg_map, LoadAnnotations._load_masks
-    if hasattr(load, '__wrapped__'):
-        return
+def check_mmdet_maps(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap mmdet's ``LoadAnnotations._load_seg_map``: check that a stuff map has the shape of its image."""
 
     @wraps(load)
     def load_seg_map(self: Any, results: dict[str, Any]) -> None:
         _load(load, self, results)
         if results.get('gt_seg_map') is not None:
-            _check_form(results)
+            _check_shape(results)
 
-    @wraps(masks)
+    return load_seg_map
+
+
+def name_unreadable_masks(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap mmdet's ``LoadAnnotations._load_masks``: raise a DataError that names the image."""
+
+    @wraps(load)
     def load_masks(self: Any, results: dict[str, Any]) -> None:
         try:
-            masks(self, results)
+            load(self, results)
         except Exception as error:
             first = (str(error).splitlines() or [''])[0]
             raise DataError(
-                f'the masks of {results.get("img_path")!r} cannot be read: {type(error).__name__} {first} Mend the '
+                f'the masks of {results.get("img_path")!r} cannot be read: {type(error).__name__} {first} Correct the '
                 f'segmentations of image_id {results.get("img_id")!r} in the annotations.'
             ) from error
 
-    LoadAnnotations._load_seg_map = load_seg_map
-    LoadAnnotations._load_masks = load_masks
+    return load_masks
 
 
 def _load(load: Any, transform: Any, results: dict[str, Any]) -> None:
@@ -91,8 +85,8 @@ def _load(load: Any, transform: Any, results: dict[str, Any]) -> None:
         ) from error
 
 
-def _check_form(results: dict[str, Any]) -> None:
-    """Compare a map with its image; one of a single row or column, which the hosts squeeze, gets its shape back."""
+def _check_shape(results: dict[str, Any]) -> None:
+    """Compare a label map with its image; restore the shape of a map of one row or column, which mmseg squeezes."""
     labels, path = results['gt_seg_map'], results['seg_map_path']
     size = tuple(results.get('ori_shape', ()))[:2]
     if not size:
@@ -102,12 +96,12 @@ def _check_form(results: dict[str, Any]) -> None:
     if labels.ndim > 2:
         raise DataError(
             f'{path!r} has the shape {labels.shape}: a label map has one channel, whose values are indices of classes. '
-            'Turn colours into indices first.'
+            'Convert colours into indices first.'
         )
     if labels.shape != size:
         raise DataError(
             f'{path!r} has the size {labels.shape} (H, W), its image {results.get("img_path")!r} {size}: they must be '
-            'equal. An image that its EXIF orientation turns needs a map that is turned.'
+            'equal. If an EXIF orientation turns the image, turn the map as well.'
         )
 
 
@@ -119,8 +113,8 @@ def _check_depth(path: str) -> None:
         highest = int(np.asarray(image).max(initial=0))
     if highest > _HIGHEST:
         raise DataError(
-            f'{path!r} has the value {highest}: mmseg keeps 8 bits of a label, and would take it for {highest % 256}. '
-            'Write indices from 0 to 254, and 255 for what is ignored.'
+            f'{path!r} has the value {highest}: mmseg keeps 8 bits of a label, and would read it as {highest % 256}. '
+            'Write indices from 0 to 254, and 255 for ignored pixels.'
         )
 
 
@@ -128,18 +122,19 @@ def _check_labels(results: dict[str, Any]) -> None:
     classes, ignored = results.get('num_classes'), results.get('ignored', _HIGHEST)
     if not classes:
         return
-    there = np.flatnonzero(np.bincount(results['gt_seg_map'].ravel(), minlength=_HIGHEST + 1))
-    unknown = [int(label) for label in there if label >= classes and label not in (ignored, _HIGHEST)]
+    labels = np.flatnonzero(np.bincount(results['gt_seg_map'].ravel(), minlength=_HIGHEST + 1))
+    unknown = [int(label) for label in labels if label >= classes and label not in (ignored, _HIGHEST)]
     if not unknown:
         return
     reduced = ' after reduce_zero_label' if results.get('reduce_zero_label') else ''
-    said = (
+    message = (
         f'{results["seg_map_path"]!r} has the labels {", ".join(map(str, unknown[:5]))}{reduced}, but the data set has '
         f'{classes} classes: 0 to {classes - 1} are labels, {ignored} is ignored'
     )
     if results['test_mode']:  # mmseg's metrics leave such pixels out
-        warnings.warn(f'{said}. These pixels are not scored.', stacklevel=2)
+        warnings.warn(f'{message}. These pixels are not scored.', stacklevel=2)
     else:
         raise DataError(
-            f'{said}. Mend the classes of the data set or reduce_zero_label, or write 255 where a pixel is of no class.'
+            f'{message}. Correct the classes of the data set or reduce_zero_label, or write 255 where a pixel belongs '
+            'to no class.'
         )

@@ -1,11 +1,11 @@
-"""Where classification data sets are to be had, and how their folders look."""
+"""Published classification data sets: where to get them, and the files that their folders must contain."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from protuning_mm.data.corrupt import CORRUPTIONS
+from protuning_mm.data.corruptions import CORRUPTIONS
 
 
 @dataclass(frozen=True)
@@ -13,38 +13,38 @@ class Source:
     """A published data set.
 
     Args:
-        name (str): Its own name.
-        where (str): Where it is to be had.
-        layout (str): What ``data_root`` must hold.
-        needs (Callable): From a data set's config to the paths below ``data_root`` that it reads.
+        name (str): The name of the data set.
+        where (str): Where to get it.
+        layout (str): The files that ``data_root`` must contain.
+        required (Callable): Returns, for a data set's config, the paths below ``data_root`` that it reads.
     """
 
     name: str
     where: str
     layout: str
-    needs: Callable[[dict[str, Any]], list[str]]
+    required: Callable[[dict[str, Any]], list[str]]
 
     def __str__(self) -> str:
         lines = '\n'.join(f'    {line}' for line in self.layout.strip().splitlines())
-        return f'{self.name}: {self.where}\nIts data_root must hold\n{lines}'
+        return f'{self.name}: {self.where}\nIts data_root must contain\n{lines}'
 
 
-def source_of(dataset: dict[str, Any]) -> Source | None:
-    """Return the published data set that a config reads; None where it is another."""
+def find_source(dataset: dict[str, Any]) -> Source | None:
+    """Find the published data set that a data set's config reads; None for other data sets."""
     return SOURCES.get(str(dataset.get('type')).rpartition('.')[2])
 
 
-def lacking(source: Source, dataset: dict[str, Any]) -> list[str]:
-    """Return what a published data set's folder lacks of what a config reads and mmpretrain is not told to fetch."""
+def find_missing_paths(source: Source, dataset: dict[str, Any]) -> list[str]:
+    """Find the missing paths that a config reads; none if ``download=True`` lets mmpretrain fetch them."""
     if dataset.get('download') is True:
         return []
     prefix = dataset.get('data_prefix') or ''
     root = Path(dataset.get('data_root') or '') / (prefix if isinstance(prefix, str) else '')
-    return [path for path in source.needs(dataset) if not (root / path).exists()]
+    return [path for path in source.required(dataset) if not (root / path).exists()]
 
 
-def clean_in_its_place(dataset: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the config of the clean test set that CIFAR-C is made of where none of its own files is there."""
+def find_clean_config(dataset: dict[str, Any]) -> dict[str, Any] | None:
+    """Find the config of the clean test set from which CIFAR-C is computed if none of its own files exists."""
     clean = dataset.get('clean')
     if not isinstance(clean, dict) or not str(dataset.get('type')).endswith(('CIFAR10C', 'CIFAR100C')):
         return None
@@ -72,9 +72,11 @@ def _cifar_c(dataset: dict[str, Any]) -> list[str]:
 
 
 def _cifar_c_source(name: str, record: str) -> Source:
-    layout = 'labels.npy\ngaussian_noise.npy\nshot_noise.npy\n…            a file for each of the 15 corruptions'
-    where = f'{name}.tar at https://zenodo.org/records/{record}, unpacked; or made of the clean test set by '
-    return Source(name, f'{where}tools/dataset_converters/make_cifar_c.py, which is not the same', layout, _cifar_c)
+    layout = 'labels.npy\ngaussian_noise.npy\nshot_noise.npy\n…            one file for each of the 15 corruptions'
+    where = f'{name}.tar at https://zenodo.org/records/{record}, unpacked; or computed from the clean test set by '
+    return Source(
+        name, f'{where}tools/dataset_converters/make_cifar_c.py, which gives stronger corruptions', layout, _cifar_c
+    )
 
 
 def _imagenet_source(name: str, where: str) -> Source:
@@ -86,14 +88,14 @@ SOURCES = {
     'CIFAR10': Source(
         'CIFAR-10',
         'the Python version, cifar-10-python.tar.gz, at https://www.cs.toronto.edu/~kriz/cifar.html, unpacked. With '
-        'download=True in the data set mmpretrain fetches it',
+        'download=True in the data set, mmpretrain fetches it',
         'cifar-10-batches-py/data_batch_1 … data_batch_5\ncifar-10-batches-py/test_batch',
         lambda _: [f'cifar-10-batches-py/{name}' for name in (*(f'data_batch_{i}' for i in range(1, 6)), 'test_batch')],
     ),
     'CIFAR100': Source(
         'CIFAR-100',
         'the Python version, cifar-100-python.tar.gz, at https://www.cs.toronto.edu/~kriz/cifar.html, unpacked. With '
-        'download=True in the data set mmpretrain fetches it',
+        'download=True in the data set, mmpretrain fetches it',
         'cifar-100-python/train\ncifar-100-python/test',
         lambda _: ['cifar-100-python/train', 'cifar-100-python/test'],
     ),
@@ -108,7 +110,7 @@ SOURCES = {
     ),
     'Caltech101': Source(
         'Caltech101',
-        'https://data.caltech.edu/records/mzrjq-6wc02, unpacked. It has no split of its own: '
+        'https://data.caltech.edu/records/mzrjq-6wc02, unpacked. It has no official split: '
         "mmpretrain's lists are at https://mmassets.onedl.ai/mmpretrain/datasets/caltech_meta.zip",
         '101_ObjectCategories/accordion/*.jpg, …\nmeta/train.txt\nmeta/test.txt',
         lambda dataset: ['101_ObjectCategories', f'meta/{_split(dataset, "train")}.txt'],

@@ -1,4 +1,4 @@
-"""A data set of some of another's images."""
+"""The base class of data sets that keep some images of another data set."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -11,17 +11,18 @@ from mmpretrain.registry import DATASETS
 from numpy.typing import NDArray
 
 Labels = NDArray[np.int64]
-Self = TypeVar('Self', bound='Part')
+Self = TypeVar('Self', bound='Subset')
 
 
-class Part(ABC):
-    """Some images of a classification data set, in its order; a subclass says which.
+class Subset(ABC):
+    """Some images of a classification data set, in its order; a subclass chooses which.
 
-    Classes, labels and pipeline are the whole data set's. Parts can be nested: a long tail of a held-out split.
+    Classes, labels and pipeline are those of the whole data set. Subsets can be nested, for example a long tail of a
+    held-out split.
 
     Args:
-        dataset (dict | BaseDataset): The whole data set: one of mmpretrain's, one of ours, or another part.
-        seed (int): Of the choice. The same seed chooses the same images on every machine. Defaults to 0.
+        dataset (dict | BaseDataset): The whole data set: one of mmpretrain's, one of this package, or another subset.
+        seed (int): Seed of the selection. The same seed selects the same images on every machine. Defaults to 0.
         lazy_init (bool): Whether to load nothing before it is needed. Defaults to False.
     """
 
@@ -44,19 +45,19 @@ class Part(ABC):
         if self._fully_initialized:
             return
         self.dataset.full_init()
-        # a copy without the other images: what fails to load is replaced by another of this part, never of the rest
+        # a copy without the other images: an image that cannot be loaded is replaced by one of this subset
         self.dataset = self.dataset.get_subset(sorted(self.choose(self.dataset.get_gt_labels())))
         self._fully_initialized = True
 
     def get_subset(self: Self, indices: Sequence[int] | int) -> Self:
         self.full_init()
-        part = copy.copy(self)
-        part.dataset = self.dataset.get_subset(indices)
-        return part
+        subset = copy.copy(self)
+        subset.dataset = self.dataset.get_subset(indices)
+        return subset
 
     @property
     def num_per_class(self) -> list[int]:
-        """How many images each class has."""
+        """Number of images of each class."""
         return np.bincount(self.get_gt_labels(), minlength=len(self.CLASSES or ())).tolist()
 
     @property
@@ -91,10 +92,10 @@ class Part(ABC):
         self.full_init()
         return self.dataset[idx]
 
-    def shuffled(self, labels: Labels, label: int) -> Labels:
-        """Return the indices of a class's images in this seed's order, which the other classes have no part in."""
+    def shuffle_class(self, labels: Labels, label: int) -> Labels:
+        """Return the indices of a class's images in random order, which depends only on the seed and the class."""
         return np.random.default_rng((self.seed, label)).permutation(np.flatnonzero(labels == label))
 
-    def named(self, label: int) -> str:
+    def class_name(self, label: int) -> str:
         """Return a class's name, for errors."""
         return repr(self.CLASSES[label]) if self.CLASSES else f'label {label}'
