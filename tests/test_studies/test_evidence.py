@@ -47,7 +47,7 @@ def test_from_nothing_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def never(*_: object) -> None:
         pytest.fail('trained again')
 
-    monkeypatch.setattr('protuning_lab.study.workers.execute', never)
+    monkeypatch.setattr('protuning_lab.study.workers.execute_job', never)
     monkeypatch.setattr(studies.sources, 'train_source', never)
     evidence.main(command)
     assert (tmp_path / 'docs/evidence.md').read_text() == page

@@ -8,8 +8,8 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from protuning_lab.study import read_study
-from protuning_lab.study.configs import Configs, lay_over
-from protuning_lab.study.grid import Cell, Group, all_groups
+from protuning_lab.study.configs import ConfigBuilder, apply_options
+from protuning_lab.study.grid import Cell, Group, list_groups
 from protuning_mm.tunings import TuningError
 from tests.mini import REPO
 
@@ -31,9 +31,9 @@ def build(cfg: Any) -> Any:
 def test_every_study_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPO)
     study = read_study(path)
-    groups, configs = all_groups(study), Configs(study)
+    groups, configs = list_groups(study), ConfigBuilder(study)
     for group in (groups[0], groups[-1]):
-        assert configs.of(Cell(group, group.learning_rates[0], study.seeds[0])).tests
+        assert configs.build(Cell(group, group.learning_rates[0], study.seeds[0])).tests
     assert study.work_dir == Path(f'work_dirs/studies/{path.stem}')
     assert study.table.metric
 
@@ -42,18 +42,18 @@ def test_the_headline_is_all_tunings_on_three_targets_and_two_backbones() -> Non
     study = read_study(REPO / 'studies/grids/headline.py')
     assert len(study.axes['tuning']) == 13 and set(study.axes['tuning']) >= PAPER_S
     assert len(study.axes['target']) == 3 and len(study.axes['backbone']) == 2
-    assert len(all_groups(study)) == 3 * (2 * 13 - len(REFUSED))
+    assert len(list_groups(study)) == 3 * (2 * 13 - len(REFUSED))
     assert len(study.seeds) == 5
 
 
-HEADLINE = all_groups(read_study(REPO / 'studies/grids/headline.py'))
+HEADLINE = list_groups(read_study(REPO / 'studies/grids/headline.py'))
 ONE_TARGET = [group for group in HEADLINE if group['target'] == 'digits']
 
 
 @pytest.mark.parametrize('group', ONE_TARGET, ids=lambda group: f'{group["backbone"]}-{group["tuning"]}')
 def test_cells_build_and_freeze(group: Group) -> None:
     study = read_study(REPO / 'studies/grids/headline.py')
-    model = build(Configs(study).of(Cell(group, 0.01, 0)).cfg)
+    model = build(ConfigBuilder(study).build(Cell(group, 0.01, 0)).cfg)
     backbone, kind = model.backbone, group['tuning']
     trained = {name for name, param in backbone.named_parameters() if param.requires_grad}
     own = set(dict(backbone.plain.named_parameters()))
@@ -78,8 +78,8 @@ def added(backbone: Any) -> list[str]:
 @pytest.mark.parametrize(('backbone', 'tuning'), REFUSED)
 def test_what_is_skipped_cannot_be_built(backbone: str, tuning: str) -> None:
     study = read_study(REPO / 'studies/grids/headline.py')
-    cfg = Configs(study).of(Cell(next(g for g in ONE_TARGET if g['backbone'] == backbone), 0.01, 0)).cfg
-    lay_over(cfg, study.axes['tuning'][tuning].options, tuning)
+    cfg = ConfigBuilder(study).build(Cell(next(g for g in ONE_TARGET if g['backbone'] == backbone), 0.01, 0)).cfg
+    apply_options(cfg, study.axes['tuning'][tuning].options, tuning)
     with pytest.raises(TuningError, match=tuning):
         build(cfg)
 
@@ -89,9 +89,9 @@ def test_a_bottleneck_of_the_same_size(name: str, most: float) -> None:
     """The ablation's block without spatial convolution has no fewer parameters, and few more."""
     study = read_study(REPO / f'studies/grids/{name}.py')
     counts = {}
-    for group in all_groups(study):
+    for group in list_groups(study):
         if group['target'] == 'digits' and group['block'] in ('default', 'bottleneck_same_size'):
-            backbone = build(Configs(study).of(Cell(group, 0.01, 0)).cfg).backbone
+            backbone = build(ConfigBuilder(study).build(Cell(group, 0.01, 0)).cfg).backbone
             counts[group['block']] = sum(param.numel() for param in backbone.prompts.parameters())
     assert counts['default'] <= counts['bottleneck_same_size'] <= most * counts['default']
 
@@ -104,10 +104,10 @@ def test_a_cell_runs_to_its_end(few: Path, tmp_path: Path, monkeypatch: pytest.M
     from protuning_mm.weights.write import write_checkpoint
 
     study = read_study(REPO / 'studies/grids/headline.py')
-    configs = Configs(study)
+    configs = ConfigBuilder(study)
     state = {}
     for world in ('digits', 'textures'):
-        cfg = configs.of(Cell(ONE_TARGET[0], 0.01, 0)).cfg.model.backbone
+        cfg = configs.build(Cell(ONE_TARGET[0], 0.01, 0)).cfg.model.backbone
         with OURS.switch_scope_and_registry('mmpretrain') as registry:
             plain = registry.build(cfg.backbone)
         state |= {f'{world}.{name}': tensor for name, tensor in plain.state_dict().items()}

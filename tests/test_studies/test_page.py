@@ -137,7 +137,7 @@ def test_the_template_s_conclusions_hold_no_number_of_their_own() -> None:
 def test_the_template_is_filled_from_whole_studies(tmp_path: Path) -> None:
     """Every placeholder means something, whichever study was run: here all are, with made-up scores."""
     from protuning_lab.study import read_study
-    from protuning_lab.study.grid import all_groups
+    from protuning_lab.study.grid import list_groups
 
     (folder := tmp_path / 'evidence').mkdir()
     worlds = [f'{backbone},{world},50.0,60.0' for backbone in ('resnet', 'vit') for world in ('digits', 'textures')]
@@ -145,7 +145,7 @@ def test_the_template_is_filled_from_whole_studies(tmp_path: Path) -> None:
     for name in (*STUDIES, *MORE):
         study = read_study(ROOT / f'studies/grids/{name}.py')
         lines = [','.join((*study.axes, *HEADER.split(',')[3:]))]
-        for i, group in enumerate(all_groups(study)):
+        for i, group in enumerate(list_groups(study)):
             labels = ','.join(value for _, value in group.values)
             for seed in study.seeds:
                 validated = f'{labels},0.01,{seed},True,val,,{study.table.metric},{i},1000,0.25,5.0,0.1,60'

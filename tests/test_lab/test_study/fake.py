@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from protuning_lab.study.configs import Configs
+from protuning_lab.study.configs import ConfigBuilder
 from protuning_lab.study.definition import Study
-from protuning_lab.study.grid import Cell, all_groups
-from protuning_lab.study.results import folder_of, write_result
-from protuning_lab.study.summary import cells_of
+from protuning_lab.study.grid import Cell, list_groups
+from protuning_lab.study.learning_rate_choice import list_possible_cells
+from protuning_lab.study.results import cell_folder, write_result
 
 METRIC = 'accuracy/top1'
 
@@ -39,9 +39,8 @@ def fake_result(val: float, test: float = 0.0, **others: Any) -> dict[str, Any]:
 
 def fill(study: Study, make: Callable[[Cell], dict[str, Any] | None]) -> None:
     """Write what ``make`` returns as the result of every cell that a study may need."""
-    configs = Configs(study)
-    for group in all_groups(study):
-        for cell in cells_of(study, group):
-            result = make(cell)
-            if result is not None:
-                write_result(folder_of(study.work_dir, cell), result | dict(config_hash=configs.of(cell).digest))
+    configs = ConfigBuilder(study)
+    for cell in list_possible_cells(study, list_groups(study)):
+        result = make(cell)
+        if result is not None:
+            write_result(cell_folder(study.work_dir, cell), result | dict(config_hash=configs.build(cell).digest))

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from protuning_lab.study.choice import choose
 from protuning_lab.study.definition import Study
 from protuning_lab.study.errors import StudyError
-from protuning_lab.study.grid import Cell, Group, all_groups
-from protuning_lab.study.reading import read_study
+from protuning_lab.study.grid import Cell, Group, list_groups
+from protuning_lab.study.learning_rate_choice import choose_learning_rate
 from protuning_lab.study.schedule import Schedule
+from protuning_lab.study.study_file import read_study
 from tests.test_lab.test_study.fake import fake_result
 
 RATES = (0.001, 0.01, 0.1)
@@ -28,7 +28,7 @@ def study_of(folder: Path, seeds: str = '(0,)', rule: str = 'greater') -> tuple[
     (folder / 'base.py').write_text('a = 1\n')
     (folder / 'study.py').write_text(STUDY.format(seeds=seeds, rule=rule))
     study = read_study(folder / 'study.py')
-    return study, all_groups(study)[0]
+    return study, list_groups(study)[0]
 
 
 def results(group: Group, values: dict[float, list[float]]) -> dict[Cell, dict[str, Any]]:
@@ -41,15 +41,17 @@ def test_the_test_split_has_no_say(tmp_path: Path) -> None:
     """Validation and test disagree on every learning rate, and without any test metrics the choice is the same."""
     study, group = study_of(tmp_path)
     found = {Cell(group, rate, 0): fake_result(val, test) for rate, val, test in zip(RATES, (50, 70, 60), (99, 1, 100))}
-    chosen = choose(study, group, found)
+    chosen = choose_learning_rate(study, group, found)
     assert chosen is not None and chosen.learning_rate == 0.01
-    assert choose(study, group, {cell: {'val': result['val']} for cell, result in found.items()}) == chosen
+    assert (
+        choose_learning_rate(study, group, {cell: {'val': result['val']} for cell, result in found.items()}) == chosen
+    )
 
 
 def test_the_mean_over_the_seeds_decides(tmp_path: Path) -> None:
     study, group = study_of(tmp_path, '(0, 1)')
     values = {0.001: [90.0, 10.0], 0.01: [60.0, 61.0], 0.1: [20.0, 95.0]}
-    chosen = choose(study, group, results(group, values))
+    chosen = choose_learning_rate(study, group, results(group, values))
     assert chosen is not None
     assert chosen.learning_rate == max(values, key=lambda rate: statistics.mean(values[rate])) == 0.01
     assert not chosen.at_edge and not chosen.failed
@@ -57,23 +59,23 @@ def test_the_mean_over_the_seeds_decides(tmp_path: Path) -> None:
 
 def test_less_may_be_better_and_the_edge_is_told(tmp_path: Path) -> None:
     study, group = study_of(tmp_path, rule='less')
-    chosen = choose(study, group, results(group, {0.001: [3.0], 0.01: [2.0], 0.1: [1.0]}))
+    chosen = choose_learning_rate(study, group, results(group, {0.001: [3.0], 0.01: [2.0], 0.1: [1.0]}))
     assert chosen is not None and chosen.learning_rate == 0.1 and chosen.at_edge
 
 
 def test_what_is_not_finite_is_never_chosen_and_equals_are_taken_in_order(tmp_path: Path) -> None:
     study, group = study_of(tmp_path)
     for bad in (math.nan, math.inf, -math.inf):
-        chosen = choose(study, group, results(group, {0.001: [bad], 0.01: [1.0], 0.1: [1.0]}))
+        chosen = choose_learning_rate(study, group, results(group, {0.001: [bad], 0.01: [1.0], 0.1: [1.0]}))
         assert chosen is not None and chosen.learning_rate == 0.01
 
 
 def test_a_candidate_that_failed_is_told(tmp_path: Path) -> None:
     study, group = study_of(tmp_path, '(0, 1)')
     found = results(group, {0.001: [50.0, 50.0], 0.01: [99.0], 0.1: [60.0, 60.0]})
-    chosen = choose(study, group, found)
+    chosen = choose_learning_rate(study, group, found)
     assert chosen is not None and chosen.learning_rate == 0.1 and chosen.failed == (0.01,)
-    assert choose(study, group, {}) is None
+    assert choose_learning_rate(study, group, {}) is None
 
 
 def test_a_metric_that_nobody_reports_is_named(tmp_path: Path) -> None:
@@ -82,23 +84,23 @@ def test_a_metric_that_nobody_reports_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         StudyError, match=r"learning_rate.metric='accuracy/top1': the validation reports accuracy/top5; did you mean"
     ):
-        choose(study, group, found)
+        choose_learning_rate(study, group, found)
 
 
 def run_through(schedule: Schedule, value: dict[float, float], fails: tuple[float, ...] = ()) -> list[tuple[str, Any]]:
     handed = []
-    while (cell := schedule.next()) is not None:
+    while (cell := schedule.next_cell()) is not None:
         handed.append((cell.group['tuning'], (cell.learning_rate, cell.seed)))
         if cell.learning_rate in fails:
-            schedule.failed_at(cell, 'it broke')
+            schedule.mark_failed(cell, 'it broke')
         else:
-            schedule.succeeded(cell, fake_result(value[cell.learning_rate or 0.0]))
+            schedule.mark_succeeded(cell, fake_result(value[cell.learning_rate or 0.0]))
     return handed
 
 
 def test_the_remaining_seeds_run_at_the_chosen_rate_alone(tmp_path: Path) -> None:
     study, _ = study_of(tmp_path)
-    schedule = Schedule(study, all_groups(study), {})
+    schedule = Schedule(study, list_groups(study), {})
     assert (schedule.total, schedule.left, schedule.done) == (10, 10, 0)
     handed = run_through(schedule, {0.001: 1.0, 0.01: 3.0, 0.1: 2.0})
     search = [(rate, 0) for rate in RATES]

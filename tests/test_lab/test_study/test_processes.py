@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from protuning_lab.study import read_study
-from protuning_lab.study.configs import Configs
-from protuning_lab.study.grid import Cell, all_groups
-from protuning_lab.study.running import make_job
+from protuning_lab.study.configs import ConfigBuilder
+from protuning_lab.study.grid import Cell, list_groups
+from protuning_lab.study.run_loop import make_job
 from protuning_lab.study.workers import Workers
 from tests.mini import REPO
 from tests.test_lab.test_study.toy import write_study
@@ -109,7 +109,7 @@ def test_interrupted(jobs: int, folder: Path, tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert 'the same command with --resume goes on' in printed and 'Traceback' not in printed
+    assert 'to continue, run the same command with --resume' in printed and 'Traceback' not in printed
     assert group_is_gone(process.pid)
 
 
@@ -161,8 +161,8 @@ def test_a_second_study_in_the_same_work_dir_is_refused(folder: Path, tmp_path: 
 def test_a_worker_that_dies_idle_is_replaced(folder: Path, tmp_path: Path) -> None:
     """Killed between two jobs: the next job runs in a new process."""
     study = read_study(folder / 'toy.py')
-    cells = [Cell(all_groups(study)[0], 0.1, seed) for seed in (0, 1)]
-    jobs = [make_job(cell, Configs(study), tmp_path) for cell in cells]
+    cells = [Cell(list_groups(study)[0], 0.1, seed) for seed in (0, 1)]
+    jobs = [make_job(cell, ConfigBuilder(study), tmp_path) for cell in cells]
     with Workers(1, 1) as pool:
         for job in jobs:
             pool.submit(job)

@@ -12,15 +12,15 @@ import pyarrow.parquet
 import pytest
 
 from protuning_lab.study import main
-from protuning_lab.study.configs import Configs
+from protuning_lab.study.configs import ConfigBuilder
 from protuning_lab.study.definition import COLUMNS, Study
-from protuning_lab.study.grid import Cell, all_groups
-from protuning_lab.study.labels import Box, place_labels
-from protuning_lab.study.markdown import as_markdown
-from protuning_lab.study.merging import merge
-from protuning_lab.study.reading import read_study
+from protuning_lab.study.grid import Cell, list_groups
+from protuning_lab.study.label_placement import Box, place_labels
+from protuning_lab.study.markdown import render_markdown
 from protuning_lab.study.report import make_overview
-from protuning_lab.study.tidy import write_tidy
+from protuning_lab.study.result_merging import merge_results
+from protuning_lab.study.results_table import write_results_table
+from protuning_lab.study.study_file import read_study
 from tests.test_lab.test_study.fake import METRIC, fake_result, fill
 
 STUDY = """
@@ -126,7 +126,7 @@ def test_parquet_holds_what_the_csv_does(study: Study) -> None:
 
 def test_without_pyarrow_there_is_the_csv_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'pyarrow', None)
-    assert write_tidy(tmp_path, [dict(seed=0, value=1.5)]) == [tmp_path / 'results.csv']
+    assert write_results_table(tmp_path, [dict(seed=0, value=1.5)]) == [tmp_path / 'results.csv']
     assert [file.name for file in tmp_path.iterdir()] == ['results.csv']
     assert (tmp_path / 'results.csv').read_text() == 'seed,value\n0,1.5\n'
 
@@ -225,21 +225,21 @@ def test_merge_tells_what_contradicts_and_what_is_of_another_config(
     printed = capsys.readouterr().out
     assert printed.count('disagree') == 1
     name, first, second = 'target=easy,tuning=pro/lr=0.01,seed=1', study.work_dir, tmp_path / 'second'
-    assert f'{name}: {second} and {first} disagree on test; that of {first} is taken' in printed
+    assert f'{name}: {second} and {first} disagree on test; kept the result in {first}' in printed
     for name in ('results.csv', 'parameters.svg'):
         assert (tmp_path / 'whole' / name).read_bytes() == (study.work_dir / name).read_bytes()
 
     path.write_text(text.replace("'a': 1", "'a': 2"))
     changed = read_study(path)
-    told = merge(changed, all_groups(changed), Configs(changed), [tmp_path / 'second'])
-    assert len(told) == 2 * 5 and all('made it with another config: not taken' in line for line in told)
+    told = merge_results(changed, list_groups(changed), ConfigBuilder(changed), [tmp_path / 'second'])
+    assert len(told) == 2 * 5 and all('it was made with another config' in line for line in told)
     third = path.with_name('third.py')
     third.write_text(path.read_text().replace(str(tmp_path / 'whole'), str(tmp_path / 'third')))
     fill(read_study(third), result)
     # what is there is of before the change: it gives way
-    assert merge(changed, all_groups(changed), Configs(changed), [tmp_path / 'third']) == []
-    assert not make_overview(changed, all_groups(changed), Configs(changed)).stale
-    with pytest.raises(SystemExit, match='no work dir of a study'):
+    assert merge_results(changed, list_groups(changed), ConfigBuilder(changed), [tmp_path / 'third']) == []
+    assert not make_overview(changed, list_groups(changed), ConfigBuilder(changed)).stale
+    with pytest.raises(SystemExit, match='not the work dir of a study'):
         main([str(path), '--merge', str(tmp_path / 'nowhere')])
 
 
@@ -247,7 +247,7 @@ def test_tables_tell_where_validation_may_be_the_test_split(study: Study) -> Non
     path = study.path.with_name('allowed.py')
     path.write_text(study.path.read_text() + 'allow_test_as_validation = True\n')
     allowed = read_study(path)
-    said = as_markdown(make_overview(allowed, all_groups(allowed), Configs(allowed)))
+    said = render_markdown(make_overview(allowed, list_groups(allowed), ConfigBuilder(allowed)))
     assert 'VALIDATION AND TEST MAY BE THE SAME DATA' in said
 
 
@@ -256,4 +256,6 @@ def test_tables_name_the_study_from_where_one_stands(study: Study, monkeypatch: 
     folder = study.path.resolve().parent
     for here, told in ((folder.parent, f'{folder.name}/study.py'), (folder, 'study.py'), (folder / 'work', 'study.py')):
         monkeypatch.chdir(here)
-        assert f'`tools/study.py {told}`' in as_markdown(make_overview(study, all_groups(study), Configs(study)))
+        assert f'`tools/study.py {told}`' in render_markdown(
+            make_overview(study, list_groups(study), ConfigBuilder(study))
+        )

@@ -15,11 +15,11 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from protuning_lab.study import main
-from protuning_lab.study.cell import execute
-from protuning_lab.study.configs import Configs
-from protuning_lab.study.grid import Cell, all_groups
-from protuning_lab.study.reading import read_study
-from protuning_lab.study.running import make_job
+from protuning_lab.study.configs import ConfigBuilder
+from protuning_lab.study.grid import Cell, list_groups
+from protuning_lab.study.job import execute_job
+from protuning_lab.study.run_loop import make_job
+from protuning_lab.study.study_file import read_study
 from tests.test_lab.test_study.toy import write_study
 
 STUDY = """
@@ -78,18 +78,18 @@ def test_a_run_is_the_plain_runners(folder: Path, tmp_path: Path) -> None:
 def test_a_cell_is_the_same_alone_and_after_others(folder: Path, tmp_path: Path) -> None:
     """It ran sixth in its process; here it runs first, and after a run with other settings of the process."""
     study = read_study(folder / 'toy.py')
-    group = all_groups(study)[1]
+    group = list_groups(study)[1]
     whole = results(folder / 'work')
     last = next(name for name in whole if name.startswith(f'{group.name}/') and 'seed=1' in name)
     rate = float(re.findall('lr=([^,]+)', last)[0])
     torch.manual_seed(123)
     for name in ('first', 'second'):
-        job = make_job(Cell(group, rate, 1), Configs(study), tmp_path / name)
-        outcome = execute(job)
+        job = make_job(Cell(group, rate, 1), ConfigBuilder(study), tmp_path / name)
+        outcome = execute_job(job)
         assert outcome.result is not None, outcome.error
         assert {k: outcome.result[k] for k in SAME} == {k: whole[last][k] for k in SAME}
-        other = Configs(study, {'randomness.deterministic': True, 'train_cfg.max_epochs': 1})
-        assert execute(make_job(Cell(group, 0.5, 0), other, tmp_path / 'other')).error is None
+        other = ConfigBuilder(study, {'randomness.deterministic': True, 'train_cfg.max_epochs': 1})
+        assert execute_job(make_job(Cell(group, 0.5, 0), other, tmp_path / 'other')).error is None
 
 
 def test_a_cell_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,8 +101,8 @@ def test_a_cell_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch:
     options = {'randomness': dict(deterministic=True), 'env_cfg': dict(cudnn_benchmark=True)}
     handlers = len(logging._handlerList)
     for _ in range(2):
-        job = make_job(Cell(all_groups(study)[0], 0.1, 0), Configs(study, options), tmp_path)
-        assert execute(job).error is None
+        job = make_job(Cell(list_groups(study)[0], 0.1, 0), ConfigBuilder(study, options), tmp_path)
+        assert execute_job(job).error is None
     assert [dict(each._instance_dict) for each in (MMLogger, MessageHub, Visualizer, DefaultScope)] == before
     assert MessageHub.get_current_instance() is hub
     assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
@@ -113,7 +113,7 @@ def test_results_are_refused_resumed_and_known_by_their_config(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(folder / 'toy.py')
-    with pytest.raises(SystemExit, match='holds results: go on with --resume'):
+    with pytest.raises(SystemExit, match='contains results: continue with --resume'):
         main([path])
     times = {p: p.stat().st_mtime_ns for p in (folder / 'work' / 'cells').rglob('result.json')}
     main([path, '--resume'])
@@ -121,8 +121,8 @@ def test_results_are_refused_resumed_and_known_by_their_config(
     capsys.readouterr()
     main([path, '--resume', '--dry-run', '--only', 'tuning=bias', '--cfg-options', 'train_cfg.max_epochs=1'])
     printed = capsys.readouterr().out
-    assert printed.count('its result was made with another config, and is made anew') == 3
-    assert '1 groups, 3 runs: 0 there, 3 to run' in printed
+    assert printed.count('its result was made with another config; it will run again') == 3
+    assert '1 groups, 3 runs: 0 done, 3 to run' in printed
 
 
 def test_a_dry_run_tells_what_is_left_and_how_long(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,9 +132,9 @@ def test_a_dry_run_tells_what_is_left_and_how_long(folder: Path, capsys: pytest.
     assert not (folder / 'new').exists()
     assert len(re.findall('^to run ', printed, re.MULTILINE)) == 4
     assert printed.count('/ at the chosen learning rate: seeds 1') == 2
-    assert '2 groups, 6 runs: 0 there, 6 to run, no result yet to tell the time by' in printed
+    assert '2 groups, 6 runs: 0 done, 6 to run, no finished run to estimate the time from' in printed
     main([path, '--dry-run', '--jobs', '2'])
-    assert '2 groups, 6 runs: 6 there, 0 to run, about 0 s with --jobs 2' in capsys.readouterr().out
+    assert '2 groups, 6 runs: 6 done, 0 to run, about 0 s with --jobs 2' in capsys.readouterr().out
 
 
 def test_one_failure_does_not_stop_the_rest(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
