@@ -3,7 +3,7 @@
 import itertools
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from protuning_lab.study.definition import Study
 from protuning_lab.study.summary import Overview, Summary
@@ -108,16 +108,12 @@ def _format_marks(summary: Summary) -> str:
 
 
 def _mark_best(table: Table, rule: str) -> None:
-    for column in range(1, len(table.header)):
-        values = [row[column].value for row in table.rows]
-        known = [value for value in values if value is not None]
-        if len(known) < 2:
-            continue
-        best = max(known) if rule == 'greater' else min(known)
-        for row in table.rows:
-            entry = row[column]
-            if entry.value == best:
-                row[column] = Entry(entry.text, entry.value, best=True)
+    from pandas import DataFrame
+
+    values = DataFrame([[entry.value for entry in row] for row in table.rows], dtype=float)
+    best = values.eq(values.max() if rule == 'greater' else values.min()) & (values.count() > 1)
+    for row, marks in zip(table.rows, best.to_numpy()):
+        row[:] = [replace(entry, best=bool(mark)) for entry, mark in zip(row, marks)]
 
 
 def cost_table(overview: Overview) -> Table:
