@@ -38,16 +38,16 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     clean = write_cifar(tmp_path / 'clean', test=1)
     published = write_cifar_c(tmp_path / 'published', images=1)
     before = {path.name: path.read_bytes() for path in published.iterdir()}
-    with pytest.raises(SystemExit, match='has files that were not made here, the published ones perhaps'):
+    with pytest.raises(SystemExit, match='contains files that this tool did not make, perhaps the published ones'):
         main([str(clean), str(published)])
     assert {path.name: path.read_bytes() for path in published.iterdir()} == before
     main([str(clean), str(tmp_path / 'c'), '--corruptions', 'fog'])
-    with pytest.raises(SystemExit, match="'seed': 0}; these would be .*'seed': 1}: name another folder"):
+    with pytest.raises(SystemExit, match="'seed': 0}, but the new files would be .*'seed': 1}: choose another folder"):
         main([str(clean), str(tmp_path / 'c'), '--corruptions', 'fog', '--seed', '1'])
     other = write_cifar(tmp_path / 'other', classes=100, test=1)
     before = (tmp_path / 'c/labels.npy').read_bytes()
-    with pytest.raises(SystemExit, match="'clean': 'CIFAR10'.*these would be .*'clean': 'CIFAR100'"):
+    with pytest.raises(SystemExit, match="'clean': 'CIFAR10'.*the new files would be .*'clean': 'CIFAR100'"):
         main([str(other), str(tmp_path / 'c'), '--corruptions', 'fog'])
     assert (tmp_path / 'c/labels.npy').read_bytes() == before
-    with pytest.raises(SystemExit, match='should hold either cifar-10-batches-py or cifar-100-python'):
+    with pytest.raises(SystemExit, match='must contain either cifar-10-batches-py or cifar-100-python'):
         main([str(tmp_path), str(tmp_path / 'd')])

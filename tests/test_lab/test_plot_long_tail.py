@@ -13,8 +13,15 @@ from mmengine.config import Config
 from mmengine.evaluator import DumpResults
 
 from protuning_lab.pictures import plot_long_tail as tool
-from protuning_lab.pictures.canvas import PictureError
-from protuning_lab.pictures.long_tail import Classes, class_accuracy, count_config, group_means, read_counts, table
+from protuning_lab.pictures.figures import PictureError
+from protuning_lab.pictures.long_tail import (
+    Classes,
+    compute_class_accuracy,
+    compute_group_means,
+    count_training_images,
+    format_table,
+    read_counts,
+)
 from protuning_lab.pictures.long_tail_figure import draw_long_tail
 from protuning_lab.pictures.predictions import read_labels
 from protuning_mm.data import DataError
@@ -84,9 +91,9 @@ def test_predictions_that_bring_a_callable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('content', 'said'),
     [
-        ([], 'holds no list of predictions'),
-        (dict(gt_label=1), 'holds no list of predictions'),
-        ([dict(pred_label=torch.tensor([1]))], 'prediction 0 holds pred_label: it must have one gt_label'),
+        ([], 'does not contain a list of predictions'),
+        (dict(gt_label=1), 'does not contain a list of predictions'),
+        ([dict(pred_label=torch.tensor([1]))], 'prediction 0 has pred_label; it must have one gt_label'),
         ([dict(gt_label=torch.tensor([1, 2]), pred_label=torch.tensor([1]))], 'must have one gt_label'),
     ],
 )
@@ -101,26 +108,26 @@ def test_damaged_and_missing_predictions(tmp_path: Path) -> None:
     (tmp_path / 'cut.pkl').write_bytes(whole[: len(whole) // 2])
     with pytest.raises(PictureError, match='cut.pkl cannot be read as predictions'):
         read_labels(tmp_path / 'cut.pkl')
-    with pytest.raises(PictureError, match=r'no predictions .*none.pkl.*tools/test.py CONFIG CHECKPOINT --out'):
+    with pytest.raises(PictureError, match=r'predictions file .*none.pkl.*tools/test.py CONFIG CHECKPOINT --out'):
         read_labels(tmp_path / 'none.pkl')
 
 
 def test_accuracy_of_each_class_and_means_of_groups() -> None:
     rng = np.random.default_rng(0)
     true, predicted = rng.integers(0, 6, 200), rng.integers(0, 7, 200)
-    got = class_accuracy(true, predicted, 7)
+    got = compute_class_accuracy(true, predicted, 7)
     for label in range(6):
         hits = [p == t for t, p in zip(true, predicted) if t == label]
         assert got[label] == pytest.approx(sum(hits) / len(hits))
     assert np.isnan(got[6])  # no test image has it
     groups = ['many', 'many', 'few', 'few', 'few', 'many', 'few']
-    means = group_means(got, groups)
+    means = compute_group_means(got, groups)
     assert means['many'] == pytest.approx((got[0] + got[1] + got[5]) / 3)
     assert means['few'] == pytest.approx((got[2] + got[3] + got[4]) / 3)
     assert means['all'] == pytest.approx(sum(got[:6]) / 6)
     assert 'medium' not in means
-    with pytest.raises(PictureError, match='true class 5, and the training data has 5 classes, from 0 to 4'):
-        class_accuracy(true, predicted, 5)
+    with pytest.raises(PictureError, match='true class 5, but the training data has only 5 classes, 0 to 4'):
+        compute_class_accuracy(true, predicted, 5)
 
 
 def test_groups_are_those_of_the_literature() -> None:
@@ -153,7 +160,7 @@ def write_config(folder: Path) -> Path:
 
 
 def test_images_of_a_config_are_counted_once_however_often_they_are_seen(tmp_path: Path) -> None:
-    classes = count_config(Config.fromfile(write_config(tmp_path)))
+    classes = count_training_images(Config.fromfile(write_config(tmp_path)))
     assert dict(zip(classes.names, classes.images.tolist())) == IMAGES
 
 
@@ -161,15 +168,15 @@ def test_configs_that_cannot_be_counted(tmp_path: Path) -> None:
     cfg = Config.fromfile(write_config(tmp_path))
     cfg.train_dataloader.dataset.dataset.data_root = str(tmp_path / 'nowhere')
     with pytest.raises(DataError, match='nowhere'):
-        count_config(cfg)
+        count_training_images(cfg)
     cfg.train_dataloader = None
     with pytest.raises(PictureError, match='has no train_dataloader'):
-        count_config(cfg)
+        count_training_images(cfg)
 
 
 def test_the_table_is_read_again(tmp_path: Path) -> None:
     classes = Classes(['a', 'b, or c', 'd'], np.array([7, 300, 30]))
-    text = table(classes, classes.groups(), {'pro': np.array([0.5, np.nan, 0.25])})
+    text = format_table(classes, classes.groups(), {'pro': np.array([0.5, np.nan, 0.25])})
     assert text.splitlines() == [
         'label,class,images,group,pro',
         '1,"b, or c",300,many,',
@@ -186,7 +193,7 @@ def test_the_table_is_read_again(tmp_path: Path) -> None:
     [
         ('', 'must have the columns class and images'),
         ('name,count\na,3\n', r"must have the columns class and images.*\['name', 'count'\]"),
-        ('class,images\na,3\nb,many\n', "line 3: images is 'many', and must be a whole number"),
+        ('class,images\na,3\nb,many\n', "line 3: images is 'many', but must be a whole number"),
         ('class,images\na\n', 'line 2: images is None'),
     ],
 )
@@ -253,13 +260,13 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     one, out = str(write_predictions(tmp_path / 'one.pkl', [0, 4], [0, 1], 5)), str(tmp_path / 'out.png')
     (tmp_path / 'counts.csv').write_text('class,images\na,3\nb,4\n')
     counts = str(tmp_path / 'counts.csv')
-    with pytest.raises(SystemExit, match='true class 4.*has 2 classes.*different data'):
+    with pytest.raises(SystemExit, match='true class 4.*has only 2 classes.*different data'):
         tool.main([one, '--counts', counts, '--out', out])
     with pytest.raises(SystemExit, match=r"are both named 'one': write NAME="):
         tool.main([one, one, '--counts', counts, '--out', out])
     with pytest.raises(SystemExit, match="there is no config 'none.py'"):
         tool.main([one, '--config', 'none.py', '--out', out])
-    with pytest.raises(SystemExit, match="no file of counts 'none.csv'"):
+    with pytest.raises(SystemExit, match="counts file 'none.csv' does not exist"):
         tool.main([one, '--counts', 'none.csv', '--out', out])
     with pytest.raises(SystemExit, match='must end in .png or .svg'):
         tool.main([one, '--counts', counts, '--out', 'out.pdf'])

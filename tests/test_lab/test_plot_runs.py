@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from protuning_lab.pictures import plot_runs as tool
-from protuning_lab.pictures.canvas import PictureError, spread
-from protuning_lab.pictures.runs import Curve, find_runs, mean_curve, smooth
+from protuning_lab.pictures.figures import PictureError, spread_labels
+from protuning_lab.pictures.run_logs import Curve, find_runs, mean_curve, smooth
 from tests.tiny import TinyClassifier, Weights, runner, tuned_resnet
 
 
@@ -130,7 +130,7 @@ def test_names_are_as_long_as_it_takes(tmp_path: Path) -> None:
     assert [run.name for run in find_runs(folders, ['one', 'two'])] == ['one', 'two']
     with pytest.raises(PictureError, match='1 names for 2 runs'):
         find_runs(folders, ['one'])
-    with pytest.raises(PictureError, match='named twice'):
+    with pytest.raises(PictureError, match='given twice'):
         find_runs([folders[0]] * 2)
 
 
@@ -150,7 +150,7 @@ def test_the_mean_of_seeds_is_taken_where_all_have_a_value() -> None:
 
 @pytest.mark.parametrize('wanted', [[0.5, 0.5, 0.5], [0.0, 0.01, 0.9, 0.92, 0.91], [3.0, 1.0, 2.0], [0.2]])
 def test_labels_keep_their_distance_and_their_order(wanted: list[float]) -> None:
-    placed = spread(wanted, 0.1)
+    placed = spread_labels(wanted, 0.1)
     ranked = sorted(range(len(wanted)), key=lambda i: wanted[i])
     gaps = np.diff([placed[i] for i in ranked])
     assert (gaps >= 0.1 - 1e-9).all()
@@ -205,7 +205,7 @@ def test_the_command(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture)
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     run, out = write_run(tmp_path / 'run'), str(tmp_path / 'out.png')
-    with pytest.raises(SystemExit, match=r"run hold no 'mAP'. They hold: accuracy/top1, loss$"):
+    with pytest.raises(SystemExit, match=r"run do not contain 'mAP'; they contain: accuracy/top1, loss$"):
         tool.main([str(run), '--metric', 'mAP', '--out', out])
     with pytest.raises(SystemExit, match='must end in .png or .svg'):
         tool.main([str(run), '--metric', 'loss', '--out', 'out.jpg'])
@@ -213,16 +213,16 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         tool.main([str(run), '--metric', 'loss', '--out', out, '--smooth', '1'])
     with pytest.raises(SystemExit, match='--log mAP: not among --metric loss'):
         tool.main([str(run), '--metric', 'loss', '--out', out, '--log', 'mAP'])
-    with pytest.raises(SystemExit, match=r"there is no folder '.*nowhere'"):
+    with pytest.raises(SystemExit, match=r"folder '.*nowhere' does not exist"):
         tool.main([str(tmp_path / 'nowhere'), '--metric', 'loss', '--out', out])
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(SystemExit, match=r"empty' is no run.*tools/train.py writes"):
+    with pytest.raises(SystemExit, match=r"empty' is not the work dir of a run.*tools/train.py writes"):
         tool.main([str(tmp_path / 'empty'), '--metric', 'loss', '--out', out])
     by_iteration = [trained(20, **{'accuracy/top1': 1.0})]
     write_log(tmp_path / 'other', '20260101_000000', by_iteration)
-    with pytest.raises(SystemExit, match='counted differently: run by epoch, other by iteration'):
+    with pytest.raises(SystemExit, match='different units: run by epoch, other by iteration'):
         tool.main([str(run), str(tmp_path / 'other'), '--metric', 'accuracy/top1', '--out', out])
     write_log(tmp_path / 'damaged', '20260101_000000', [trained(5, loss=1), '{"lo', trained(10, loss=1)])
-    with pytest.raises(SystemExit, match=r'scalars.json, line 2 is no JSON object'):
+    with pytest.raises(SystemExit, match=r'scalars.json, line 2 is not a JSON object'):
         tool.main([str(tmp_path / 'damaged'), '--metric', 'loss', '--out', out])
     assert not Path(out).exists()

@@ -10,12 +10,12 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from protuning_lab.pictures import canvas
+from protuning_lab.pictures import figures
 from protuning_lab.pictures import visualize_prompts as tool
-from protuning_lab.pictures.canvas import PictureError
-from protuning_lab.pictures.model_input import ModelInput, read_input, strides
+from protuning_lab.pictures.figures import PictureError
+from protuning_lab.pictures.model_input import ModelInput, map_strides, read_input
 from protuning_lab.pictures.prompt_figure import draw_prompts
-from protuning_lab.pictures.prompts import Change, StageMaps, changes, measure, tuned_backbone
+from protuning_lab.pictures.stage_changes import Change, StageMaps, get_tuned_backbone, measure_change, record_changes
 from protuning_mm import TUNINGS, ProTunedResNet, TunedBackbone
 from protuning_mm.data import DataError
 from protuning_mm.multitask.hosts import TestPipeline, load_model
@@ -106,7 +106,7 @@ def test_norms_and_ratios_are_those_of_a_walk_by_hand(family: str, efficient: bo
     x = images(family, batch=1)
     with torch.no_grad():
         expected = WALKS[family](twin(family, backbone), x, prompts_of(backbone))
-    seen = [measure(change) for change in changes(backbone, x)]
+    seen = [measure_change(change) for change in record_changes(backbone, x)]
     assert [maps.stage for maps in seen] == [0, 1, 2, 3]
     for maps, (feature, prompt) in zip(seen, expected):
         f, p = feature[0].double().numpy(), prompt[0].double().numpy()
@@ -122,7 +122,7 @@ def test_looking_changes_nothing() -> None:
     x = images('mmdet.ResNet', batch=1)
     with torch.no_grad():
         before = backbone(x)
-        changes(backbone, x)
+        record_changes(backbone, x)
         after = backbone(x)
     assert all(torch.equal(a, b) for a, b in zip(before, after))
     assert not any(block._forward_hooks for block in backbone.prompts)
@@ -130,7 +130,7 @@ def test_looking_changes_nothing() -> None:
 
 def test_stages_without_a_prompt_have_no_column() -> None:
     backbone = tuned('mmdet.ResNet', dict(type='pro', prompt_stages=[1, 3]))
-    assert [change.stage for change in changes(backbone, images('mmdet.ResNet', 1))] == [1, 3]
+    assert [change.stage for change in record_changes(backbone, images('mmdet.ResNet', 1))] == [1, 3]
 
 
 def test_another_tuning_that_acts_after_stages_shows_what_it_changes() -> None:
@@ -141,34 +141,36 @@ def test_another_tuning_that_acts_after_stages_shows_what_it_changes() -> None:
     TUNINGS.register_module('doubling', module=Doubling)
     try:
         backbone = tuned('mmdet.ResNet', 'doubling')
-        (seen,) = changes(tuned_backbone(nn.ModuleDict(dict(backbone=backbone))), images('mmdet.ResNet', 1))
+        (seen,) = record_changes(get_tuned_backbone(nn.ModuleDict(dict(backbone=backbone))), images('mmdet.ResNet', 1))
     finally:
         TUNINGS.module_dict.pop('doubling')
     assert (seen.stage, seen.tuning) == (2, 'doubling') and 'after_stage' not in vars(backbone.tunings[0])
-    assert torch.equal(seen.prompt, seen.feature) and measure(seen).ratio == pytest.approx(1)
+    assert torch.equal(seen.prompt, seen.feature) and measure_change(seen).ratio == pytest.approx(1)
 
 
 @pytest.mark.parametrize('tuning', ['linear', 'lora', 'side', ['bias', 'ssf'], dict(type='pro', prompt_stages=[])])
 def test_a_tuning_without_prompts_is_named(tuning: Any) -> None:
     name = 'bias, ssf' if isinstance(tuning, list) else 'pro' if isinstance(tuning, dict) else tuning
-    with pytest.raises(PictureError, match=rf'model.backbone.tuning is {name}, which makes no prompts.*after_stage'):
-        tuned_backbone(nn.ModuleDict(dict(backbone=tuned('mmdet.ResNet', tuning))))
+    with pytest.raises(
+        PictureError, match=rf'model.backbone.tuning is {name}, which changes no feature map.*after_stage'
+    ):
+        get_tuned_backbone(nn.ModuleDict(dict(backbone=tuned('mmdet.ResNet', tuning))))
 
 
 def test_a_backbone_without_tuning_is_named() -> None:
     with pytest.raises(PictureError, match='model.backbone is a ResNet without a tuning'):
-        tuned_backbone(nn.ModuleDict(dict(backbone=plain_resnet(depth=18))))
+        get_tuned_backbone(nn.ModuleDict(dict(backbone=plain_resnet(depth=18))))
 
 
 def test_values_that_are_not_finite_are_an_error() -> None:
     x = torch.ones(1, 2, 3, 3)
-    with pytest.raises(PictureError, match='stage 2, pro: what is added to it has values that are not finite'):
-        measure(Change(1, 'pro', x, x * float('nan')))
+    with pytest.raises(PictureError, match='stage 2, pro: the prompt has values that are not finite'):
+        measure_change(Change(1, 'pro', x, x * float('nan')))
 
 
 def test_a_prompt_of_zero_is_a_ratio_of_zero() -> None:
     backbone = ProTunedResNet(depth=18, base_channels=4, stem_channels=4, host='mmdet').eval()  # its initial values
-    assert [measure(change).ratio for change in changes(backbone, image(batch=1))] == [0, 0, 0, 0]
+    assert [measure_change(change).ratio for change in record_changes(backbone, image(batch=1))] == [0, 0, 0, 0]
 
 
 # (height, width) of the image, which few strides divide -> pixels a place of each stage
@@ -187,8 +189,8 @@ GRIDS = {
 def test_pixels_a_place(family: str) -> None:
     size, expected = GRIDS[family]
     backbone = tuned(family)
-    maps = [tuple(change.prompt.shape[2:]) for change in changes(backbone, images(family, 1, size))]
-    assert strides(backbone, size, maps) == [(step, step) for step in expected]
+    maps = [tuple(change.prompt.shape[2:]) for change in record_changes(backbone, images(family, 1, size))]
+    assert map_strides(backbone, size, maps) == [(step, step) for step in expected]
 
 
 @pytest.mark.parametrize(
@@ -276,8 +278,8 @@ def test_the_command(kind: str, form: str, workshop: Workshop, tmp_path: Path, c
 
 def test_a_picture_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / 'picture.png'
-    figure = canvas.new_figure(2, 2)
-    canvas.save(figure, path)
+    figure = figures.new_figure(2, 2)
+    figures.save_figure(figure, path)
     whole = path.read_bytes()
 
     def cut(file: Any, **kwargs: Any) -> None:
@@ -286,7 +288,7 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(figure, 'savefig', cut)
     with pytest.raises(MemoryError):
-        canvas.save(figure, path)
+        figures.save_figure(figure, path)
     assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
 
 
