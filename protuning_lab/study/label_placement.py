@@ -1,7 +1,8 @@
 """Places labels beside their points without overlaps.
 
-adjustText 1.4 left overlaps in at least three of thirteen crowded plots with each of 22 settings; this module leaves
-none.
+adjustText 1.4 does not replace this module. On the 39 panels of the studies in docs/evidence, 33 of 34 settings left a
+label that covers a label or a point, or lies outside the frame. The other setting moves labels far from their points,
+and its lines cross labels.
 """
 
 import math
@@ -9,16 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _ANGLES = [i * math.pi / 12 for i in range(24)]
-_DISTANCES = (
-    3.0,
-    9.0,
-    16.0,
-    26.0,
-    40.0,
-    58.0,
-    80.0,
-    110.0,
-)  # from a point's edge to its label, in pixels
+# from a point's edge to its label, in pixels
+_DISTANCES = (3.0, 9.0, 16.0, 26.0, 40.0, 58.0, 80.0, 110.0)
 _ROUNDS = 6
 
 
