@@ -60,7 +60,7 @@ def test_same_seed_same_bytes_and_another_seed_others(tmp_path):
     assert all(written['first'][name] != written['other'][name] for name in pictures)
 
 
-def test_more_images_begin_with_the_same_ones(root, tmp_path):
+def test_larger_data_set_starts_with_the_same_images(root, tmp_path):
     make_data(tmp_path, seed=3, images=2, val_images=1)
     for path in sorted(tmp_path.glob('*/**/*.[jp][pn]g')):
         assert path.read_bytes() == (root / path.relative_to(tmp_path)).read_bytes()
@@ -148,7 +148,7 @@ def test_class_folders_hold_every_digit(root, split, coco):
             assert read(crop).shape == (64, 64, 3)
 
 
-def test_samples_show_what_the_category_says(coco):
+def test_samples_match_their_category(coco):
     target = load_digits().target
     for ann in coco.loadAnns(coco.getAnnIds()):
         assert target[ann['digit_sample']] == ann['category_id'] - 1
@@ -174,7 +174,7 @@ def test_splits_share_no_digit_and_no_pixel_of_a_background(root):
     assert shared
 
 
-def test_the_source_network_draws_from_none_of_it(root):
+def test_source_network_uses_no_target_images(root):
     from demo.pixels import PHOTOGRAPHS
 
     pictures = set()
@@ -184,7 +184,7 @@ def test_the_source_network_draws_from_none_of_it(root):
     assert not pictures & set(PHOTOGRAPHS['source'])
 
 
-def test_meta_tells_classes_seed_and_counts(root):
+def test_meta_contains_classes_seed_and_counts(root):
     meta = json.loads((root / 'meta.json').read_text())
     assert meta['things'] == [str(digit) for digit in DIGITS]
     assert len(meta['stuff']) == len(STUFF)
@@ -195,7 +195,7 @@ def test_meta_tells_classes_seed_and_counts(root):
         assert meta['counts'][split] == {'images': names[2], 'digits': len(annotations)}
 
 
-def test_command_writes_another_size_and_refuses_to_mix(tmp_path, capsys):
+def test_command_with_another_size_and_existing_data(tmp_path, capsys):
     argv = ['--out', str(tmp_path), '--images', '1', '--val-images', '1', '--size', '128', '160']
     main(argv)
     assert '1 pictures' in capsys.readouterr().out

@@ -93,7 +93,7 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
         assert len(picture.convert('RGB').getcolors(1 << 24)) > 10
 
 
-def test_a_prediction_is_drawn_where_it_is(data: Path, tmp_path: Path) -> None:
+def test_prediction_is_drawn_at_its_position(data: Path, tmp_path: Path) -> None:
     coco = COCO(str(data / 'coco/annotations/instances_val2017.json'))
     info = coco.loadImgs(coco.getImgIds()[:1])[0]
     mask = np.zeros((info['height'], info['width']), np.uint8, order='F')
@@ -121,7 +121,7 @@ def test_a_prediction_is_drawn_where_it_is(data: Path, tmp_path: Path) -> None:
     assert abs(rows.max() - 80 * scale) <= reach
 
 
-def test_a_tool_that_fails_is_told_with_the_end_of_its_output(tmp_path: Path) -> None:
+def test_failed_tool_reports_the_end_of_its_output(tmp_path: Path) -> None:
     config = tmp_path / 'none.py'
     with pytest.raises(ToolError, match='ended with 1:\n.*there is no config'):
         train(config, tmp_path, ['a=1'])
@@ -137,7 +137,7 @@ def test_progress_is_read_from_the_lines_of_the_log() -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_demo_on_a_few_images(data: Path, tmp_path: Path) -> None:
+def test_demo_on_few_images(data: Path, tmp_path: Path) -> None:
     runs = run_demo(tmp_path, data)
     assert set(runs) == {'pro-tuned', 'prompts off'}
     tuned, without = runs['pro-tuned'], runs['prompts off']

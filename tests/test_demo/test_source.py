@@ -15,7 +15,7 @@ def state():
     return torch.load(WEIGHTS, map_location='cpu', weights_only=True)
 
 
-def test_file_is_small_and_of_plain_tensors(state):
+def test_file_is_small_and_has_only_tensors(state):
     assert WEIGHTS.stat().st_size <= 8e6
     assert all(isinstance(value, torch.Tensor) for value in state.values())
     assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
@@ -38,7 +38,7 @@ def test_plain_resnets_of_mmdet_and_mmseg_load_them_strictly(state):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_weights_do_what_they_were_trained_for(state):
+def test_weights_solve_the_source_task(state):
     """Crops that it never saw, of its own photographs: far above one in eleven."""
     from mmdet.models.backbones import ResNet
 

@@ -1,4 +1,4 @@
-"""Files like CIFAR-10-C's: the images that are made on the fly, in the published format, and marked as made."""
+"""make_cifar_c.py: the same images as on the fly, in the published format, marked as generated."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.classification_data import without_checksums, write_cifar, write_cifa
 KINDS = ['gaussian_noise', 'fog', 'impulse_noise']
 
 
-def test_files_hold_what_is_made_on_the_fly(tmp_path: Path) -> None:
+def test_files_equal_images_made_on_the_fly(tmp_path: Path) -> None:
     without_checksums()
     clean, out = write_cifar(tmp_path / 'clean', test=1), tmp_path / 'c'
     main([str(clean), str(out), '--seed', '3', '--corruptions', *KINDS])
@@ -29,11 +29,11 @@ def test_files_hold_what_is_made_on_the_fly(tmp_path: Path) -> None:
         a, b = files.with_image(i), made.with_image(i)
         assert np.array_equal(a.pop('img'), b.pop('img')) and a == b and a['generated']
     before = (out / 'fog.npy').stat().st_mtime_ns
-    main([str(clean), str(out), '--seed', '3', '--corruptions', 'fog', 'contrast'])  # goes on where it stopped
+    main([str(clean), str(out), '--seed', '3', '--corruptions', 'fog', 'contrast'])  # continues with the missing files
     assert (out / 'fog.npy').stat().st_mtime_ns == before and (out / 'contrast.npy').is_file()
 
 
-def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     without_checksums()
     clean = write_cifar(tmp_path / 'clean', test=1)
     published = write_cifar_c(tmp_path / 'published', images=1)

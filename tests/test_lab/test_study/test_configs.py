@@ -1,4 +1,4 @@
-"""From a cell to its config: options land where --cfg-options would put them, and the hash knows every change."""
+"""The config of a cell: options act like --cfg-options, the hash changes with every setting, validation is not test."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from protuning_lab.study.grid import Cell, list_groups
 from protuning_lab.study.study_file import read_study
 from protuning_lab.study.validation_data import check_validation_data
 from tests.mini import REPO
+from tests.test_lab.test_study.fake import make_study
 
 BASE = """
 model = dict(backbone=dict(type='A', depth=18), tuning=dict(type='vpt', tokens=4))
@@ -32,17 +33,15 @@ test = dict(clean={}, hard={'test_dataloader.dataset.data_prefix': 'hard'})
 
 
 def configs(folder: Path, old: str = '', new: str = '', base: tuple[str, str] = ('', '')) -> ConfigBuilder:
-    (folder / 'base.py').write_text(BASE.replace(*base))
     (folder / 'other.py').write_text(BASE.replace('depth=18', 'depth=101'))
-    (folder / 'study.py').write_text(STUDY.replace(old, new))
-    return ConfigBuilder(read_study(folder / 'study.py'))
+    return ConfigBuilder(make_study(folder, STUDY.replace(old, new), BASE.replace(*base)))
 
 
 def cell(found: ConfigBuilder, index: int, rate: float = 0.1, seed: int = 3) -> Cell:
     return Cell(list_groups(found.study)[index], rate, seed)
 
 
-def test_options_are_laid_over_as_cfg_options_are(tmp_path: Path) -> None:
+def test_options_are_applied_like_cfg_options(tmp_path: Path) -> None:
     found = configs(tmp_path)
     of = [found.build(cell(found, i)).cfg for i in range(4)]
     expected = Config.fromfile(tmp_path / 'base.py')
@@ -59,7 +58,7 @@ def test_options_are_laid_over_as_cfg_options_are(tmp_path: Path) -> None:
     }
 
 
-def test_command_line_options_come_last(tmp_path: Path) -> None:
+def test_command_line_options_are_applied_last(tmp_path: Path) -> None:
     found = configs(tmp_path)
     over = ConfigBuilder(found.study, {'model.backbone.depth': 34})
     assert over.build(cell(found, 1)).cfg.model.backbone.depth == 34
@@ -75,7 +74,7 @@ CHANGES = [
 ]
 
 
-def test_the_hash_knows_every_change_and_nothing_else(tmp_path: Path) -> None:
+def test_hash_changes_with_every_setting(tmp_path: Path) -> None:
     digests = []
     for old, new in CHANGES:
         found = configs(tmp_path, old, new) if old else configs(tmp_path)
@@ -101,7 +100,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(('old', 'new', 'said'), WRONG)
-def test_an_option_that_leads_nowhere_is_named(old: str, new: str, said: str, tmp_path: Path) -> None:
+def test_unknown_option_raises(old: str, new: str, said: str, tmp_path: Path) -> None:
     assert old in STUDY
     found = configs(tmp_path, old, new)
     with pytest.raises(StudyError, match=said):
@@ -109,9 +108,9 @@ def test_an_option_that_leads_nowhere_is_named(old: str, new: str, said: str, tm
 
 
 SAME = [
-    ("data_prefix='val'", "data_prefix='test'"),  # though pipelines and a slash differ
+    ("data_prefix='val'", "data_prefix='test'"),  # pipelines and a trailing slash differ
     ("data_root='data/', data_prefix='val'", "data_prefix='data/test'"),
-    ("data_prefix='val'", "data_prefix='hard'"),  # the second test set's
+    ("data_prefix='val'", "data_prefix='hard'"),  # the second test set
 ]
 CIFAR = """
 val_dataloader = dict(dataset=dict(type='{val}', data_root='data/cifar10', split='{split}'))
@@ -127,7 +126,7 @@ learning_rate = dict(values=(0.01, 0.1), metric='acc')
 
 
 @pytest.mark.parametrize('change', SAME)
-def test_validation_on_the_test_data_is_refused(change: tuple[str, str], tmp_path: Path) -> None:
+def test_validation_on_test_data_raises(change: tuple[str, str], tmp_path: Path) -> None:
     found = configs(tmp_path, base=change)
     with pytest.raises(StudyError, match=r'val_dataloader.dataset and the test set .* are the same data'):
         check_validation_data('a', found.build(cell(found, 0)))
@@ -137,13 +136,11 @@ def test_validation_on_the_test_data_is_refused(change: tuple[str, str], tmp_pat
     ('val', 'split', 'refused'),
     [('CIFAR10', 'test', True), ('mmpretrain.CIFAR10', 'train', False), ('CIFAR100', 'test', False)],
 )
-def test_corrupted_cifar_is_cifar_s_test_set(val: str, split: str, refused: bool, tmp_path: Path) -> None:
-    """Whether it is read from its own files or made of the clean ones, whose folder is another."""
+def test_cifar_c_counts_as_cifars_test_set(val: str, split: str, refused: bool, tmp_path: Path) -> None:
+    """Whether CIFAR-C is read from its own files or made from the clean ones in another folder."""
     for clean in ('', ", clean=dict(type='CIFAR10', data_root='data/cifar10', split='test')"):
         base = CIFAR.format(val=val, split=split).replace("'data/CIFAR-10-C'", "'data/CIFAR-10-C'" + clean)
-        (tmp_path / 'base.py').write_text(base)
-        (tmp_path / 'study.py').write_text(CIFAR_STUDY)
-        found = ConfigBuilder(read_study(tmp_path / 'study.py'))
+        found = ConfigBuilder(make_study(tmp_path, CIFAR_STUDY, base))
         if refused:
             with pytest.raises(StudyError, match='are the same data, the test set of CIFAR10'):
                 check_validation_data('a', found.build(cell(found, 0)))
@@ -151,7 +148,7 @@ def test_corrupted_cifar_is_cifar_s_test_set(val: str, split: str, refused: bool
             check_validation_data('a', found.build(cell(found, 0)))
 
 
-def test_validation_data_of_its_own_are_fine_and_none_are_not(tmp_path: Path) -> None:
+def test_separate_validation_data_pass_and_missing_data_raise(tmp_path: Path) -> None:
     found = configs(tmp_path)
     check_validation_data('a', found.build(cell(found, 0)))
     found = configs(tmp_path, base=('val_dataloader', 'no_dataloader'))
@@ -159,8 +156,8 @@ def test_validation_data_of_its_own_are_fine_and_none_are_not(tmp_path: Path) ->
         check_validation_data('a', found.build(cell(found, 0)))
 
 
-def test_the_documented_study(tmp_path: Path) -> None:
-    """The example of docs/study.md beside our configs: every cell has a config, and validation data of its own."""
+def test_documented_study(tmp_path: Path) -> None:
+    """The example of docs/study.md with our configs: every cell has a config with separate validation data."""
     text = (REPO / 'docs/study.md').read_text().split('```python\n')[1].split('```')[0]
     (tmp_path / 'studies').mkdir()
     (tmp_path / 'configs').symlink_to(REPO / 'configs')

@@ -1,4 +1,4 @@
-"""Which runs a study's file means, and what it gets told where it does not fit."""
+"""The groups of a study, and the errors for an invalid study file."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 from protuning_lab.study.errors import StudyError
 from protuning_lab.study.grid import Group, Shard, describe_skipped, list_groups, parse_shard, select_groups
 from protuning_lab.study.study_file import read_study
+from tests.test_lab.test_study.fake import make_study
 
 STUDY = """
 config = 'base.py'
@@ -21,19 +22,12 @@ seeds = (0, 1, 2)
 """
 
 
-def write(folder: Path, text: str = STUDY) -> Path:
-    (folder / 'base.py').write_text('a = 1\n')
-    path = folder / 'grid.py'
-    path.write_text(text)
-    return path
-
-
 def names(groups: list[Group]) -> list[str]:
     return ['/'.join(value for _, value in group.values) for group in groups]
 
 
-def test_the_grid_is_the_product_without_what_is_skipped(tmp_path: Path) -> None:
-    study = read_study(write(tmp_path))
+def test_grid_is_the_product_without_skipped_groups(tmp_path: Path) -> None:
+    study = make_study(tmp_path, STUDY)
     groups = list_groups(study)
     expected = [f'{t}/{b}/{u}' for t in ('balanced', 'long') for b in ('resnet', 'vit') for u in ('pro', 'vpt', 'full')]
     assert names(groups) == [name for name in expected if 'resnet/vpt' not in name]
@@ -43,11 +37,11 @@ def test_the_grid_is_the_product_without_what_is_skipped(tmp_path: Path) -> None
         'vpt': (0.01, 0.1),
         'full': (1e-4, 1e-3),
     }
-    assert str(study.work_dir) == 'work_dirs/studies/grid'
+    assert str(study.work_dir) == 'work_dirs/studies/study'
 
 
-def test_only_takes_a_part(tmp_path: Path) -> None:
-    study = read_study(write(tmp_path))
+def test_select_groups(tmp_path: Path) -> None:
+    study = make_study(tmp_path, STUDY)
     assert names(select_groups(study, list_groups(study), ['target=long', 'tuning=pro,vpt'])) == [
         'long/resnet/pro',
         'long/vit/pro',
@@ -62,8 +56,8 @@ def test_only_takes_a_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 7])
-def test_shards_are_the_whole_and_share_nothing(count: int, tmp_path: Path) -> None:
-    groups = list_groups(read_study(write(tmp_path)))
+def test_shards_partition_the_groups(count: int, tmp_path: Path) -> None:
+    groups = list_groups(make_study(tmp_path, STUDY))
     parts = [Shard(part, count).select(groups) for part in range(1, count + 1)]
     taken = [group for part in parts for group in part]
     assert sorted(taken, key=str) == sorted(groups, key=str)
@@ -71,7 +65,7 @@ def test_shards_are_the_whole_and_share_nothing(count: int, tmp_path: Path) -> N
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_a_shard_is_read_from_the_flag_and_from_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parse_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_shard('2/3') == Shard(2, 3)
     for text in ('0/3', '4/3', '2', 'a/b'):
         with pytest.raises(StudyError, match=f'--shard {text}'):
@@ -81,7 +75,7 @@ def test_a_shard_is_read_from_the_flag_and_from_slurm(monkeypatch: pytest.Monkey
         parse_shard('slurm/4')
     with pytest.raises(StudyError, match='--shard slurm: write i/n, such as 1/4, or slurm/4'):
         parse_shard('slurm')
-    # one task of four that is started again: sbatch --array=2
+    # one of four tasks is restarted with sbatch --array=2
     for name, value in (('COUNT', '1'), ('MIN', '2'), ('MAX', '2'), ('ID', '2')):
         monkeypatch.setenv(f'SLURM_ARRAY_TASK_{name}', value)
     assert parse_shard('slurm/4') == Shard(2, 4)
@@ -116,30 +110,30 @@ WRONG = [
 
 
 @pytest.mark.parametrize(('old', 'new', 'said'), WRONG)
-def test_what_does_not_fit_is_named(old: str, new: str, said: str, tmp_path: Path) -> None:
+def test_invalid_study_raises(old: str, new: str, said: str, tmp_path: Path) -> None:
     assert old in STUDY
     with pytest.raises(StudyError, match=said):
-        read_study(write(tmp_path, STUDY.replace(old, new)))
+        make_study(tmp_path, STUDY.replace(old, new))
 
 
-def test_all_that_does_not_fit_is_named_at_once(tmp_path: Path) -> None:
+def test_all_errors_are_reported_together(tmp_path: Path) -> None:
     text = STUDY.replace("'base.py'", '3').replace('(0, 1, 2)', "'a'") + "table = dict(digits='two', colour='red')\n"
     with pytest.raises(StudyError) as caught:
-        read_study(write(tmp_path, text))
-    wheres = [line.removeprefix(f'{tmp_path / "grid.py"}: ') for line in str(caught.value).splitlines()]
+        make_study(tmp_path, text)
+    wheres = [line.removeprefix(f'{tmp_path / "study.py"}: ') for line in str(caught.value).splitlines()]
     assert [where.partition(': ')[0] for where in wheres] == [
         'config=3', "seeds='a'", "table.digits='two'", 'table.colour'
     ]  # fmt: skip
 
 
-def test_a_study_that_is_not_there_or_no_python(tmp_path: Path) -> None:
+def test_missing_or_broken_study_file_raises(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match='does not exist'):
         read_study(tmp_path / 'none.py')
-    with pytest.raises(StudyError, match='grid.py cannot be read'):
-        read_study(write(tmp_path, STUDY + '\nseeds = (\n'))
+    with pytest.raises(StudyError, match='study.py cannot be read'):
+        make_study(tmp_path, STUDY + '\nseeds = (\n')
 
 
-def test_two_axes_cannot_both_name_learning_rates(tmp_path: Path) -> None:
-    study = read_study(write(tmp_path, STUDY.replace('vit={}', 'vit=dict(learning_rates=1e-2)')))
+def test_two_axes_with_learning_rates_raise(tmp_path: Path) -> None:
+    study = make_study(tmp_path, STUDY.replace('vit={}', 'vit=dict(learning_rates=1e-2)'))
     with pytest.raises(StudyError, match='learning_rates are set by backbone and by tuning'):
         list_groups(study)

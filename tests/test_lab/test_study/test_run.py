@@ -1,4 +1,4 @@
-"""A grid of real runs in one process: the toy's classifier, through mmengine's runner and mmpretrain's data sets."""
+"""Real runs in one process: the toy classifier with mmengine's runner and mmpretrain's data sets."""
 
 import json
 import logging
@@ -40,13 +40,13 @@ def results(folder: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study that has run."""
+    """A study that was run."""
     found = tmp_path_factory.mktemp('study')
     main([str(write_study(found, STUDY))])
     return found
 
 
-def test_everything_is_written_and_measured(folder: Path) -> None:
+def test_study_writes_all_results(folder: Path) -> None:
     work_dir = folder / 'work'
     for name in ('results.csv', 'tables.md', 'index.html', 'parameters-clean.png', 'parameters-half.svg'):
         assert (work_dir / name).stat().st_size > 500, name
@@ -61,8 +61,8 @@ def test_everything_is_written_and_measured(folder: Path) -> None:
     assert not [p for p in (work_dir / 'cells').rglob('*') if p.suffix in ('.pth', '.py')]
 
 
-def test_a_run_is_the_plain_runners(folder: Path, tmp_path: Path) -> None:
-    """mmengine's own Runner, called as train.py calls it, reaches the same metrics to the last bit."""
+def test_run_equals_mmengines_runner(folder: Path, tmp_path: Path) -> None:
+    """mmengine's own Runner, called as in train.py, gives bit-identical metrics."""
     cfg = Config.fromfile(folder / 'base.py')
     cfg.merge_from_dict({'optim_wrapper.optimizer.lr': 0.1, 'randomness': dict(seed=0)})
     cfg.train_cfg.val_interval = 2
@@ -75,8 +75,8 @@ def test_a_run_is_the_plain_runners(folder: Path, tmp_path: Path) -> None:
     assert runner.test()['accuracy/top1'] == found['test']['clean']['accuracy/top1']
 
 
-def test_a_cell_is_the_same_alone_and_after_others(folder: Path, tmp_path: Path) -> None:
-    """It ran sixth in its process; here it runs first, and after a run with other settings of the process."""
+def test_result_does_not_depend_on_earlier_runs_of_the_process(folder: Path, tmp_path: Path) -> None:
+    """The run was the sixth in its process; here it runs first, and again after a run with other global settings."""
     study = read_study(folder / 'toy.py')
     group = list_groups(study)[1]
     whole = results(folder / 'work')
@@ -92,8 +92,8 @@ def test_a_cell_is_the_same_alone_and_after_others(folder: Path, tmp_path: Path)
         assert execute_job(make_job(Cell(group, 0.5, 0), other, tmp_path / 'other')).error is None
 
 
-def test_a_cell_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, 'benchmark', False)  # an earlier test's runner may have set it
+def test_run_restores_global_state(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, 'benchmark', False)  # a runner of an earlier test may have set it
     study = read_study(folder / 'toy.py')
     DefaultScope.get_instance('mine', scope_name='mmengine')
     hub = MessageHub.get_instance('mine')
@@ -109,9 +109,7 @@ def test_a_cell_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch:
     assert len(logging._handlerList) <= handlers + 2
 
 
-def test_results_are_refused_resumed_and_known_by_their_config(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resume_and_config_hash(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(folder / 'toy.py')
     with pytest.raises(SystemExit, match='contains results: continue with --resume'):
         main([path])
@@ -125,7 +123,7 @@ def test_results_are_refused_resumed_and_known_by_their_config(
     assert '1 groups, 3 runs: 0 done, 3 to run' in printed
 
 
-def test_a_dry_run_tells_what_is_left_and_how_long(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_prints_remaining_runs_and_time(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(folder / 'toy.py')
     main([path, '--dry-run', '--work-dir', str(folder / 'new')])
     printed = capsys.readouterr().out
@@ -137,8 +135,8 @@ def test_a_dry_run_tells_what_is_left_and_how_long(folder: Path, capsys: pytest.
     assert '2 groups, 6 runs: 6 done, 0 to run, about 0 s with --jobs 2' in capsys.readouterr().out
 
 
-def test_one_failure_does_not_stop_the_rest(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No head for one value of the axis: its run breaks, with a traceback in its folder; resuming tries it again."""
+def test_failed_run_does_not_stop_the_others(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The head of one axis value does not fit, so its runs fail with a traceback; --resume tries them again."""
     broken = STUDY.replace("'model.backbone.tuning.type': 'bias'", "'model.head.in_channels': 31")
     broken = '\n'.join(line for line in broken.split('\n') if 'learning_rate' not in line)
     path = str(write_study(folder, broken).rename(folder / 'broken.py'))
@@ -159,13 +157,13 @@ def test_one_failure_does_not_stop_the_rest(folder: Path, tmp_path: Path, capsys
     assert '0 of 2 runs done, 2 failed' in capsys.readouterr().out
 
 
-def test_a_part_that_is_run_again_leaves_the_tables_whole(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_keeps_the_other_rows_of_the_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (folder / 'work/results.csv').read_text()
     assert ',bias,' not in before.splitlines()[0] and '\nbias,' in before and '\nlinear,' in before
     main([str(folder / 'toy.py'), '--resume', '--only', 'tuning=bias'])
     assert (folder / 'work/results.csv').read_text() == before
     (folder / 'work/cells/tuning=linear/lr=0.1,seed=0/result.json').rename(folder / 'kept.json')
-    main([str(folder / 'toy.py'), '--resume', '--only', 'tuning=bias'])  # of that part nothing is missing
+    main([str(folder / 'toy.py'), '--resume', '--only', 'tuning=bias'])  # no run of this part is missing
     assert 'still missing' not in capsys.readouterr().out
     (folder / 'kept.json').rename(folder / 'work/cells/tuning=linear/lr=0.1,seed=0/result.json')
 
@@ -181,8 +179,8 @@ keep_checkpoints = True
 """
 
 
-def test_validated_as_configured_and_with_checkpoints(folder: Path, tmp_path: Path) -> None:
-    """By the config's own interval; what its hook saved is the trained model, which the plain runner tests alike."""
+def test_validate_as_configured_and_keep_checkpoints(folder: Path, tmp_path: Path) -> None:
+    """Validate by the config's interval; mmengine's runner gets the same test result from the saved checkpoint."""
     path = write_study(folder, AS_CONFIGURED).rename(folder / 'as_configured.py')
     write_study(folder, STUDY)
     options = [f'{key}={value}' for key, value in NO_FLIP.items()]
@@ -197,7 +195,7 @@ def test_validated_as_configured_and_with_checkpoints(folder: Path, tmp_path: Pa
     assert runner.val()['accuracy/top1'] == found['val']['accuracy/top1']
 
 
-def test_a_metric_that_no_run_reports_stops_the_study_at_the_first(folder: Path, tmp_path: Path) -> None:
+def test_missing_metric_stops_the_study_after_the_first_run(folder: Path, tmp_path: Path) -> None:
     path = write_study(folder, STUDY.replace('accuracy/top1', 'accuracy/top2')).rename(folder / 'metric.py')
     write_study(folder, STUDY)
     with pytest.raises(SystemExit, match=r"learning_rate.metric='accuracy/top2': the validation reports accuracy/top1"):
@@ -205,7 +203,7 @@ def test_a_metric_that_no_run_reports_stops_the_study_at_the_first(folder: Path,
     assert len(results(tmp_path / 'work')) == 1
 
 
-def test_choosing_on_the_test_data_is_refused_before_anything_runs(folder: Path, tmp_path: Path) -> None:
+def test_validation_on_test_data_raises_before_anything_runs(folder: Path, tmp_path: Path) -> None:
     work_dir = ['--work-dir', str(tmp_path / 'work')]
     with pytest.raises(SystemExit, match='are the same data'):
         main([str(folder / 'toy.py'), *work_dir, '--cfg-options', 'val_dataloader.dataset.data_prefix=test'])
