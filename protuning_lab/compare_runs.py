@@ -1,4 +1,4 @@
-"""``tools/analysis_tools/compare_runs.py``: train variants of a config over several seeds, and table one metric."""
+"""``tools/analysis_tools/compare_runs.py``: train variants of a config over several seeds, and compare one metric."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import at_least
 from protuning_mm.engine.config import read_config
 
-TRAIN = 'from protuning_mm.cli.train import main; main()'
+_TRAIN_CODE = 'from protuning_mm.cli.train import main; main()'
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -43,7 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace, name: str, options: Sequence[str], seed: int) -> float:
+def train_variant(args: argparse.Namespace, name: str, options: Sequence[str], seed: int) -> float:
     """Train one variant with one seed, unless that was done before; return the last value of the metric.
 
     Raises:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, name: str, options: Sequence[str], seed: int) 
     done = work_dir / 'metric.json'
     if not done.exists():
         options = [*args.cfg_options, *options, f'randomness.seed={seed}']
-        command = [sys.executable, '-c', TRAIN, args.config, '--work-dir', str(work_dir)]
+        command = [sys.executable, '-c', _TRAIN_CODE, args.config, '--work-dir', str(work_dir)]
         work_dir.mkdir(parents=True, exist_ok=True)
         with (work_dir / 'printed.log').open('w') as log:
             command += ['--cfg-options', *options]
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     read_config(args.config)  # to find errors before the first run
     print(f'| variant | {args.metric}, mean of {len(args.seeds)} seeds | each |\n|---|---:|---|', flush=True)
     for name, *options in args.variant:
-        values = [run(args, name, options, seed) for seed in args.seeds]
+        values = [train_variant(args, name, options, seed) for seed in args.seeds]
         each = ', '.join(f'{value:.3f}' for value in values)
         print(f'| {name} | {statistics.mean(values):.3f} | {each} |', flush=True)
 
