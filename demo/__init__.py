@@ -1,1 +1,1 @@
-"""The demo: real pixels that installed packages carry, a small source network, one short training."""
+"""The demo: real pixels from installed packages, a small source network, and a short training."""

@@ -1,4 +1,4 @@
-"""``tools/make_demo_data.py``: one data set of digits on photographs, in three true formats."""
+"""``tools/make_demo_data.py``: write digits on photographs in three data set formats."""
 
 import argparse
 import json
@@ -23,11 +23,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Write handwritten digits on photographs as COCO, ADE20K and class folders'
     )
-    parser.add_argument('--out', default='data/demo', help='folder to write into')
+    parser.add_argument('--out', default='data/demo', help='output folder')
     parser.add_argument('--seed', type=at_least(0), default=0, help='the same seed writes the same bytes')
-    parser.add_argument('--images', type=int, default=200, help='pictures to train on')
-    parser.add_argument('--val-images', type=int, default=40, help='pictures to validate on')
-    parser.add_argument('--size', type=int, nargs=2, default=(192, 256), metavar=('H', 'W'), help='of a picture')
+    parser.add_argument('--images', type=int, default=200, help='number of training images')
+    parser.add_argument('--val-images', type=int, default=40, help='number of validation images')
+    parser.add_argument(
+        '--size', type=int, nargs=2, default=(192, 256), metavar=('H', 'W'), help='height and width of the images'
+    )
     return parser.parse_args(argv)
 
 
@@ -41,26 +43,26 @@ def make_data(
     """Write ``out/coco``, ``out/ade``, ``out/cls`` and ``out/meta.json``.
 
     Args:
-        out (str | Path): Folder to write into; made where it is missing.
+        out (str | Path): Output folder.
         seed (int): The same arguments write the same bytes. Defaults to 0.
-        images (int): Pictures of the train split. Defaults to 200.
-        val_images (int): Pictures of the val split. Defaults to 40.
-        size (tuple[int, int]): Height and width of a picture. Defaults to (192, 256).
+        images (int): Number of training images. Defaults to 200.
+        val_images (int): Number of validation images. Defaults to 40.
+        size (tuple[int, int]): Height and width of an image. Defaults to (192, 256).
 
     Returns:
-        dict: What ``meta.json`` holds: classes, palette, seed and counts.
+        dict: The content of ``meta.json``: classes, palette, seed and counts.
 
     Raises:
-        ValueError: a count is below 1, or a picture is too small for digits.
-        FileExistsError: ``out`` holds a data set already.
+        ValueError: a number of images is below 1, or images are too small for digits.
+        FileExistsError: ``out`` already contains a data set.
     """
     if min(images, val_images) < 1:
-        raise ValueError(f'images={images}, val_images={val_images}: each split needs one or more')
+        raise ValueError(f'images={images}, val_images={val_images}: each split needs at least one image')
     if min(size) < 64:
-        raise ValueError(f'size={tuple(size)}: a picture needs 64 pixels or more on each side')
+        raise ValueError(f'size={tuple(size)}: an image needs at least 64 pixels per side')
     out = Path(out)
     if (out / 'meta.json').exists():
-        raise FileExistsError(f'{str(out)!r} holds a demo data set already; remove it first')
+        raise FileExistsError(f'{str(out)!r} already contains a demo data set; remove it first')
     counts = {}
     for split, number in {'train': images, 'val': val_images}.items():
         writers = (
@@ -78,7 +80,7 @@ def make_data(
             writer.close()
         counts[split] = {'images': number, 'digits': digits}
     meta = {'things': THINGS, 'stuff': STUFF, 'palette': PALETTE, 'seed': seed, 'size': list(size), 'counts': counts}
-    # last, so that an interrupted run is told from a whole one
+    # written last, so that it marks a complete data set
     (out / 'meta.json').write_text(json.dumps(meta, indent=2) + '\n')
     return meta
 

@@ -1,4 +1,4 @@
-"""A handwritten digit of 8x8 pixels, drawn large, in colour and with a soft edge on a photograph."""
+"""Draws a handwritten digit of 8x8 pixels on a photograph: enlarged, in colour and with a soft edge."""
 
 import colorsys
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from PIL import Image, ImageFilter
 
 Pixels = NDArray[np.float32]
 
-_INK = 0.42  # where the pen's grey becomes digit
+_INK = 0.42  # grey level from which a pixel belongs to the digit
 _MARGIN = 6  # room for the edge and the halo, in pixels
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
 class Glyph:
-    """A digit ready to be drawn.
+    """An enlarged digit, ready to draw.
 
     Args:
         alpha (Pixels): (h, w) in [0, 1], how much of each pixel is digit.
@@ -28,7 +28,7 @@ class Glyph:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """Pixels that are digit by half or more."""
+        """Pixels that belong to the digit by at least one half."""
         return self.alpha >= 0.5
 
 
@@ -56,7 +56,7 @@ def make_glyph(rng: np.random.Generator, sample: Pixels, height: float) -> Glyph
 
 
 def paste_glyph(rng: np.random.Generator, canvas: Pixels, glyph: Glyph, y: int, x: int) -> None:
-    """Draw a glyph on a canvas in place, in a colour that stands out there, with a soft halo.
+    """Draw a glyph on a canvas in place, in a colour that contrasts with the background, with a soft halo.
 
     Args:
         rng (np.random.Generator): The source of randomness.
@@ -82,7 +82,7 @@ def paste_glyph(rng: np.random.Generator, canvas: Pixels, glyph: Glyph, y: int, 
 
 
 def visible_window(glyph: Glyph, size: tuple[int, ...], y: int, x: int) -> tuple[tuple[int, int], tuple[slice, slice]]:
-    """Where a glyph's visible part begins in a canvas of ``size``, and which part of the glyph it is."""
+    """Return where a glyph's visible part starts in a canvas of ``size``, and which part of the glyph that is."""
     height, width = glyph.alpha.shape
     rows = slice(max(0, -y), max(0, min(height, size[0] - y)))
     cols = slice(max(0, -x), max(0, min(width, size[1] - x)))

@@ -1,4 +1,4 @@
-"""Writers of the three formats: COCO with stuff maps, ADE20K's folders, folders of classes."""
+"""Writers of three data set formats: COCO with stuff maps, ADE20K's folders, and class folders."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ from pycocotools import mask as coco_mask
 
 from demo.scene import THINGS, UNLABELLED, Instance, Scene
 
-_CROP = 64  # height and width of a classifier's picture
+_CROP = 64  # height and width of a classifier's image
 
 
 class CocoWriter:
-    """COCO's layout: pictures, instances as run-length masks, and stuff-thing maps as HTC reads them.
+    """COCO's layout: images, instances as run-length masks, and stuff-thing maps as HTC reads them.
 
     ``categories`` are numbered from 1, as COCO's are. A map holds indices into ``THINGS + STUFF``; 255 is ignored.
 
@@ -41,7 +41,7 @@ class CocoWriter:
         _save(scene.image, self.images / f'{stem}.jpg')
         _save(scene.labels, self.maps / f'{stem}.png')
         height, width = scene.labels.shape
-        # `crops` and `digit_sample` say where the pixels are from; COCO's tools pass them over
+        # `crops` and `digit_sample` name the origin of the pixels; COCO's tools ignore them
         self.content['images'].append(
             {
                 'id': index + 1,
@@ -60,7 +60,7 @@ class CocoWriter:
 
 
 class AdeWriter:
-    """ADE20K's layout: label 0 is other, which ``reduce_zero_label=True`` ignores; classes begin at 1.
+    """ADE20K's layout: label 0 means other, which ``reduce_zero_label=True`` ignores; classes start at 1.
 
     Args:
         root (Path): Folder to write into.
@@ -86,7 +86,7 @@ class AdeWriter:
 
 
 class ClassFoldersWriter:
-    """A folder a class, as mmpretrain's CustomDataset reads them: each digit with some of what surrounds it.
+    """One folder per class, as mmpretrain's CustomDataset reads them: each digit with some of its surroundings.
 
     Args:
         root (Path): Folder to write into.
@@ -127,4 +127,4 @@ def _annotation(number: int, image: int, instance: Instance) -> dict[str, Any]:
 
 
 def _save(pixels: NDArray[np.uint8], path: Path) -> None:
-    Image.fromarray(pixels).save(path, quality=95)  # PNG has no quality and passes it over
+    Image.fromarray(pixels).save(path, quality=95)  # PNG ignores the quality

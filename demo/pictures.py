@@ -1,4 +1,4 @@
-"""The demo's pictures: curves of the training, and predictions beside the truth."""
+"""Figures of the demo: training curves, and predictions next to the ground truth."""
 
 import json
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from demo.training import Run
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
 
-_SCALE = 3  # how much larger than the image a picture is
-_SCORE = 0.5  # lowest score of a prediction that is drawn
+_SCALE = 3  # magnification of the image in a figure
+_SCORE = 0.5  # predictions with lower scores are not drawn
 _GAP = 12
 
 
 def draw_curves(runs: Mapping[str, Run], path: Path) -> None:
-    """Draw the loss and the mAPs of some runs, one colour a run.
+    """Draw the loss and the mAPs of some runs, one colour per run.
 
     Args:
         runs (Mapping[str, Run]): The runs by the names that the legend gives them.
@@ -52,7 +52,7 @@ def draw_curves(runs: Mapping[str, Run], path: Path) -> None:
 
 
 def draw_predictions(data: Path, results: Path, folder: Path, number: int = 8) -> list[Path]:
-    """Draw the truth at the left and the prediction at the right, for the first validation images.
+    """Draw the ground truth on the left and the prediction on the right, for the first validation images.
 
     Args:
         data (Path): The data set in COCO's layout.
@@ -103,7 +103,7 @@ def _draw(pixels: np.ndarray[Any, Any], objects: list[dict[str, Any]], title: st
 
 
 def _tag(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: Any, font: Any) -> None:
-    """Write text in a filled box that stands on a point."""
+    """Write text in a filled box above a point."""
     x, y = corner[0], max(24, corner[1])
     draw.rectangle((x, y - 24, x + draw.textlength(text, font) + 6, y), fill=colour)
     bright = sum(colour) > 380

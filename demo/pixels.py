@@ -1,4 +1,4 @@
-"""Real pixels that installed packages carry, and who may use which of them.
+"""Loads real pixels from installed packages, and defines which split may use which.
 
 Three parties draw from them: ``source`` (the network that is frozen later) and the ``train`` and ``val`` splits of the
 demo's data set. The source has photographs of its own and no handwritten digit. Train and val share no digit; they
@@ -17,7 +17,7 @@ from PIL import Image
 
 Box = tuple[float, float, float, float]
 
-# scikit-learn's digits come writer after writer: contiguous parts keep most writers apart, too.
+# scikit-learn's digits are sorted by writer, so contiguous parts also separate most writers
 DIGITS = {'train': range(1438), 'val': range(1438, 1797)}
 PHOTOGRAPHS = {
     'target': ('china.jpg', 'flower.jpg', 'astronaut.png', 'coffee.png', 'chelsea.png', 'rocket.jpg'),
@@ -27,7 +27,7 @@ PHOTOGRAPHS = {
     ),
 }  # fmt: skip
 TEXTURES = {'brick': 'brick.png', 'grass': 'grass.png', 'gravel': 'gravel.png'}
-# Where the cut through a photograph lies along its longer side: train before it, val after it.
+# position of the cut along the longer side of a photograph: train before it, val after it
 CUT = 0.6
 _FOLDERS = (
     Path(sklearn.datasets.__file__).parent / 'images',
@@ -37,7 +37,7 @@ _FOLDERS = (
 
 @cache
 def load_picture(name: str) -> Image.Image:
-    """Read a picture from the folder of the installed package that carries it; nothing is downloaded.
+    """Read an image from the installed package that contains it. Nothing is downloaded.
 
     Raises:
         FileNotFoundError: the installed scikit-learn and scikit-image do not carry the file.
@@ -54,13 +54,13 @@ def load_picture(name: str) -> Image.Image:
 
 @cache
 def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Read scikit-learn's handwritten digits: 1797 images of 8x8 in [0, 1], and what each shows."""
+    """Read scikit-learn's handwritten digits: 1797 images of 8x8 in [0, 1], and their labels."""
     digits: Any = sklearn.datasets.load_digits()
     return (digits.images / 16).astype(np.float32), digits.target.astype(np.int64)
 
 
 def own_part(name: str, party: str) -> Box:
-    """The part of a picture that a party may crop from, as left, top, right, bottom."""
+    """Return the part of an image that a split or the source task may use, as left, top, right, bottom."""
     width, height = load_picture(name).size
     if party == 'source':
         return 0, 0, width, height
@@ -78,7 +78,7 @@ def random_crop(
     size: tuple[int, ...],
     zoom: tuple[float, float] = (0.6, 1.0),
 ) -> tuple[NDArray[np.float32], Box]:
-    """Crop a picture at random inside a party's part of it.
+    """Cut a random crop from the part of an image that a party may use.
 
     Args:
         rng (np.random.Generator): The source of randomness.

@@ -17,15 +17,15 @@ from demo.data import make_data
 from demo.training import ROOT, Run, ToolError, test, train
 
 CONFIG = ROOT / 'configs/det/htc_r50_protune_demo.py'
-# Lowest segm mAP that counts as working; docs/demo.md has the figures of three seeds.
+# the lowest segm mAP that counts as success; docs/demo.md has the results of three seeds
 FLOOR = 0.28
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train HTC with a frozen, pro-tuned backbone on digits')
-    parser.add_argument('--out', default=str(ROOT / 'work_dirs/demo'), help='folder for results')
-    parser.add_argument('--data', default=str(ROOT / 'data/demo'), help='folder of the data; made when absent')
-    parser.add_argument('--seed', type=int, default=0, help='of the training')
+    parser.add_argument('--out', default=str(ROOT / 'work_dirs/demo'), help='output folder')
+    parser.add_argument('--data', default=str(ROOT / 'data/demo'), help='folder of the data, which are made if missing')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the training')
     parser.add_argument('--only-tuned', action='store_true', help='leave out the run without prompts')
     return parser.parse_args(argv)
 
@@ -45,7 +45,7 @@ def run_demo(out: Path, data: Path, seed: int = 0, compare: bool = True) -> dict
     Raises:
         ToolError: a tool failed.
     """
-    # matplotlib takes seconds to start, and the first line should not
+    # importing matplotlib takes seconds, and the first line should be printed at once
     from demo.pictures import draw_curves, draw_predictions
 
     if not (data / 'meta.json').is_file():
@@ -73,7 +73,7 @@ def run_demo(out: Path, data: Path, seed: int = 0, compare: bool = True) -> dict
 
 
 def summary(runs: dict[str, Run]) -> str:
-    """A short table of the runs, side by side."""
+    """Format a table with one column per run."""
     rows = {
         'bbox mAP': [f'{run.bbox:.3f}' for run in runs.values()],
         'segm mAP': [f'{run.segm:.3f}' for run in runs.values()],
@@ -88,7 +88,7 @@ def summary(runs: dict[str, Run]) -> str:
 
 
 def check(runs: dict[str, Run]) -> str | None:
-    """What is wrong with the results: nothing, if the segm mAP is above the floor and above that without prompts."""
+    """Return what is wrong with the results; None if the segm mAP is above the floor and above that without prompts."""
     segm = runs['pro-tuned'].segm
     if segm < FLOOR:
         return f'segm mAP {segm:.3f} is below {FLOOR}, the lowest that counts as working'

@@ -1,4 +1,4 @@
-"""One picture of the demo's data set, and everything that is true of it."""
+"""Composes one image of the demo's data set, with its ground truth."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from demo.pixels import DIGITS, PHOTOGRAPHS, TEXTURES, Box, load_digits, random_
 
 THINGS = tuple(str(digit) for digit in range(10))
 STUFF = (*TEXTURES, 'photograph')
-# Edges, where two things share a pixel, have no label.
+# pixels at edges, where two objects meet, have no label
 UNLABELLED = 255
 
-_HEIGHTS = (0.23, 0.47)  # of a digit, as a share of the picture's: 44 to 90 pixels of 192
+_HEIGHTS = (0.23, 0.47)  # of a digit, as a share of the image height: 44 to 90 of 192 pixels
 _TINTS = {'brick': (0.95, 0.55, 0.42), 'grass': (0.55, 0.85, 0.35), 'gravel': (0.85, 0.8, 0.72)}
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A digit in a picture.
+    """A digit in an image.
 
     Args:
         label (int): What it shows, 0 to 9.
@@ -33,7 +33,7 @@ class Instance:
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """The mask's extent as left, top, width, height."""
+        """The bounding box of the mask as left, top, width, height."""
         rows, cols = (np.flatnonzero(self.mask.any(axis)) for axis in (1, 0))
         return (
             int(cols[0]),
@@ -45,7 +45,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture with its truth.
+    """An image with its ground truth.
 
     Args:
         image (NDArray[np.uint8]): (H, W, 3), RGB.
@@ -61,7 +61,7 @@ class Scene:
 
 
 def make_scene(seed: int, split: str, index: int, size: tuple[int, int]) -> Scene:
-    """Compose a picture; the same arguments give the same picture, however many are made beside it.
+    """Compose an image. The same arguments always give the same image, whatever else is composed.
 
     Args:
         seed (int): Seed of the data set.
@@ -88,11 +88,11 @@ def _lay_ground(
     texture: str,
     split: str,
 ) -> Box:
-    """Cover one side of the canvas with a texture, up to a slanting straight edge."""
+    """Cover one side of the canvas with a texture, up to a slanted straight edge."""
     height, width = labels.shape
     pixels, box = random_crop(rng, TEXTURES[texture], split, labels.shape, zoom=(0.5, 1.0))
     tint = np.array(_TINTS[texture], np.float32) * rng.uniform(0.85, 1.15, 3).astype(np.float32)
-    # mostly ground, sometimes a wall at the left or at the right
+    # mostly the ground, sometimes a wall on the left or right
     angle = rng.choice((90, 0, 180), p=(0.6, 0.2, 0.2)) + rng.uniform(-20, 20)
     normal = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
     y, x = np.mgrid[:height, :width]
@@ -111,7 +111,7 @@ def _scatter_digits(
     labels: NDArray[np.uint8],
     split: str,
 ) -> list[Instance]:
-    """Draw two to five digits that overlap little; a later one lies over an earlier one."""
+    """Draw two to five digits with little overlap; later digits cover earlier ones."""
     images, targets = load_digits()
     height, width = labels.shape
     taken = np.zeros(labels.shape, bool)
@@ -121,8 +121,8 @@ def _scatter_digits(
         glyph = make_glyph(rng, images[sample], height * rng.uniform(*_HEIGHTS))
         place = _free_place(rng, glyph, taken)
         if place is None:
-            if number < 2:  # the first ones always find room
-                raise ValueError(f'a picture of {height}x{width} has no room for two digits')
+            if number < 2:  # there is always room for the first two
+                raise ValueError(f'an image of {height}x{width} has no room for two digits')
             continue
         paste_glyph(rng, canvas, glyph, *place)
         alpha = _on_canvas(glyph, labels.shape, *place)
@@ -137,7 +137,7 @@ def _scatter_digits(
 
 
 def _free_place(rng: np.random.Generator, glyph: Glyph, taken: NDArray[np.bool_]) -> tuple[int, int] | None:
-    """Find a place where a glyph hides next to nothing of what is drawn already."""
+    """Find a random position where a glyph covers almost nothing of earlier digits; None if there is none."""
     room = [taken.shape[i] - glyph.alpha.shape[i] for i in (0, 1)]
     if min(room) < 0:
         return None

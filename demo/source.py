@@ -1,4 +1,4 @@
-"""``tools/train_source.py``: train once the small network that the demo keeps frozen."""
+"""``tools/train_source.py``: train the small network that the demo keeps frozen."""
 
 import argparse
 import io
@@ -25,7 +25,7 @@ BASE_CHANNELS = 16
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train the network that the demo keeps frozen')
-    parser.add_argument('--out', default=str(WEIGHTS), help='file of the weights')
+    parser.add_argument('--out', default=str(WEIGHTS), help='output file')
     parser.add_argument('--seed', type=at_least(0), default=0)
     parser.add_argument('--steps', type=at_least(1), default=700)
     parser.add_argument('--batch-size', type=at_least(1), default=64)
@@ -34,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 class SourceNet(nn.Module):
-    """mmdet's ResNet-50, a quarter as wide, and a linear classifier on its pooled last stage."""
+    """mmdet's ResNet-50 with a quarter of the channels, and a linear classifier on its pooled last stage."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class SourceNet(nn.Module):
         return self.fc(self.backbone(x)[-1].mean((2, 3)))
 
     def weights(self) -> 'OrderedDict[str, Tensor]':
-        """The weights under torchvision's names: ``conv1.weight``, ``layer1.0.…``, ``fc.weight``."""
+        """Return the weights under torchvision's names: ``conv1.weight``, ``layer1.0.…``, ``fc.weight``."""
         state = self.backbone.state_dict()
         state |= {f'fc.{key}': value for key, value in self.fc.state_dict().items()}
         return OrderedDict((key, value.contiguous()) for key, value in state.items())
@@ -73,7 +73,7 @@ def train(net: SourceNet, crops: SourceCrops, batch_size: int, lr: float) -> Non
 
 @torch.no_grad()
 def measure(net: SourceNet, crops: SourceCrops) -> float:
-    """Accuracy."""
+    """Compute the accuracy."""
     net.eval()
     hits = [net(images).argmax(1) == labels for images, labels in DataLoader(crops, 64)]
     return float(torch.cat(hits).float().mean())
@@ -83,9 +83,9 @@ def measure(net: SourceNet, crops: SourceCrops) -> float:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     torch.manual_seed(args.seed)
-    torch.set_num_threads(1)  # the other core composes the crops
+    torch.set_num_threads(1)  # the other core cuts the crops
     net = SourceNet()
-    MMLogger.get_instance('source', log_level='WARNING')  # not a line for each tensor
+    MMLogger.get_instance('source', log_level='WARNING')  # otherwise one log line per tensor
     net.backbone.init_weights()
     start = time.perf_counter()
     crops = SourceCrops(args.steps * args.batch_size, args.seed)
@@ -97,5 +97,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_atomically(file.getvalue(), args.out)
     print(
         f'{args.out}: {Path(args.out).stat().st_size / 1e6:.1f} MB, {seconds:.0f} s; '
-        f'accuracy on crops that it never saw {accuracy:.3f}'
+        f'accuracy on new crops {accuracy:.3f}'
     )

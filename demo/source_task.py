@@ -1,6 +1,6 @@
-"""The source network's task: tell from which of eleven photographs a crop is.
+"""The task of the source network: classify from which of eleven photographs a crop is.
 
-Nothing of the demo's data set is used: no handwritten digit, other photographs, none of the textures.
+It uses nothing of the demo's data set: no handwritten digits, other photographs, and none of the textures.
 """
 
 import numpy as np
@@ -12,13 +12,13 @@ from torch.utils.data import Dataset
 from demo.pixels import PHOTOGRAPHS, random_crop
 
 CLASSES = PHOTOGRAPHS['source']
-# ImageNet's, as the hosts' configs have them
+# of ImageNet, as in the configs of mmdet, mmseg and mmpretrain
 MEAN = np.array([123.675, 116.28, 103.53], np.float32) / 255
 STD = np.array([58.395, 57.12, 57.375], np.float32) / 255
 
 
 class SourceCrops(Dataset[tuple[Tensor, int]]):
-    """Crops that are cut when they are asked for; the index and the seed decide everything in one.
+    """Crops that are cut on access; a crop depends only on its index and the seed.
 
     Args:
         length (int): Number of crops.
@@ -39,9 +39,9 @@ class SourceCrops(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy((crop - MEAN) / STD).permute(2, 0, 1).contiguous(), label
 
     def cut(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], int]:
-        """Cut a crop: (size, size, 3) in [0, 1], and the number of its photograph."""
+        """Cut a crop: (size, size, 3) in [0, 1], and the label of its photograph."""
         number = int(rng.integers(len(CLASSES)))
         crop, _ = random_crop(rng, CLASSES[number], 'source', (self.size, self.size), zoom=(0.25, 1.0))
-        # most of these photographs are grey: give each crop colours of its own
+        # most of these photographs are grey, so give each crop random colours
         crop = np.clip(crop ** rng.uniform(0.6, 1.6) * rng.uniform(0.45, 1.25, 3), 0, 1)
         return crop.astype(np.float32), number

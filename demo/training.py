@@ -1,4 +1,4 @@
-"""Runs of the package's own tools as a user would start them, with a line of progress now and then."""
+"""Runs the package's tools in subprocesses, as a user would, and prints their progress."""
 
 import json
 import os
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN_STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].* time: ([\d.]+).* loss: ([\d.]+)')
 VALIDATED = re.compile(r'Epoch\((?:val|test)\).*coco/bbox_mAP: ([\d.-]+).*coco/segm_mAP: ([\d.-]+)')
 TOTAL = re.compile(r'^total\s+([\d,]+)\s+([\d,]+)$')
-_SHOWN = 40  # lines of a tool's output when it fails
+_SHOWN = 40  # lines of a failed tool's output to show
 
 
 class ToolError(RuntimeError):
@@ -27,12 +27,12 @@ class Run:
     """A finished training.
 
     Args:
-        work_dir (Path): What the tool wrote into.
+        work_dir (Path): The work dir.
         bbox (float): mAP of the boxes after the last epoch.
         segm (float): mAP of the masks after the last epoch.
         trained (int): Number of trained parameters.
         frozen (int): Number of frozen parameters.
-        seconds (float): From the start of the process to its end.
+        seconds (float): Duration of the process.
     """
 
     work_dir: Path
@@ -48,7 +48,7 @@ class Run:
         return Path((self.work_dir / 'last_checkpoint').read_text().strip())
 
     def scalars(self) -> list[dict[str, float]]:
-        """What was logged while training and validating, oldest first."""
+        """Return the logged values of training and validation, oldest first."""
         newest = max(self.work_dir.glob('*/vis_data/scalars.json'))
         return [json.loads(line) for line in newest.read_text().splitlines()]
 
@@ -58,10 +58,10 @@ def train(config: Path, work_dir: Path, options: Sequence[str], name: str = '', 
 
     Args:
         config (Path): The config.
-        work_dir (Path): Folder for what the tool writes.
+        work_dir (Path): Work dir of the tool.
         options (Sequence[str]): ``key=value`` settings that override the config's.
-        name (str): What every line of progress begins with. Defaults to ''.
-        threads (int, optional): Threads of torch. Defaults to torch's own choice.
+        name (str): Prefix of the progress lines. Defaults to ''.
+        threads (int, optional): Number of torch threads. Defaults to torch's choice.
 
     Raises:
         ToolError: the tool failed; the end of its output is in the message.
@@ -120,7 +120,7 @@ def _run(command: Sequence[str], name: str = '', threads: int | None = None) -> 
 def _progress(line: str) -> str | None:
     if step := TRAIN_STEP.search(line):
         epoch, done, total, seconds, loss = step.groups()
-        return f'epoch {epoch}  {done:>3}/{total}  loss {float(loss):6.3f}  {float(seconds):.2f} s a step'
+        return f'epoch {epoch}  {done:>3}/{total}  loss {float(loss):6.3f}  {float(seconds):.2f} s per step'
     if result := VALIDATED.search(line):
         return f'validated: bbox mAP {float(result[1]):.3f}  segm mAP {float(result[2]):.3f}'
     return None

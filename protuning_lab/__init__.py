@@ -1,1 +1,1 @@
-"""Studies, benchmarks, comparisons and figures for papers; a user of a trained model needs none of it."""
+"""Studies, benchmarks, comparisons of runs and figures for papers. Using a trained model does not need this package."""

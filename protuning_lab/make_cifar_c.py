@@ -1,4 +1,4 @@
-"""``tools/dataset_converters/make_cifar_c.py``: files like CIFAR-10-C's, made of the clean test set."""
+"""``tools/dataset_converters/make_cifar_c.py``: make files like those of CIFAR-10-C from the clean test set."""
 
 import argparse
 import json
@@ -20,38 +20,47 @@ from protuning_mm.weights.atomic import write_atomically
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Corrupt CIFAR's clean test set into files like CIFAR-10-C's")
+    parser = argparse.ArgumentParser(description="Corrupt CIFAR's clean test set; write files like those of CIFAR-10-C")
     parser.add_argument('clean', type=Path, help='folder with cifar-10-batches-py or cifar-100-python')
-    parser.add_argument('out', type=Path, help='folder to write, data/cifar10/CIFAR-10-C for our configs')
+    parser.add_argument('out', type=Path, help='output folder; our configs expect data/cifar10/CIFAR-10-C')
     parser.add_argument('--corruptions', nargs='+', default=CORRUPTIONS, choices=CORRUPTIONS, metavar='NAME')
     parser.add_argument(
-        '--seed', type=at_least(0), default=0, help="as CIFAR10C's seed: it makes the same images on the fly"
+        '--seed',
+        type=at_least(0),
+        default=0,
+        help='random seed; CIFAR10C with the same seed makes the same images on the fly',
     )
-    parser.add_argument('--jobs', type=at_least(1), default=1, help='processes')
+    parser.add_argument('--jobs', type=at_least(1), default=1, help='number of processes (default: 1)')
     return parser.parse_args(argv)
 
 
 def make_cifar_c(clean: Path, out: Path, corruptions: Sequence[str], seed: int, jobs: int) -> None:
-    """Write one file for each corruption, ``labels.npy``, and a mark that says that they were made here.
+    """Write one file per corruption, ``labels.npy``, and a file that marks them as generated.
 
     Args:
-        clean (Path): Folder of CIFAR-10 or CIFAR-100.
-        out (Path): Folder to write; files that are there already are left as they are.
-        corruptions (Sequence[str]): Which.
-        seed (int): Of the random numbers.
-        jobs (int): Processes.
+        clean (Path): Folder of the clean CIFAR-10 or CIFAR-100.
+        out (Path): Output folder. Existing corruption files are kept.
+        corruptions (Sequence[str]): Names of the corruptions.
+        seed (int): Seed of the random numbers.
+        jobs (int): Number of processes.
 
     Raises:
-        DataError: there is no CIFAR, or ``out`` has files that were not made here of these images with this seed.
+        DataError: ``clean`` does not contain CIFAR, or ``out`` contains files that this tool did not make from these
+            images with this seed.
     """
     name, images, labels = _clean_test_set(clean)
     mark = dict(clean=name, imagecorruptions=version('imagecorruptions-imaug'), strengths="ImageNet-C's", seed=seed)
     if (out / GENERATED_MARK).is_file():
         found = json.loads((out / GENERATED_MARK).read_text())
         if found != mark:
-            raise DataError(f'{out / GENERATED_MARK} says {found}; these would be {mark}: name another folder')
+            raise DataError(
+                f'{out / GENERATED_MARK} records {found}, but the new files would be {mark}: choose another folder'
+            )
     elif out.is_dir() and any(out.glob('*.npy')):
-        raise DataError(f'{str(out)!r} has files that were not made here, the published ones perhaps: name another')
+        raise DataError(
+            f'{str(out)!r} contains files that this tool did not make, perhaps the published ones: choose another '
+            'folder'
+        )
     write_atomically(json.dumps(mark).encode(), out / GENERATED_MARK)
     _write(np.tile(labels, len(SEVERITIES)).astype(np.uint8), out / 'labels.npy')
     for corruption in corruptions:
@@ -73,7 +82,7 @@ def _clean_test_set(root: Path) -> tuple[str, list[NDArray[np.uint8]], NDArray[n
 
     kinds = [kind for kind in (CIFAR10, CIFAR100) if (root / kind.base_folder).is_dir()]
     if len(kinds) != 1:
-        raise DataError(f'{str(root)!r} should hold either {CIFAR10.base_folder} or {CIFAR100.base_folder}')
+        raise DataError(f'{str(root)!r} must contain either {CIFAR10.base_folder} or {CIFAR100.base_folder}')
     dataset = kinds[0](data_root=str(root), split='test', download=False)
     images = [dataset.get_data_info(i)['img'] for i in range(len(dataset))]
     return kinds[0].__name__, images, dataset.get_gt_labels()

@@ -1,4 +1,4 @@
-"""The paper's order, claim by claim, against what was measured."""
+"""Compares the paper's ranking with the measured one, claim by claim."""
 
 import math
 import statistics
@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 from scipy import stats
 
-from studies.results import Measured, paired, spread
+from studies.results import Measured, format_mean, paired_differences
 
-# What the paper says of Pro-Tuning against each: at least as good as full fine-tuning, better than the others. Norm
-# tuning, Conv-Adapter, VPT, LoRA and SSF are not in its comparison: for them the difference alone is told.
+# The paper's claims: Pro-Tuning is at least as good as full fine-tuning and better than the others. Norm tuning,
+# Conv-Adapter, VPT, LoRA and SSF are not in its comparison; for them the table only shows the difference.
 PAPER = ('full', 'linear', 'partial', 'bias', 'side', 'adapter', 'adaptformer')
 OURS = ('norm', 'conv_adapter', 'vpt', 'lora', 'ssf')
 AGAINST = {'all': PAPER, 'full': ('full',), 'others': tuple(name for name in PAPER if name != 'full')}
-# An even difference from full fine-tuning is not yet "at least as good": it is left open as well.
+# A difference from full fine-tuning that may be zero does not prove "at least as good", so it counts as open too.
 MEANINGS = {'above': 'agrees', 'even': 'open', 'below': 'contradicts'}
 
 
 def verdict(differences: list[float]) -> str:
-    """``above`` or ``below`` zero where Student's t-test at 5 % can tell the mean from zero, else ``even``."""
+    """Return ``above`` or ``below`` if Student's t-test at 5 % distinguishes the mean from zero, otherwise ``even``."""
     if len(differences) < 2:
         return 'even'
     mean, error = statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(len(differences))
@@ -28,17 +28,17 @@ def verdict(differences: list[float]) -> str:
 
 
 def compare(measured: Measured, row: str = 'pro') -> Iterator[tuple[str, dict[str, str], list[float]]]:
-    """Every other row, column, and the differences of ``row`` and it, seed by seed."""
+    """Yield for every other row and column: the row, the column, and the differences ``row`` minus it per seed."""
     for column in measured.columns():
-        there = measured.values(measured.rows, column)  # some tunings a backbone cannot have
+        available = measured.values(measured.rows, column)  # not every tuning fits every backbone
         one = measured.scores({**column, measured.rows: row})
         for other in (*PAPER, *OURS):
-            if other in there:
-                yield other, column, paired(one, measured.scores({**column, measured.rows: other}))
+            if other in available:
+                yield other, column, paired_differences(one, measured.scores({**column, measured.rows: other}))
 
 
 def claims_table(measured: Measured, row: str = 'pro') -> str:
-    """A Markdown table of the differences, each with what it says of the claim."""
+    """Format a Markdown table of the differences, each marked with its verdict on the paper's claim."""
     columns = measured.columns()
     lines = [
         '| against | paper | ' + ' | '.join(', '.join(c.values()) for c in columns) + ' |',
@@ -49,19 +49,19 @@ def claims_table(measured: Measured, row: str = 'pro') -> str:
         cells = []
         for column in columns:
             differences = found.get((other, tuple(column.items())))
-            cells.append(f'{spread(differences, "+")} {_mark(other, differences)}'.strip() if differences else '–')
+            cells.append(f'{format_mean(differences, "+")} {_mark(other, differences)}'.strip() if differences else '–')
         claim = '≥' if other == 'full' else ('>' if other in PAPER else '')
         lines.append(f'| {other} | {claim} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
 
 def agreement(measured: Measured, against: str = 'all', row: str = 'pro') -> dict[str, int]:
-    """How many of the paper's comparisons came out as it says, beyond the spread, and the other way.
+    """Count the comparisons that agree with the paper's claims, are open, or contradict them.
 
     Args:
         measured (Measured): The study.
         against (str): A key of ``AGAINST``. Defaults to ``'all'``.
-        row (str): What is compared. Defaults to ``'pro'``.
+        row (str): The row to compare. Defaults to ``'pro'``.
     """
     counts = {'agrees': 0, 'open': 0, 'contradicts': 0}
     for other, _, differences in compare(measured, row):
@@ -71,6 +71,6 @@ def agreement(measured: Measured, against: str = 'all', row: str = 'pro') -> dic
 
 
 def _mark(other: str, differences: list[float]) -> str:
-    said = verdict(differences)
+    result = verdict(differences)
     marks = {'above': '✓', 'even': '≈', 'below': '✗'} if other in PAPER else {'even': '≈'}
-    return marks.get(said, '')
+    return marks.get(result, '')

@@ -18,26 +18,26 @@ from PIL import Image
 from studies.pictures import SOURCES, TARGETS, draw, draw_digit, samples_of
 from studies.pixels import SPLITS, Pixels
 
-# Pictures a class. A study takes fewer to train on, by a wrapper; source_val is new pictures of what source shows.
+# Images per class. A study trains on fewer by a wrapper. source_val contains new renderings of the source task.
 COUNTS = {'train': 100, 'val': 30, 'test': 80, 'source': 300, 'source_val': 20}
-TWICE = ('val', 'test')  # splits that show each of their handwritten digits so often; none is shown twice to train on
+TWICE = ('val', 'test')  # these splits show each of their handwritten digits twice; train shows none twice
 META = 'meta.json'
 
 
 def make_data(out: str | Path = 'data/studies', seed: int = 0) -> dict[str, Any]:
-    """Write ``out/<task>/<split>/<class>/<number>.png`` and, for each task, where all pixels are from.
+    """Write ``out/<task>/<split>/<class>/<number>.png`` and, for each task, the origin of all pixels in ``meta.json``.
 
-    A task whose ``meta.json`` is there already stays as it is.
+    A task that already has a ``meta.json`` is kept.
 
     Args:
-        out (str | Path): Folder to write into; made where it is missing. Defaults to ``'data/studies'``.
+        out (str | Path): Output folder. Defaults to ``'data/studies'``.
         seed (int): The same seed writes the same bytes. Defaults to 0.
 
     Returns:
-        dict: What each task's ``meta.json`` holds, by task.
+        dict: Task -> content of its ``meta.json``.
 
     Raises:
-        ValueError: the data there was made with another seed.
+        ValueError: existing data were made with another seed.
     """
     return {task: _make_task(Path(out) / task, task, seed) for task in TARGETS}
 
@@ -48,7 +48,7 @@ def _make_task(folder: Path, task: str, seed: int) -> dict[str, Any]:
         if meta['seed'] != seed:
             raise ValueError(f'{str(folder)!r} holds data of seed {meta["seed"]}, not {seed}: remove it first')
         return meta
-    partial = folder.with_name(f'{folder.name}.partial')  # a killed run is not taken for a whole one
+    partial = folder.with_name(f'{folder.name}.partial')  # so that a killed run does not look complete
     shutil.rmtree(partial, ignore_errors=True)
     origins: dict[str, list[dict[str, Any]]] = {}
     for split in COUNTS:
@@ -70,7 +70,7 @@ def _make_task(folder: Path, task: str, seed: int) -> dict[str, Any]:
 
 
 def classes_of(task: str, split: str) -> tuple[str, ...]:
-    """The classes of a split; a source network is trained on more of them than a target has."""
+    """Return the classes of a split. A source network is trained on more classes than a target has."""
     return TARGETS[task] if split in SPLITS else SOURCES[task]
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Make docs/evidence.md: studies/evidence.py [--studies NAME … --jobs N --from-results].
 
-Data, source networks, the studies (what is there is kept), and the page, every number of which is looked up in what
-the studies wrote.
+Makes the data, the source networks, the studies and the page. Existing results are kept. Every number on the page is
+looked up in the studies' results.
 """
 
 import argparse
@@ -18,44 +18,50 @@ from protuning_lab.study import main as run_study
 from protuning_lab.study import read_study
 from protuning_mm.weights.atomic import write_atomically
 from studies.data import make_data
-from studies.page import Kept, fill
+from studies.page import StudyResults, fill_template
 from studies.results import EvidenceError
 
 ROOT = Path(__file__).resolve().parents[1]
-# in the order in which they are run
+# in the order of running
 STUDIES = (
     'headline', 'long_tail', 'steps', 'ablations', 'spatial', 'defaults', 'corruptions', 'little_data', 'detection',
     'segmentation',
 )  # fmt: skip
-MORE = ('full',)  # takes days and is run by name
+MORE = ('full',)  # takes days; run only with --studies
 RUN = 'work_dirs/studies'
 TEMPLATE = ROOT / 'studies/evidence.md.in'
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Run the studies and write docs/evidence.md')
-    parser.add_argument('--studies', nargs='+', choices=(*STUDIES, *MORE), default=list(STUDIES), help='which to run')
-    parser.add_argument('--jobs', type=int, default=2, metavar='N', help='runs at once')
-    parser.add_argument('--from-results', action='store_true', help='run nothing; make the page again')
-    parser.add_argument('--docs', default=str(ROOT / 'docs'), help='folder of the page')
+    parser.add_argument(
+        '--studies',
+        nargs='+',
+        choices=(*STUDIES, *MORE),
+        default=list(STUDIES),
+        help='studies to run (default: all but full)',
+    )
+    parser.add_argument('--jobs', type=int, default=2, metavar='N', help='number of worker processes (default: 2)')
+    parser.add_argument('--from-results', action='store_true', help='only write the page again')
+    parser.add_argument('--docs', default=str(ROOT / 'docs'), help='folder for the page')
     return parser.parse_args(argv)
 
 
 def run(names: Sequence[str], jobs: int, docs: Path) -> list[str]:
-    """Make data and source networks where they are missing, and run studies; what is done is kept.
+    """Make missing data and source networks, and run studies. Existing results are kept.
 
     Returns:
-        list: The studies that are not whole. A run that fails does not stop the others; the study's tables tell it.
+        list[str]: The studies with failed runs. A failed run does not stop the others; the study's tables list it.
     """
-    from studies.sources import train_sources  # imports mmpretrain, which the page does without
+    from studies.sources import train_sources  # imports mmpretrain, which the page does not need
 
     make_data('data/studies')
-    keep_sources(train_sources(), docs / 'evidence')
+    write_source_accuracies(train_sources(), docs / 'evidence')
     if {'detection', 'segmentation'} & set(names) and not Path('data/demo/meta.json').is_file():
         from demo.data import make_data as make_demo_data
 
         make_demo_data('data/demo')
-    not_whole = []
+    incomplete = []
     for name in names:
         print(f'==> {name}', flush=True)
         try:
@@ -63,23 +69,23 @@ def run(names: Sequence[str], jobs: int, docs: Path) -> list[str]:
         except SystemExit as ended:
             if ended.code == 130:
                 raise
-            print(f'{name} is not whole: {ended.code}', flush=True)
-            not_whole.append(name)
-    return not_whole
+            print(f'{name} is incomplete: exit code {ended.code}', flush=True)
+            incomplete.append(name)
+    return incomplete
 
 
-def keep_sources(trained: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """Write how good the source networks are beside the page."""
+def write_source_accuracies(trained: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    """Write the accuracies of the source networks to ``sources.csv``."""
     lines = ['backbone,world,accuracy,seconds']
     for backbone, meta in trained.items():
-        worlds = {world: told for world, told in meta.items() if isinstance(told, dict)}
-        lines += [f'{backbone},{world},{told["accuracy"]},{told["seconds"]}' for world, told in worlds.items()]
+        worlds = {world: found for world, found in meta.items() if isinstance(found, dict)}
+        lines += [f'{backbone},{world},{found["accuracy"]},{found["seconds"]}' for world, found in worlds.items()]
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(('\n'.join(lines) + '\n').encode(), folder / 'sources.csv')
 
 
-def keep(name: str, folder: Path, template: str) -> None:
-    """Copy what a study wrote beside the page, if it was run here; its plots if the page shows them."""
+def copy_results(name: str, folder: Path, template: str) -> None:
+    """Copy the results of a study to the page's folder, if it was run here; plots only if the page shows them."""
     written = {'results.csv': f'{name}.csv', 'tables.md': f'{name}.md'}
     if f'{{{{figure {name}}}}}' in template:
         written |= {f'parameters.{kind}': f'{name}.{kind}' for kind in ('png', 'svg')}
@@ -90,37 +96,37 @@ def keep(name: str, folder: Path, template: str) -> None:
 
 
 def write_page(docs: Path, template: str) -> Path:
-    """Fill the template.
+    """Fill the template and write the page.
 
     Raises:
-        EvidenceError: it asks for what was not measured.
+        EvidenceError: a placeholder is invalid, or its value was not measured.
     """
     layouts = {name: read_study(ROOT / f'studies/grids/{name}.py').table for name in (*STUDIES, *MORE)}
-    kept = Kept(
+    stored = StudyResults(
         docs / 'evidence',
         {name: layout.rows for name, layout in layouts.items()},
         {name: layout.metric or '' for name, layout in layouts.items()},
         {name: layout.scale for name, layout in layouts.items()},
     )
     page = docs / 'evidence.md'
-    write_atomically(fill(template, kept).encode(), page)
+    write_atomically(fill_template(template, stored).encode(), page)
     return page
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     docs = Path(args.docs)
-    not_whole = [] if args.from_results else run(args.studies, args.jobs, docs)
+    incomplete = [] if args.from_results else run(args.studies, args.jobs, docs)
     template = TEMPLATE.read_text()
     for name in (*STUDIES, *MORE):
-        keep(name, docs / 'evidence', template)
+        copy_results(name, docs / 'evidence', template)
     try:
         print(write_page(docs, template))
     except EvidenceError as error:
         raise SystemExit(f'error: {error}') from None
-    if not_whole:
-        failed = ', '.join(not_whole)
-        raise SystemExit(f'error: runs failed in {failed}; the page is made, and the same command tries them again')
+    if incomplete:
+        failed = ', '.join(incomplete)
+        raise SystemExit(f'error: runs failed in {failed}; the page is written. Run the same command to try them again')
 
 
 if __name__ == '__main__':

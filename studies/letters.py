@@ -1,4 +1,4 @@
-"""Printed letters as small and grey as scikit-learn's digits, from the fonts that Matplotlib carries."""
+"""Printed letters, as small and grey as scikit-learn's digits, from the fonts that Matplotlib contains."""
 
 from functools import cache
 from pathlib import Path
@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-# without those that look like digits
+# without letters that look like digits
 LETTERS = tuple('ACDEFHJKLMNPRTUVWXY')
 FONTS = tuple(
     f'DejaVu{face}.ttf'
     for face in ('Sans', 'Sans-Bold', 'Sans-Oblique', 'SansMono', 'Serif', 'Serif-Bold', 'Serif-Italic')
 )
-_LARGE = 64  # a letter is drawn so large, and then made small
+_LARGE = 64  # letters are drawn at this size, then shrunk
 
 
 @cache
@@ -22,11 +22,11 @@ def load_letter(letter: str, font: str) -> NDArray[np.float32]:
     """Draw a letter as an image of 8x8 in [0, 1].
 
     Raises:
-        FileNotFoundError: the installed Matplotlib does not carry the font.
+        FileNotFoundError: the installed Matplotlib does not contain the font.
     """
     path = Path(matplotlib.get_data_path()) / 'fonts/ttf' / font
     if not path.is_file():
-        raise FileNotFoundError(f'{str(path)!r}: the installed Matplotlib does not carry this font')
+        raise FileNotFoundError(f'{str(path)!r}: the installed Matplotlib does not contain this font')
     image = Image.new('L', (2 * _LARGE, 2 * _LARGE))
     ImageDraw.Draw(image).text((_LARGE // 2, _LARGE // 4), letter, 255, ImageFont.truetype(str(path), _LARGE))
     image = image.crop(image.getbbox())

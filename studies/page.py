@@ -1,4 +1,4 @@
-"""``docs/evidence.md`` out of its template: every number in it is looked up in the studies' results."""
+"""Fills the template of ``docs/evidence.md`` with numbers from the studies' results."""
 
 import csv
 import re
@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from studies.claims import AGAINST, MEANINGS, agreement, claims_table, verdict
-from studies.results import EvidenceError, Measured, paired, read_results, spread
+from studies.results import EvidenceError, Measured, format_mean, paired_differences, read_results
 
 _PLACEHOLDER = re.compile(r'\{\{\s*(.*?)\s*\}\}', re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Where the results of the studies lie beside the page, and how each is read.
+class StudyResults:
+    """Where the results of the studies are stored, and how to read them.
 
     Args:
-        folder (Path): Holds ``<study>.csv``, ``<study>.md``, ``<study>.png`` and ``<study>.svg``.
-        rows (dict[str, str]): The compared axis of each study.
-        metrics (dict[str, str]): The metric of each study.
-        scales (dict[str, float]): What it is multiplied by, for those where that is not 1.
+        folder (Path): Contains ``<study>.csv``, ``<study>.md``, ``<study>.png`` and ``<study>.svg``.
+        rows (dict[str, str]): Study -> the axis whose values are compared.
+        metrics (dict[str, str]): Study -> its metric.
+        scales (dict[str, float]): Study -> the factor of its metric. Defaults to 1 for each study.
     """
 
     folder: Path
@@ -30,7 +30,7 @@ class Kept:
 
     def study(self, name: str) -> Measured:
         if name not in self.rows:
-            raise EvidenceError(f'there is no study {name!r}, but {", ".join(self.rows)}')
+            raise EvidenceError(f'there is no study {name!r}; the studies are {", ".join(self.rows)}')
         file = self.folder / f'{name}.csv'
         return read_results(name, file, self.rows[name], self.metrics[name], self.scales.get(name, 1))
 
@@ -38,76 +38,76 @@ class Kept:
         return (self.folder / f'{name}.csv').is_file()
 
 
-def fill(template: str, kept: Kept) -> str:
-    """Replace every ``{{command study axis=value …}}`` by what was measured.
+def fill_template(template: str, stored: StudyResults) -> str:
+    """Replace every ``{{command study axis=value …}}`` in a template by a measured value.
 
-    A section from ``<!-- if study -->`` to ``<!-- end -->`` stands only where the study was run; its ``<!-- else -->``
-    part where it was not.
+    A section from ``<!-- if study -->`` to ``<!-- end -->`` is kept if the study was run. Otherwise only its part after
+    ``<!-- else -->`` is stored.
 
     Raises:
-        EvidenceError: a placeholder asks for what there is not; it is named.
+        EvidenceError: a placeholder is invalid, or its value was not measured. The message names the placeholder.
     """
     text = re.sub(
         r'<!-- if (\w+) -->\n(.*?)(?:<!-- else -->\n(.*?))?<!-- end -->\n',
-        lambda found: found[2] if kept.has(found[1]) else (found[3] or ''),
+        lambda found: found[2] if stored.has(found[1]) else (found[3] or ''),
         template,
         flags=re.DOTALL,
     )
-    return _PLACEHOLDER.sub(lambda found: _value(found[1], kept), text)
+    return _PLACEHOLDER.sub(lambda found: _value(found[1], stored), text)
 
 
-def _value(placeholder: str, kept: Kept) -> str:
+def _value(placeholder: str, stored: StudyResults) -> str:
     command, *words = placeholder.split()
     if command not in COMMANDS or not words:
         raise EvidenceError(f'{{{{{placeholder}}}}}: the first word must be one of {", ".join(COMMANDS)}, then a study')
     try:
         where = dict(word.split('=', 1) for word in words[1:])
-        return COMMANDS[command](kept, words[0], where)
+        return COMMANDS[command](stored, words[0], where)
     except (EvidenceError, ValueError) as error:
         raise EvidenceError(f'{{{{{placeholder}}}}}: {error}') from None
 
 
-def _mean(kept: Kept, study: str, where: dict[str, str]) -> str:
-    options = _named(where)
-    return spread(list(kept.study(study).scores(where, **options).values()))
+def _mean(stored: StudyResults, study: str, where: dict[str, str]) -> str:
+    options = _pop_options(where)
+    return format_mean(list(stored.study(study).scores(where, **options).values()))
 
 
-def _named(where: dict[str, str]) -> dict[str, str]:
-    """``set=corrupted``, ``split=val`` and ``metric=aAcc``, out of what else names axes."""
+def _pop_options(where: dict[str, str]) -> dict[str, str]:
+    """Take ``set=``, ``split=`` and ``metric=`` out of the words, which otherwise name axes."""
     names = {'set': 'test', 'split': 'split', 'metric': 'metric'}
     return {names[word]: where.pop(word) for word in names if word in where}
 
 
-def _diff(kept: Kept, study: str, where: dict[str, str]) -> str:
-    """``tuning=pro/full``: how much the first is above the second, seed by seed; ≈ where that is within the noise."""
-    options = _named(where)
+def _diff(stored: StudyResults, study: str, where: dict[str, str]) -> str:
+    """For ``tuning=pro/full``: the first minus the second, per seed; ≈ if a t-test cannot tell the mean from zero."""
+    options = _pop_options(where)
     axis = next((axis for axis, value in where.items() if '/' in value), None)
     if axis is None:
         raise EvidenceError('one axis must name two values: tuning=pro/full')
     one, other = where[axis].split('/')
-    measured = kept.study(study)
-    differences = paired(
+    measured = stored.study(study)
+    differences = paired_differences(
         measured.scores({**where, axis: one}, **options),
         measured.scores({**where, axis: other}, **options),
     )
-    return spread(differences, '+') + (' ≈' if verdict(differences) == 'even' else '')
+    return format_mean(differences, '+') + (' ≈' if verdict(differences) == 'even' else '')
 
 
-def _order(kept: Kept, study: str, where: dict[str, str]) -> str:
-    return ', '.join(f'{name} {mean:.1f}' for name, mean in _ranked(kept.study(study), where))
+def _order(stored: StudyResults, study: str, where: dict[str, str]) -> str:
+    return ', '.join(f'{name} {mean:.1f}' for name, mean in _ranked(stored.study(study), where))
 
 
-def _rank(kept: Kept, study: str, where: dict[str, str]) -> str:
-    measured = kept.study(study)
+def _rank(stored: StudyResults, study: str, where: dict[str, str]) -> str:
+    measured = stored.study(study)
     row = where.pop(measured.rows)
     names = [name for name, _ in _ranked(measured, where)]
     if row not in names:
-        raise EvidenceError(f'{row} was not run there, but {", ".join(names)}')
+        raise EvidenceError(f'{row} was not run with these values; {", ".join(names)} were')
     return f'{names.index(row) + 1} of {len(names)}'
 
 
-def _best(kept: Kept, study: str, where: dict[str, str]) -> str:
-    return _ranked(kept.study(study), where)[0][0]
+def _best(stored: StudyResults, study: str, where: dict[str, str]) -> str:
+    return _ranked(stored.study(study), where)[0][0]
 
 
 def _ranked(measured: Measured, where: dict[str, str]) -> list[tuple[str, float]]:
@@ -116,25 +116,25 @@ def _ranked(measured: Measured, where: dict[str, str]) -> list[tuple[str, float]
     scores = {name: list(measured.scores({**where, measured.rows: name}, test).values()) for name in names}
     means = [(name, sum(values) / len(values)) for name, values in scores.items()]
     if not means:
-        raise EvidenceError('nothing was run there')
+        raise EvidenceError('nothing was run with these values')
     return sorted(means, key=lambda each: -each[1])
 
 
-def _tables(kept: Kept, study: str, wanted: Callable[[str], bool]) -> str:
-    sections = re.split(r'^## ', (kept.folder / f'{study}.md').read_text(), flags=re.MULTILINE)[1:]
+def _tables(stored: StudyResults, study: str, wanted: Callable[[str], bool]) -> str:
+    sections = re.split(r'^## ', (stored.folder / f'{study}.md').read_text(), flags=re.MULTILINE)[1:]
     found = []
     for section in sections:
         title, _, body = section.partition('\n')
         table = [line for line in body.splitlines() if line.startswith('|')]
-        notes = [line for line in body.splitlines() if line.startswith('- ')]  # what the marks mean, after the last
+        notes = [line for line in body.splitlines() if line.startswith('- ')]  # explain the marks, after the last table
         if wanted(title) and table:
             found.append('\n\n'.join(['\n'.join(lines) for lines in ([f'**{title}**'], table, notes) if lines]))
     return '\n\n'.join(found)
 
 
-def _validation(kept: Kept, study: str, where: dict[str, str]) -> str:
-    """What a choice among the rows may rest on: the metric on val, and its mean over the columns."""
-    measured = kept.study(study)
+def _validation(stored: StudyResults, study: str, where: dict[str, str]) -> str:
+    """Format the validation metric of each row and column, and its mean over the columns."""
+    measured = stored.study(study)
     columns = measured.columns()
     rows = list(dict.fromkeys(measured.table[measured.rows].astype(str)))
     lines = [
@@ -145,43 +145,43 @@ def _validation(kept: Kept, study: str, where: dict[str, str]) -> str:
         found = [list(measured.scores({**column, measured.rows: row}, split='val').values()) for column in columns]
         mean = sum(sum(values) / len(values) for values in found) / len(found)
         marks = [' †' if measured.at_edge({**column, measured.rows: row}) else '' for column in columns]
-        cells = ' | '.join(spread(values) + mark for values, mark in zip(found, marks))
+        cells = ' | '.join(format_mean(values) + mark for values, mark in zip(found, marks))
         lines.append(f'| {row} | {cells} | {mean:.1f} |')
     return '\n'.join(lines)
 
 
-def _agreement(kept: Kept, study: str, where: dict[str, str]) -> str:
+def _agreement(stored: StudyResults, study: str, where: dict[str, str]) -> str:
     count, against = where.get('count', ''), where.get('against', 'all')
     if count not in MEANINGS.values() or against not in AGAINST:
         raise EvidenceError(f'count must be one of {", ".join(MEANINGS.values())}, against one of {", ".join(AGAINST)}')
-    return str(agreement(kept.study(study), against)[count])
+    return str(agreement(stored.study(study), against)[count])
 
 
-def _source(kept: Kept, column: str, where: dict[str, str]) -> str:
-    file = kept.folder / 'sources.csv'
+def _source(stored: StudyResults, column: str, where: dict[str, str]) -> str:
+    file = stored.folder / 'sources.csv'
     if not file.is_file():
-        raise EvidenceError(f'there is no {str(file)!r}: studies/evidence.py writes it')
+        raise EvidenceError(f'{str(file)!r} does not exist; studies/evidence.py writes it')
     for row in csv.DictReader(file.read_text().splitlines()):
         if all(row.get(key) == value for key, value in where.items()):
             return f'{float(row[column]):.0f}' + (' %' if column == 'accuracy' else '')
     raise EvidenceError(f'{str(file)!r} has no such row')
 
 
-COMMANDS: dict[str, Callable[[Kept, str, dict[str, str]], str]] = {
+COMMANDS: dict[str, Callable[[StudyResults, str, dict[str, str]], str]] = {
     'mean': _mean,
     'diff': _diff,
     'order': _order,
     'rank': _rank,
     'best': _best,
-    'trained': lambda kept, study, where: f'{kept.study(study).cost("trained_parameters", where):,.0f}',
-    'share': lambda kept, study, where: f'{100 * kept.study(study).cost("share", where):.1f} %',
-    'runs': lambda kept, study, where: str(kept.study(study).runs),
-    'minutes': lambda kept, study, where: f'{kept.study(study).seconds / 60:.0f}',
-    'tables': lambda kept, study, where: _tables(kept, study, lambda title: not title.startswith('Learning rates')),
-    'costs': lambda kept, study, where: _tables(kept, study, lambda title: title.startswith('Learning rates')),
+    'trained': lambda stored, study, where: f'{stored.study(study).cost("trained_parameters", where):,.0f}',
+    'share': lambda stored, study, where: f'{100 * stored.study(study).cost("share", where):.1f} %',
+    'runs': lambda stored, study, where: str(stored.study(study).runs),
+    'minutes': lambda stored, study, where: f'{stored.study(study).seconds / 60:.0f}',
+    'tables': lambda stored, study, where: _tables(stored, study, lambda title: not title.startswith('Learning rates')),
+    'costs': lambda stored, study, where: _tables(stored, study, lambda title: title.startswith('Learning rates')),
     'validation': _validation,
-    'figure': lambda kept, study, where: f'![{study}]({kept.folder.name}/{study}.png)',
-    'claims': lambda kept, study, where: claims_table(kept.study(study)),
+    'figure': lambda stored, study, where: f'![{study}]({stored.folder.name}/{study}.png)',
+    'claims': lambda stored, study, where: claims_table(stored.study(study)),
     'count': _agreement,
     'source': _source,
 }

@@ -1,7 +1,7 @@
-"""One picture of a task: a glyph on a photograph, or a patch of a photograph or texture; 32×32, in colour.
+"""Draws one image of a task: a glyph on a photograph, or a patch of a photograph or texture; 32×32, in colour.
 
-A target is digits, or textures. The source task of a world is wider, as ImageNet is wider than what is tuned to:
-glyphs and patches, of that world alone.
+The target tasks are digits and textures. The source task of a world has more classes, as ImageNet has more classes than
+a target: glyphs and patches, only from that world.
 """
 
 from typing import Any
@@ -18,13 +18,13 @@ SIZE = 32
 WORLDS = {
     'digits': {name.partition('.')[0]: name for name in PHOTOGRAPHS},
     'textures': TEXTURES,
-}  # its pictures, by the names of their classes
+}  # class -> file name of its photograph or texture
 NUMERALS = tuple(str(digit) for digit in range(10))
 TARGETS = {'digits': NUMERALS, 'textures': tuple(TEXTURES)}
 SOURCES = {'digits': (*NUMERALS, *WORLDS['digits']), 'textures': (*LETTERS, *WORLDS['textures'])}
 
-_BEHIND = (40, 200)  # side of what is seen behind a glyph, in the photograph's pixels
-_LIGHT = (0.15, 0.5)  # of what is seen behind a glyph: a small network learns to find bright ones in minutes
+_BEHIND = (40, 200)  # side of the background of a glyph, in pixels of the photograph
+_LIGHT = (0.15, 0.5)  # brightness of the background; a small network quickly learns to find bright glyphs
 _HEIGHTS = (17, 26)  # of a glyph
 _OPACITY = (0.5, 1.0)  # of a glyph
 _PATCH = (32, 72)  # side of a patch
@@ -34,16 +34,16 @@ Origin = dict[str, Any]
 
 
 def draw(rng: np.random.Generator, world: str, name: str, party: str) -> tuple[Pixels, Origin]:
-    """Draw a picture of a class.
+    """Draw an image of a class.
 
     Args:
         rng (np.random.Generator): The source of randomness.
         world (str): ``digits`` or ``textures``.
-        name (str): The class; a digit is any of the party's own.
-        party (str): A split, or ``source``, which has all of the world.
+        name (str): The class. A digit is drawn from those of the party.
+        party (str): A split, or ``source``, which may use the whole world.
 
     Returns:
-        tuple: (32, 32, 3) in [0, 1], and where the pixels are from.
+        tuple: The image, (32, 32, 3) in [0, 1], and the origin of its pixels.
     """
     if name in WORLDS[world]:
         return cut_patch(rng, WORLDS[world][name], party)
@@ -53,19 +53,19 @@ def draw(rng: np.random.Generator, world: str, name: str, party: str) -> tuple[P
 
 
 def draw_digit(rng: np.random.Generator, sample: int, party: str) -> tuple[Pixels, Origin]:
-    """Draw one of scikit-learn's handwritten digits; it stands in the origin."""
+    """Draw one of scikit-learn's handwritten digits; the origin contains its index."""
     picture, origin = draw_glyph(rng, load_digits()[0][sample], 'digits', party)
     return picture, {'digit': sample, **origin}
 
 
 def draw_glyph(rng: np.random.Generator, glyph: NDArray[np.float32], world: str, party: str) -> tuple[Pixels, Origin]:
-    """Draw a glyph of 8x8 large and bright, more or less opaque, somewhere on one of a world's pictures."""
+    """Draw an 8x8 glyph large and bright, with random opacity, on a random image of a world."""
     name = str(rng.choice(list(WORLDS[world].values())))
     behind, box = random_crop(rng, name, party, _BEHIND, SIZE)
     behind = behind * np.float32(rng.uniform(*_LIGHT))
     drawn = behind.copy()
     large = make_glyph(rng, glyph, rng.uniform(*_HEIGHTS))
-    # a glyph has a margin for its halo: a little of it may leave the picture
+    # a glyph has a margin for its halo, which may partly leave the image
     y, x = (round((SIZE - length) / 2 + rng.uniform(-3, 3)) for length in large.alpha.shape)
     paste_glyph(rng, drawn, large, y, x)
     picture = behind + np.float32(rng.uniform(*_OPACITY)) * (drawn - behind)
@@ -73,17 +73,17 @@ def draw_glyph(rng: np.random.Generator, glyph: NDArray[np.float32], world: str,
 
 
 def cut_patch(rng: np.random.Generator, picture: str, party: str) -> tuple[Pixels, Origin]:
-    """Cut a patch, turn it by quarters and give it brightness and colour of its own."""
+    """Cut a patch, rotate it by multiples of 90 degrees, and give it a random brightness and colour."""
     patch, box = random_crop(rng, picture, party, _PATCH, SIZE)
     grey = np.rot90(patch.mean(2), int(rng.integers(4)))
-    # most of these pictures are grey: colour may not tell the class
+    # most of these images are grey, so colour must not reveal the class
     tint = rng.uniform(0.75, 1.15) * (1 + rng.uniform(-0.25, 0.25, 3))
     pixels = grey[..., None] * tint
     return _noisy(rng, pixels.astype(np.float32)), {'picture': picture, 'box': _rounded(box)}
 
 
 def samples_of(label: int, party: str) -> list[int]:
-    """Indices of the digits of a class that a party may use."""
+    """Return the indices of the digits of a class that a party may use."""
     targets = load_digits()[1]
     owned = DIGITS.get(party, range(len(targets)))
     return [sample for sample in owned if targets[sample] == label]

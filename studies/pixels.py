@@ -1,8 +1,8 @@
-"""Who may use which pixels: two worlds that share none, and three splits inside each that share none either.
+"""Defines which pixels each world and split may use: two worlds share none, and neither do the three splits.
 
 The *digits* world has scikit-learn's handwritten digits and six photographs to draw them on; the *textures* world has
 other photographs and textures. A source network is trained on all of one world and tuned to targets of the other.
-Inside a target, train, val and test each keep to digits of their own and to their own part of every photograph.
+Within a target, train, val and test each use their own digits and their own part of every photograph.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ Box = tuple[float, float, float, float]
 Pixels = NDArray[np.float32]
 
 SPLITS = ('train', 'val', 'test')
-# scikit-learn's digits come writer after writer: contiguous parts keep most writers apart, too.
+# scikit-learn's digits are sorted by writer, so contiguous parts also separate most writers
 DIGITS = {'train': range(1100), 'val': range(1100, 1350), 'test': range(1350, 1797)}
 PHOTOGRAPHS = ('china.jpg', 'flower.jpg', 'astronaut.png', 'coffee.png', 'chelsea.png', 'rocket.jpg')
 TEXTURES = {
@@ -25,12 +25,12 @@ TEXTURES = {
     'hubble': 'hubble_deep_field.jpg', 'ihc': 'ihc.png', 'moon': 'moon.png', 'motorcycle': 'motorcycle_left.png',
     'page': 'page.png', 'retina': 'retina.jpg', 'text': 'text.png',
 }  # fmt: skip
-# Where a split's part of a photograph begins and ends along its longer side; a source network has the whole.
+# start and end of each split's part along the longer side of a photograph; a source network uses the whole
 PARTS = {'train': (0.0, 0.5), 'val': (0.5, 0.7), 'test': (0.7, 1.0), 'source': (0.0, 1.0)}
 
 
 def own_part(name: str, party: str) -> tuple[int, int, int, int]:
-    """The part of a picture that a split or a source network may use, as left, top, right, bottom."""
+    """Return the part of an image that a party may use, as left, top, right, bottom."""
     width, height = load_picture(name).size
     begin, end = PARTS[party]
     if width >= height:
@@ -40,24 +40,24 @@ def own_part(name: str, party: str) -> tuple[int, int, int, int]:
 
 @cache
 def _part(name: str, party: str) -> Image.Image:
-    # cut before anything is resized: a filter would else reach a few pixels over the edge
+    # crop before resizing, because a filter would reach a few pixels beyond the edge
     return load_picture(name).crop(own_part(name, party))
 
 
 def random_crop(
     rng: np.random.Generator, name: str, party: str, sides: tuple[float, float], size: int
 ) -> tuple[Pixels, Box]:
-    """Cut a square at random from a party's part of a picture.
+    """Cut a random square from a party's part of an image.
 
     Args:
         rng (np.random.Generator): The source of randomness.
-        name (str): File name of the picture.
+        name (str): File name of the image.
         party (str): A split, or ``source``.
-        sides (tuple[float, float]): Range of the square's side in the picture's pixels; cut down to what fits.
+        sides (tuple[float, float]): Range of the square's side in pixels of the image; limited to what fits.
         size (int): Height and width of the result.
 
     Returns:
-        tuple: (size, size, 3) in [0, 1], and the square's box in the picture's own pixels.
+        tuple: The crop, (size, size, 3) in [0, 1], and the square's box in pixels of the image.
     """
     part = _part(name, party)
     left, top, _, _ = own_part(name, party)

@@ -1,4 +1,4 @@
-"""What the studies measured, read from the tidy tables that they wrote."""
+"""Reads the results of the studies from their ``results.csv``."""
 
 import statistics
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ _COSTS = ('trained_parameters', 'share', 'peak_memory_mib', 'step_seconds', 'sec
 
 
 class EvidenceError(ValueError):
-    """The page asks for what no study measured."""
+    """A placeholder of the page is invalid, or its value was not measured."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Measured:
     """The results of one study.
 
     Args:
-        name (str): The study.
+        name (str): The study's name.
         table (DataFrame): Its ``results.csv``.
-        rows (str): The axis whose values are compared.
-        metric (str): The test metric that is shown.
-        scale (float): What it is multiplied by, as in the study's tables. Defaults to 1.
+        rows (str): The axis whose values are compared. Defaults to ``'tuning'``.
+        metric (str): The test metric to show. Defaults to ``'accuracy/top1'``.
+        scale (float): The factor of the metric, as in the study's tables. Defaults to 1.
     """
 
     name: str
@@ -40,65 +40,65 @@ class Measured:
     def scores(
         self, where: Mapping[str, str], test: str | None = None, split: str = 'test', metric: str | None = None
     ) -> dict[int, float]:
-        """The metric at the chosen learning rate, by seed.
+        """Return the metric at the chosen learning rate for each seed.
 
         Args:
             where (Mapping[str, str]): A value of every axis.
             test (str, optional): The test set. Defaults to the first.
             split (str): ``test`` or ``val``. Defaults to ``'test'``.
-            metric (str, optional): Another than the study's, on its scale.
+            metric (str, optional): A metric, multiplied by the study's scale. Defaults to the study's metric.
 
         Raises:
-            EvidenceError: an axis is left open or unknown, or there is no such run.
+            EvidenceError: an axis is missing or unknown, or there is no such run.
         """
         self._check(where)
-        table = self._of(where)
+        table = self._select(where)
         table = table[table.chosen & (table.split == split) & (table.metric == (metric or self.metric))]
         table = table[table.set == (test or next(iter(table.set), None))]
         if table.empty:
             of = ''.join(f', {what} {name}' for what, name in (('test set', test), ('metric', metric)) if name)
-            raise EvidenceError(f'{self.name}: no {split} run of {_told(where)}{of}')
+            raise EvidenceError(f'{self.name}: no {split} run of {_format_where(where)}{of}')
         return {int(seed): self.scale * float(value) for seed, value in zip(table.seed, table.value)}
 
     def at_edge(self, where: Mapping[str, str]) -> bool:
-        """Whether the chosen learning rate is the smallest or the largest of several that were tried."""
+        """Whether the chosen learning rate is the smallest or the largest of several candidates."""
         self._check(where)
-        table = self._of(where)
+        table = self._select(where)
         rates = sorted(table.learning_rate.unique())
         return len(rates) > 1 and bool(set(table[table.chosen].learning_rate) & {rates[0], rates[-1]})
 
     def cost(self, what: str, where: Mapping[str, str]) -> float:
-        """The median of a cost over the seeds at the chosen learning rate."""
+        """Return the median of a cost over the seeds at the chosen learning rate."""
         self._check(where)
-        table = self._of(where)
+        table = self._select(where)
         table = table[table.chosen]
         if what not in _COSTS or table.empty:
-            raise EvidenceError(f'{self.name}: no {what} of {_told(where)}')
+            raise EvidenceError(f'{self.name}: no {what} of {_format_where(where)}')
         return float(table.drop_duplicates('seed')[what].median())
 
     def values(self, axis: str, where: Mapping[str, str]) -> list[str]:
-        """The values of an axis that were run with the others' values."""
-        table = self._of(where)
+        """Return the values of an axis that were run with given values of other axes."""
+        table = self._select(where)
         table = table[table.chosen]
         return list(dict.fromkeys(table[axis].astype(str)))
 
     def columns(self) -> list[dict[str, str]]:
-        """Every combination of the axes that are not compared."""
+        """Return every combination of the axes that are not compared."""
         others = [axis for axis in self.axes if axis != self.rows]
         found = self.table[others].astype(str).drop_duplicates()
         return [dict(zip(others, row)) for row in found.itertuples(index=False)]
 
     @property
     def runs(self) -> int:
-        """How many runs there are."""
+        """Number of runs."""
         return len(self.table[[*self.axes, 'learning_rate', 'seed']].drop_duplicates())
 
     @property
     def seconds(self) -> float:
-        """How long they took, one after the other."""
+        """Total seconds of all runs."""
         return float(self.table.drop_duplicates([*self.axes, 'learning_rate', 'seed']).seconds.sum())
 
-    def _of(self, where: Mapping[str, str]) -> Any:
+    def _select(self, where: Mapping[str, str]) -> Any:
         table = self.table
         for axis, value in where.items():
             table = table[table[axis].astype(str) == value]
@@ -106,7 +106,8 @@ class Measured:
 
     def _check(self, where: Mapping[str, str]) -> None:
         if set(where) != set(self.axes):
-            raise EvidenceError(f'{self.name}: {_told(where)}: must name a value of each of {", ".join(self.axes)}')
+            names = ', '.join(self.axes)
+            raise EvidenceError(f'{self.name}: {_format_where(where)}: must name a value of each of {names}')
 
 
 def read_results(
@@ -115,25 +116,25 @@ def read_results(
     """Read a study's ``results.csv``.
 
     Raises:
-        EvidenceError: there is no such file.
+        EvidenceError: the file does not exist.
     """
     import pandas
 
     if not file.is_file():
-        raise EvidenceError(f'{name}: there is no {str(file)!r}: run the study first')
+        raise EvidenceError(f'{name}: {str(file)!r} does not exist: run the study first')
     return Measured(name, pandas.read_csv(file, keep_default_na=False), rows, metric, scale)
 
 
-def spread(values: list[float], sign: str = '') -> str:
-    """Mean ± sample standard deviation."""
+def format_mean(values: list[float], sign: str = '') -> str:
+    """Format mean ± sample standard deviation."""
     mean = f'{statistics.fmean(values):{sign}.1f}'
     return f'{mean} ± {statistics.stdev(values):.1f}' if len(values) > 1 else mean
 
 
-def paired(one: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
-    """The differences of two rows, seed by seed."""
+def paired_differences(one: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
+    """Return the differences of two rows for each common seed."""
     return [one[seed] - other[seed] for seed in sorted(set(one) & set(other))]
 
 
-def _told(where: Mapping[str, str]) -> str:
+def _format_where(where: Mapping[str, str]) -> str:
     return ', '.join(f'{axis}={value}' for axis, value in where.items()) or 'nothing'

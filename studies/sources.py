@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Train the networks that the studies keep frozen: studies/sources.py [--out DIR --data DIR --seed N].
 
-Each backbone is trained in both worlds of studies/pixels.py. One file a backbone holds both networks, under the plain
-backbone's names, each behind the name of its world: ``digits.conv1.weight``, ``textures.conv1.weight``.
+Each backbone is trained on both worlds of studies/pixels.py. One file per backbone contains both networks under the
+plain backbone's parameter names with the world as prefix: ``digits.conv1.weight``, ``textures.conv1.weight``.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from studies.pictures import SOURCES
 
 CONFIG = Path(__file__).parent / 'configs/source.py'
 BACKBONES: dict[str, dict[str, Any]] = Config.fromfile(Path(__file__).parent / 'grids/axes.py').to_dict()['backbones']
-# A transformer learns this from random weights only with many small steps.
+# a transformer with random weights needs many small steps to learn this
 SCHEDULES: dict[str, dict[str, Any]] = {
     'resnet': {},
     'vit': {
@@ -53,8 +53,8 @@ def train_source(backbone: str, world: str, data: str, seed: int = 0) -> tuple[d
         seed (int): Seed. Defaults to 0.
 
     Returns:
-        tuple: The plain backbone's tensors, and the accuracy on new renderings of the source task, most of whose
-        handwriting and photographs were trained on: it says that training worked, no more.
+        tuple: The plain backbone's tensors, and the accuracy on new renderings of the source task. Most of their
+        handwriting and photographs were in the training data, so the accuracy only shows that training worked.
     """
     torch.set_num_threads(1)  # the same sums in the same order on every machine
     cfg = Config.fromfile(CONFIG)
@@ -74,7 +74,7 @@ def train_source(backbone: str, world: str, data: str, seed: int = 0) -> tuple[d
     )
     with tempfile.TemporaryDirectory() as work_dir:
         cfg.work_dir = work_dir
-        # mmengine keeps one visualizer for each name, and the name it makes up changes once a second
+        # mmengine keeps one visualizer per name, and its default name only changes once a second
         cfg.experiment_name = f'{backbone}_{world}_{Path(work_dir).name}'
         runner = Runner.from_cfg(cfg)
         runner.train()
@@ -85,10 +85,10 @@ def train_source(backbone: str, world: str, data: str, seed: int = 0) -> tuple[d
 def train_sources(
     out: str | Path = OUT, data: str = 'data/studies', seed: int = 0, only: Sequence[str] = tuple(BACKBONES)
 ) -> dict[str, dict[str, Any]]:
-    """Train every backbone on both worlds; a file that is there already stays.
+    """Train every backbone on both worlds. Existing files are kept.
 
     Returns:
-        dict: For each backbone the accuracy on each world, and the seconds it took.
+        dict: Backbone -> world -> accuracy and seconds of training.
     """
     make_data(data)
     results = {}
@@ -112,8 +112,8 @@ def train_sources(
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description='Train the networks that the studies keep frozen')
-    parser.add_argument('--out', default=OUT, help='folder of the files')
-    parser.add_argument('--data', default='data/studies', help='folder of the pictures; made when absent')
+    parser.add_argument('--out', default=OUT, help='output folder')
+    parser.add_argument('--data', default='data/studies', help='folder of the data, which are made if missing')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--only', nargs='+', choices=BACKBONES, default=list(BACKBONES), help='backbones to train')
     args = parser.parse_args(argv)

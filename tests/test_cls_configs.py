@@ -109,7 +109,7 @@ def test_long_tails_have_their_ratios(classes: int) -> None:
         assert dataset.dataset.split == 'train'
 
 
-def test_the_held_out_part_is_read_without_augmentation() -> None:
+def test_held_out_part_has_no_augmentation() -> None:
     cfg = load('r50_protune_cifar10_held-out')
     train, val = (cfg[f'{split}_dataloader'].dataset for split in ('train', 'val'))
     assert (train.part, val.part) == ('train', 'held_out')
@@ -137,19 +137,19 @@ HEADS = {
 }
 
 
-def test_the_page_has_these_configs(written: Path) -> None:
+def test_documented_configs(written: Path) -> None:
     assert {path.name for path in written.iterdir()} == set(HEADS)
 
 
 @pytest.mark.parametrize(
     'name', [n if n == 'r50_side_pets.py' else pytest.param(n, marks=pytest.mark.slow) for n in HEADS]
 )
-def test_the_page_s_configs_build(name: str, written: Path) -> None:
+def test_documented_configs_build(name: str, written: Path) -> None:
     with no_memory():
         assert shapes(build_model(Config.fromfile(written / name))) == (2, HEADS[name])
 
 
-def test_the_host_and_the_doctor_read_them_too(written: Path) -> None:
+def test_documented_configs_with_mmpretrain_and_doctor(written: Path) -> None:
     from mmpretrain import get_model
 
     from protuning_mm.cli.doctor import diagnose, parse_args
@@ -188,7 +188,7 @@ def test_corrupted_pets_as_written(written: Path) -> None:
     assert (sample['data_samples'].corruption, sample['data_samples'].severity) == ('jpeg_compression', 1)
 
 
-def test_the_page_names_every_config_and_source() -> None:
+def test_docs_name_every_config_and_source() -> None:
     text = (REPO / 'docs/classification.md').read_text()
     for source in SOURCES.values():
         for url in re.findall(r'https?://[^\s,;)]*[^\s,;).]', source.where):

@@ -104,7 +104,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_user_s_config_on_ours(user: Path) -> None:
+def test_user_config_inherits_ours(user: Path) -> None:
     """`_base_` by absolute path, num_classes, custom_imports and custom_hooks of their own: ours still works."""
     base = str(REPO / 'configs/det/cascade_mask_rcnn_r50_protune.py')
     (user / 'mine.py').write_text(USER.format(base=base))
@@ -122,7 +122,7 @@ def test_user_s_config_on_ours(user: Path) -> None:
     assert type(HOOKS.build(cfg.custom_hooks[0])).__name__ == 'UsersHook'
 
 
-def test_user_s_config_by_package_name(user: Path) -> None:
+def test_user_config_by_package_name(user: Path) -> None:
     """`_base_ = 'protuning_mm::…'`, once the package is imported and its configs are installed with it."""
     if not (Path(protuning_mm.__file__).parent / '.mim/configs').exists():
         pytest.skip('the package is not installed: no .mim/configs beside it (make setup)')
@@ -137,7 +137,7 @@ QUICK = ('cls/r50_lora_cifar100.py', 'det/cascade_mask_rcnn_swin-s_protune.py', 
 
 
 @pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS])
-def test_a_name_means_the_same_as_a_path(name: str, tmp_path: Path) -> None:
+def test_config_by_name_equals_config_by_path(name: str, tmp_path: Path) -> None:
     """`_base_ = 'protuning_mm::…'` and the file's path: the same settings, looked up in the same host."""
     if not (Path(protuning_mm.__file__).parent / '.mim/configs').exists():
         pytest.skip('the package is not installed: no .mim/configs beside it (make setup)')

@@ -1,5 +1,5 @@
-# What every classification config has: a frozen, pro-tuned backbone, a linear head, our recipe (the paper's is open).
-# A leaf names a data set and a backbone beside it, and takes from them
+# Base of all classification configs: a frozen, pro-tuned backbone, a linear head, and our training recipe (the paper
+# does not give all of its settings). A config inherits this file, a data set and a backbone, and uses their variables:
 #   backbone=dict(backbone=_base_.cls_backbone), neck=_base_.cls_neck,
 #   head=dict(in_channels=_base_.cls_channels, num_classes=_base_.num_classes)
 _base_ = ['mmpretrain::_base_/default_runtime.py', './protune.py']
@@ -11,7 +11,7 @@ model = dict(
 )
 default_hooks = _base_.protune_hooks
 
-# prompts and a new head want a higher rate than fine-tuning a whole network does
+# prompts and a new head need a higher learning rate than fine-tuning of a whole network
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.01), **_base_.protune_optim_wrapper)
 train_cfg = dict(by_epoch=True, max_epochs=30, val_interval=1)
 val_cfg = dict()

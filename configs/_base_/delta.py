@@ -1,5 +1,5 @@
-# Checkpoints that hold what was trained, without the frozen base. A leaf takes it beside one of our configs:
+# Save deltas: checkpoints of the trained tensors without the frozen base. Inherit this file next to one of our configs:
 #   _base_ = ['./htc_r50_protune.py', '../_base_/delta.py']
 #   default_hooks = _base_.delta_hooks
-# or any run does, by --cfg-options default_hooks.checkpoint.type=protuning_mm.DeltaCheckpointHook
+# For a single run, use --cfg-options default_hooks.checkpoint.type=protuning_mm.DeltaCheckpointHook
 delta_hooks = dict(checkpoint=dict(type='protuning_mm.DeltaCheckpointHook'))

@@ -1,4 +1,5 @@
-# What Pro-Tuning changes in a host's config. mmengine allows no key in two bases, so a leaf takes these by name:
+# What Pro-Tuning changes in a config of mmdet, mmseg or mmpretrain (the host library). mmengine does not allow the same
+# key in two base configs, so a config refers to these variables by name:
 #   model = dict(backbone=_base_.protune_backbone)
 custom_imports = dict(imports=['protuning_mm'], allow_failed_imports=False)
 
@@ -9,9 +10,9 @@ protune_backbone = dict(
     prompt=dict(ratio=0.32, kernel_size=5),
     allow_random_backbone=False,
 )
-# the same for any backbone: backbone=dict(_delete_=True, backbone=<the host's>, **_base_.protune_any_backbone)
+# for any other backbone: backbone=dict(_delete_=True, backbone=<the host library's>, **_base_.protune_any_backbone)
 protune_any_backbone = dict(type='protuning_mm.TunedBackbone', tuning=dict(type='pro'))
-# the optimizer holds no frozen parameter
+# gives only trained parameters to the optimizer
 protune_optim_wrapper = dict(constructor='protuning_mm.TrainableOptimWrapperConstructor')
 protune_hooks = dict(
     checkpoint=dict(type='protuning_mm.CheckpointHook'),

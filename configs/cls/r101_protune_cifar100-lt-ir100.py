@@ -1,4 +1,4 @@
-# ResNet-101 frozen and pro-tuned, long-tailed CIFAR-100, 100 to 1
+# ResNet-101 frozen and pro-tuned, long-tailed CIFAR-100, imbalance ratio 100
 _base_ = ['../_base_/cls_datasets/cifar100_lt.py', '../_base_/backbones/resnet101.py', '../_base_/cls.py']
 
 model = dict(

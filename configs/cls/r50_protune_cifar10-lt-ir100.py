@@ -1,4 +1,4 @@
-# ResNet-50 frozen and pro-tuned, long-tailed CIFAR-10, 100 to 1
+# ResNet-50 frozen and pro-tuned, long-tailed CIFAR-10, imbalance ratio 100
 _base_ = ['../_base_/cls_datasets/cifar10_lt.py', '../_base_/backbones/resnet50.py', '../_base_/cls.py']
 
 model = dict(

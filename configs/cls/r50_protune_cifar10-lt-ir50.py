@@ -1,4 +1,4 @@
-# ResNet-50 frozen and pro-tuned, long-tailed CIFAR-10, 50 to 1
+# ResNet-50 frozen and pro-tuned, long-tailed CIFAR-10, imbalance ratio 50
 _base_ = './r50_protune_cifar10-lt-ir100.py'
 
 train_dataloader = dict(dataset=dict(imbalance_ratio=50))

@@ -1,5 +1,5 @@
-# A tenth of CIFAR-10's training images held out for validation: what a learning rate is chosen on. The test set is for
-# the end.
+# A tenth of CIFAR-10's training images is held out for validation, to choose a learning rate. The test set is only used
+# at the end.
 _base_ = './r50_protune_cifar10.py'
 
 whole = _base_.train_dataloader.dataset

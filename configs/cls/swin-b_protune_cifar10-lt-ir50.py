@@ -1,4 +1,4 @@
-# Swin-B frozen and pro-tuned, long-tailed CIFAR-10, 50 to 1
+# Swin-B frozen and pro-tuned, long-tailed CIFAR-10, imbalance ratio 50
 _base_ = ['../_base_/cls_datasets/cifar10_lt.py', '../_base_/backbones/swin_base.py', '../_base_/cls.py']
 
 model = dict(

@@ -1,4 +1,4 @@
-# Cascade Mask R-CNN, DeiT-S frozen and pro-tuned, a simple pyramid and FPN, COCO, 1x
+# Cascade Mask R-CNN, DeiT-S frozen and pro-tuned, simple feature pyramid and FPN, COCO, 1x
 _base_ = './cascade_mask_rcnn_swin-s_protune.py'
 
 model = dict(
@@ -16,7 +16,7 @@ model = dict(
             ),
         ),
     ),
-    # strides 4, 8, 16 and 32 from features that all have stride 16
+    # makes strides 4, 8, 16 and 32 from feature maps that all have stride 16
     neck=[
         dict(type='mmseg.Feature2Pyramid', embed_dim=384, rescales=[4, 2, 1, 0.5], norm_cfg=dict(type='BN')),
         dict(_base_.model.neck, in_channels=[384] * 4),

@@ -21,7 +21,7 @@ model = dict(
     ),
     neck=dict(in_channels=[96, 192, 384, 768]),
 )
-# as mmdet trains its own detectors on Swin
+# the optimizer of mmdet's own detectors with Swin
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',

@@ -1,4 +1,4 @@
-# The twin of htc_r50_protune.py for comparison: the same model, every parameter fine-tuned
+# For comparison with htc_r50_protune.py: the same model, with every parameter fine-tuned
 _base_ = 'mmdet::htc/htc_r50_fpn_1x_coco.py'
 
 custom_imports = dict(imports=['protuning_mm'], allow_failed_imports=False)

@@ -1,5 +1,5 @@
 # HTC with its semantic head, small enough for two CPU cores, on the digits of tools/make_demo_data.py (docs/demo.md).
-# The same classes as htc_r50_protune.py; ResNet-50 is a quarter as wide, neck and heads too.
+# The same model classes as in htc_r50_protune.py, with a quarter of the channels in ResNet-50, neck and heads.
 _base_ = './htc_r50_protune.py'
 
 data_root = 'data/demo/coco/'
@@ -13,7 +13,7 @@ model = dict(
         init_cfg=dict(checkpoint='{{ fileDirname }}/../../demo/source_resnet50_w16.pth'),
     ),
     neck=dict(in_channels=[64, 128, 256, 512], out_channels=width),
-    # digits are 40 to 90 pixels high and narrower than that
+    # digits are 40 to 90 pixels high, and narrower than high
     rpn_head=dict(
         in_channels=width,
         feat_channels=width,
@@ -22,7 +22,7 @@ model = dict(
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=width),
         mask_roi_extractor=dict(out_channels=width),
-        # 7 for 14: on a CPU RoIAlign's backward pass is a third of an iteration otherwise
+        # 7 instead of 14: on a CPU, RoIAlign's backward pass would otherwise take a third of an iteration
         semantic_roi_extractor=dict(out_channels=width, roi_layer=dict(output_size=7)),
         bbox_head=[
             dict(head, in_channels=width, fc_out_channels=256, num_classes=num_classes)
@@ -43,7 +43,7 @@ model = dict(
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100), rcnn=dict(score_thr=0.05, max_per_img=20)),
 )
 
-# no flip: a mirrored digit is none
+# no flip, because a mirrored digit is not a digit
 resize = dict(type='Resize', scale=(256, 192), keep_ratio=True)
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -1,4 +1,4 @@
-# The twin of upernet_r50_protune.py for comparison: the same model, every parameter fine-tuned
+# For comparison with upernet_r50_protune.py: the same model, with every parameter fine-tuned
 _base_ = 'mmseg::upernet/upernet_r50_4xb4-160k_ade20k-512x512.py'
 
 custom_imports = dict(imports=['protuning_mm'], allow_failed_imports=False)

@@ -1,7 +1,7 @@
 # UPerNet, ResNet-50 V1c frozen and pro-tuned, ADE20K, 512x512, 160k
 _base_ = ['mmseg::upernet/upernet_r50_4xb4-160k_ade20k-512x512.py', '../_base_/protune.py']
 
-# V1c's stem of three 3x3 convolutions
+# V1c has a stem of three 3x3 convolutions
 model = dict(backbone=dict(deep_stem=True, **_base_.protune_backbone))
 optim_wrapper = _base_.protune_optim_wrapper
 default_hooks = _base_.protune_hooks

@@ -1,9 +1,9 @@
 # UPerNet, small enough for two CPU cores, on the digits and textures of tools/make_demo_data.py.
-# The same classes as upernet_r50_protune.py; ResNet-50 is a quarter as wide, the heads too.
+# The same model classes as in upernet_r50_protune.py, with a quarter of the channels in ResNet-50, and smaller heads.
 _base_ = './upernet_r50_protune.py'
 
 data_root = 'data/demo/ade'
-# label 0 of the maps is other and ignored, as ADE20K has it; ADE20KDataset itself takes none but its own classes
+# as in ADE20K, label 0 means other and is ignored; ADE20KDataset itself allows no other classes
 dataset = dict(
     type='BaseSegDataset',
     data_root=data_root,
@@ -24,20 +24,20 @@ head = dict(
     channels=width,
     num_classes=num_classes,
     norm_cfg=norm_cfg,
-    # each digit has a hundredth of the pixels, and in so short a schedule would not be learned at all
+    # each digit has a hundredth of the pixels; without weights, this short schedule would not learn digits at all
     loss_decode=dict(class_weight=[10.0] * 10 + [1.0] * 4),
 )
 
 model = dict(
     data_preprocessor=dict(size=(192, 256)),
     pretrained='{{ fileDirname }}/../../demo/source_resnet50_w16.pth',
-    # the source network is mmdet's ResNet-50, with a stem of one 7x7 convolution
+    # the source network is a ResNet-50 as in mmdet: its stem is one 7x7 convolution
     backbone=dict(base_channels=16, stem_channels=16, deep_stem=False, norm_cfg=norm_cfg),
     decode_head=dict(in_channels=[64, 128, 256, 512], **head),
     auxiliary_head=dict(in_channels=256, **head),
 )
 
-# no flip: a mirrored digit is none
+# no flip, because a mirrored digit is not a digit
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),

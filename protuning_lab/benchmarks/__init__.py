@@ -1,1 +1,1 @@
-"""What frozen execution, deltas and many tasks cost, measured in turn."""
+"""Benchmarks of frozen execution, deltas and multi-task inference."""

@@ -1,4 +1,4 @@
-"""``tools/analysis_tools/benchmark_deltas.py``: sizes of deltas and whole checkpoints, and what trusting them costs."""
+"""``tools/analysis_tools/benchmark_deltas.py``: file sizes of deltas and whole checkpoints, and their times."""
 
 import argparse
 import io
@@ -34,12 +34,12 @@ _CONFIGS = (
 )
 
 
-def measure(config: Path, rounds: int) -> dict[str, Any]:
-    """Sizes in bytes and median times in seconds of one config's model, on a base that is made for it.
+def measure_config(config: Path, rounds: int) -> dict[str, Any]:
+    """Measure file sizes in bytes and median times in seconds for the model of one config, with a random base.
 
     Args:
         config (Path): One of our configs.
-        rounds (int): How often each time is taken, in turn.
+        rounds (int): Number of measurements of each time. The measurements alternate.
     """
     cfg = read_config(config)
     model = build_model(cfg)
@@ -64,9 +64,9 @@ def measure(config: Path, rounds: int) -> dict[str, Any]:
         write_checkpoint(delta(), paths['delta'])
         write_checkpoint(drop_training_state(delta()), paths['delta_inference'])
 
-        def load(form: str, resident: bool = True) -> None:
+        def load(form: str, base_loaded: bool = True) -> None:
             state = load_checkpoint_file(str(paths[form]))['state_dict']
-            if not resident:
+            if not base_loaded:  # destroy a frozen tensor, so that the base file is read
                 next(iter(backbone.frozen_tensors().values())).zero_()
             model.load_state_dict(state)
 
@@ -77,21 +77,21 @@ def measure(config: Path, rounds: int) -> dict[str, Any]:
                 'save delta': lambda: write_checkpoint(drop_training_state(delta()), Path(folder) / 'y.pth'),
                 'load whole': lambda: load('whole_inference'),
                 'load delta': lambda: load('delta_inference'),
-                'load delta, base fetched': lambda: load('delta_inference', resident=False),
+                'load delta and base': lambda: load('delta_inference', base_loaded=False),
             },
             rounds,
         )
         content = torch.load(paths['delta_inference'])
         return dict(
             sizes={form: path.stat().st_size for form, path in paths.items()},
-            in_it=sum(tensor.nbytes for tensor in content['state_dict'].values()),
+            tensor_bytes=sum(tensor.nbytes for tensor in content['state_dict'].values()),
             seconds=timed,
             frozen=sum(tensor.nbytes for tensor in backbone.frozen_tensors().values()),
         )
 
 
 def _stepped_optimizer(model: nn.Module, cfg: Config) -> Any:
-    """The optimizer's state after a step, with zeros for gradients."""
+    """Return the optimizer's state after one step with zero gradients."""
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     for param in model.parameters():
         param.grad = torch.zeros_like(param) if param.requires_grad else None
@@ -118,15 +118,17 @@ def _times(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]
 
 
 def as_markdown(results: dict[str, dict[str, Any]]) -> str:
-    """Two tables: sizes in MB, times in seconds."""
+    """Format two Markdown tables: sizes in MB and times in seconds."""
     forms = ('whole', 'whole_inference', 'delta', 'delta_inference')
     lines = [
-        '| MB | whole, training | whole, inference | delta, training | delta, inference | delta / bytes in it |',
+        '| MB | whole, training | whole, inference | delta, training | delta, inference | delta / its tensors |',
         '|---|---:|---:|---:|---:|---:|',
     ]
     for name, result in results.items():
         sizes = [f'{result["sizes"][form] / 1e6:.1f}' for form in forms]
-        lines.append(f'| {name} | {" | ".join(sizes)} | {result["sizes"]["delta_inference"] / result["in_it"]:.4f} |')
+        lines.append(
+            f'| {name} | {" | ".join(sizes)} | {result["sizes"]["delta_inference"] / result["tensor_bytes"]:.4f} |'
+        )
     kinds = list(next(iter(results.values()))['seconds'])
     lines += ['', f'| seconds | {" | ".join(kinds)} |', '|---|' + '---:|' * len(kinds)]
     for name, result in results.items():
@@ -136,13 +138,17 @@ def as_markdown(results: dict[str, dict[str, Any]]) -> str:
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description='Sizes of deltas and whole checkpoints, and what checking them costs')
-    parser.add_argument('configs', nargs='*', type=Path, help='configs; the four of ResNet-50 where none is named')
-    parser.add_argument('--rounds', type=at_least(1), default=5, help='how often each time is taken')
+    parser = argparse.ArgumentParser(
+        description='Measure sizes of deltas and whole checkpoints, and times of saving and loading them'
+    )
+    parser.add_argument('configs', nargs='*', type=Path, help='configs (default: the four with ResNet-50)')
+    parser.add_argument(
+        '--rounds', type=at_least(1), default=5, help='number of measurements of each time (default: 5)'
+    )
     parser.add_argument('--json', action='store_true', help='print JSON instead of Markdown')
     args = parser.parse_args(argv)
     configs = args.configs or [CONFIGS / path for path in _CONFIGS]
-    results = {path.stem: measure(path, args.rounds) for path in configs}
+    results = {path.stem: measure_config(path, args.rounds) for path in configs}
     print(json.dumps(results, indent=2) if args.json else as_markdown(results))
 
 

@@ -1,4 +1,4 @@
-"""Whole models for the benchmark of frozen execution: a training step on made images, with real samplers and losses."""
+"""Builds whole models for the benchmark of frozen execution: random images, real samplers and losses."""
 
 import argparse
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from protuning_mm.cli.count_params import CONFIGS
 
 PLAIN, EFFICIENT, HOST = 'Pro-Tuning, plain torch', 'Pro-Tuning, efficient', "host's default"
-# our config and the host's own that it inherits
+# our config, and the host library's config that it inherits
 _CONFIGS = {
     'cascade_mask_rcnn': (
         'det/cascade_mask_rcnn_r50_protune.py',
@@ -30,19 +30,22 @@ _SETTINGS: dict[str, dict[str, Any] | None] = {
     PLAIN: dict(efficient_frozen=False),
     EFFICIENT: dict(efficient_frozen=True),
 }
-# name -> its methods
+# model -> methods to compare
 MODELS_OF = {name: tuple(_SETTINGS) for name in _CONFIGS}
 
 
 def build_step(
     name: str, method: str, args: argparse.Namespace
 ) -> tuple[nn.Module, argparse.Namespace, Callable[[], Tensor]]:
-    """Build a model in training mode, and what computes its loss on made images of ``args.size``.
+    """Build a model in training mode and a function that computes its loss on random images.
 
     Args:
         name (str): One of :data:`MODELS_OF`.
         method (str): One of its methods.
-        args (Namespace): ``batch``, ``size``, ``device``.
+        args (Namespace): ``batch``, ``size`` (height, width) and ``device``.
+
+    Returns:
+        tuple: The model, ``args``, and the function, which takes no arguments and returns the loss.
     """
     ours, theirs = _CONFIGS[name]
     host, changes = theirs.split('::')[0], _SETTINGS[method]
@@ -51,7 +54,7 @@ def build_step(
     else:
         model = Config.fromfile(CONFIGS / ours).model
         model.backbone.update(changes, allow_random_backbone=True)
-    for part in (model, model.backbone):  # nothing is downloaded: the weights are random
+    for part in (model, model.backbone):  # random weights, so that nothing is downloaded
         part.pop('init_cfg', None)
         part.pop('pretrained', None)
     if host == 'mmseg':
@@ -63,7 +66,7 @@ def build_step(
     data = _detection_data(args) if host == 'mmdet' else _segmentation_data(args)
 
     def loss() -> Tensor:
-        torch.manual_seed(0)  # the samplers draw
+        torch.manual_seed(0)  # the samplers use random numbers
         found: Tensor = net.parse_losses(net(**net.data_preprocessor(data, training=True), mode='loss'))[0]
         return found
 

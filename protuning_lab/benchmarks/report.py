@@ -1,8 +1,7 @@
-"""What the benchmark of frozen execution prints and draws."""
+"""The table and the plot of the benchmark of frozen execution."""
 
 import argparse
 import os
-import platform
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from protuning_lab.benchmarks.models import EFFICIENT, PLAIN
+from protuning_lab.hardware import get_processor_name
 from protuning_mm.engine.measure import median_ratio
 
 COLUMNS = {
@@ -23,7 +23,11 @@ COLUMNS = {
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
-    """A Markdown table: figures, and in brackets their ratio to plain frozen execution; evaluation's to the host's."""
+    """Format a Markdown table.
+
+    A cell holds a measured value and, in brackets, its ratio to plain frozen execution. The ratio of evaluation is to
+    the host library's model.
+    """
     extra = ['largest batch'] if any('largest batch' in row for row in rows.values()) else []
     columns = [c for c in COLUMNS if any(c in row or c in row.get('seconds', {}) for row in rows.values())] + extra
     lines = ['| |' + '|'.join(f' {COLUMNS.get(c, c)} ' for c in columns) + '|', '|---|' + '---:|' * len(columns)]
@@ -48,20 +52,13 @@ def _value(row: dict[str, Any], base: dict[str, Any], column: str) -> tuple[floa
 
 
 def machine(args: argparse.Namespace) -> dict[str, Any]:
-    """What the figures were measured on."""
-    name = torch.cuda.get_device_name() if args.device.type == 'cuda' else _processor()
+    """Describe the hardware and software of the measurements."""
+    name = torch.cuda.get_device_name() if args.device.type == 'cuda' else get_processor_name()
     return dict(device=name, threads=torch.get_num_threads(), cores=os.cpu_count(), torch=torch.__version__)
 
 
-def _processor() -> str:
-    info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.processor()
-
-
 def plot(results: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
-    """Draw peak, kept and step time of every method as bars."""
+    """Draw peak memory, memory kept for the backward pass and step time of every method as bars."""
     import matplotlib
 
     matplotlib.use('Agg')

@@ -1,1 +1,1 @@
-"""Pictures of what a run did: its prompts, its curves, its classes. Numbers are computed apart from drawing."""
+"""Figures of runs: prompts, training curves, accuracy by class. Computing numbers and drawing are separate modules."""

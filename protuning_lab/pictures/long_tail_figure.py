@@ -1,4 +1,4 @@
-"""One picture of a long tail: training images, and accuracies of several runs, class by class."""
+"""Draws training images and accuracies of several runs by class."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -6,28 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from protuning_lab.pictures.canvas import COLOURS, FAINT, INK, new_figure, plain
-from protuning_lab.pictures.long_tail import Classes, group_means
+from protuning_lab.pictures.figures import COLOURS, FAINT, INK, new_figure, style_axes
+from protuning_lab.pictures.long_tail import Classes, compute_group_means
 from protuning_mm.data.metrics.shot_groups import GROUPS
 
 _SHADES = {'many': '#eef2f7', 'medium': '#ffffff', 'few': '#f7efe5'}
-_TOGETHER = 60  # bars that one panel holds so that each can be seen
-_NAMED = 30  # classes whose names fit below the bars
-_LINE = 0.24  # inches of a line of text
+_MAX_BARS = 60  # that one panel can show legibly
+_MAX_NAMES = 30  # of classes that fit below the bars
+_LINE_HEIGHT = 0.24  # of text, in inches
 
 
 def draw_long_tail(classes: Classes, runs: Mapping[str, Any], groups: Sequence[str]) -> Any:
-    """Draw training images and accuracies of classes, ordered by the former, with the groups shaded.
+    """Draw training images and accuracies by class, ordered by training images; the groups are shaded.
 
     Args:
         classes (Classes): The training data's classes.
-        runs (Mapping[str, ndarray]): Name -> accuracy of each class, by label.
-        groups (Sequence[str]): ``many``, ``medium`` or ``few`` for each class, by label.
+        runs (Mapping[str, ndarray]): Name -> (K,), accuracy of each class in the order of the labels.
+        groups (Sequence[str]): ``'many'``, ``'medium'`` or ``'few'`` for each class in the order of the labels.
 
     Returns:
-        Figure: matplotlib's.
+        Figure: The matplotlib figure.
     """
-    number, together = len(classes.names), len(runs) * len(classes.names) <= _TOGETHER
+    number, together = len(classes.names), len(runs) * len(classes.names) <= _MAX_BARS
     panels = 1 if together else len(runs)
     width = min(max(6.5, 0.3 * number * (len(runs) if together else 0.5)), 13.0)
     height = 2.0 + (2.8 if together else 1.5) * panels
@@ -58,13 +58,13 @@ def draw_long_tail(classes: Classes, runs: Mapping[str, Any], groups: Sequence[s
         panel.bar(np.arange(number) + shift, np.nan_to_num(ordered), width=0.94 * share, color=colour, label=name)
         _mark_absent(panel, ordered, shift)
         for group, start, end in spans:
-            mean = group_means(accuracy, groups).get(group)
+            mean = compute_group_means(accuracy, groups).get(group)
             if mean is not None:
                 panel.plot((start - 0.5, end + 0.5), (100 * mean,) * 2, '--', color=colour, linewidth=1, alpha=0.9)
         if not together:
             panel.set_title(name, fontsize=9, color=colour, loc='left')
     for panel in axes:
-        plain(panel)
+        style_axes(panel)
         panel.set(ylim=(0, 100), xlim=(-0.5, number - 0.5))
         panel.set_ylabel('accuracy, %', fontsize=9, color=INK)
         panel.tick_params(labelbottom=panel is axes[-1], bottom=False)
@@ -75,9 +75,9 @@ def draw_long_tail(classes: Classes, runs: Mapping[str, Any], groups: Sequence[s
 
 def _draw_counts(axes: Any, classes: Classes) -> None:
     ordered = classes.images[classes.order]
-    plain(axes)
-    named = len(ordered) <= _NAMED
-    # a line: bars have no honest foot on a logarithmic axis
+    style_axes(axes)
+    named = len(ordered) <= _MAX_NAMES
+    # a line, because the length of a bar means nothing on a logarithmic axis
     axes.plot(range(len(ordered)), ordered, color=INK, linewidth=1.4, marker='o' if named else None, markersize=4)
     if named:
         for place, images in enumerate(ordered):
@@ -95,13 +95,13 @@ def _draw_counts(axes: Any, classes: Classes) -> None:
 
 
 def _mark_absent(axes: Any, ordered: np.ndarray[Any, Any], shift: float) -> None:
-    """A class without test images has no accuracy, which is not an accuracy of zero."""
+    """Mark classes without test images, whose accuracy is unknown rather than zero."""
     for place in np.flatnonzero(np.isnan(ordered)):
         axes.annotate('×', (place + shift, 1), ha='center', fontsize=8, color=FAINT)
 
 
 def _spans(groups: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Runs of equal groups: group, first and last place."""
+    """Return for each sequence of equal groups: group, first and last position."""
     spans, start = [], 0
     for group, members in groupby(groups):
         length = len(list(members))
@@ -112,7 +112,7 @@ def _spans(groups: Sequence[str]) -> list[tuple[str, int, int]]:
 
 def _name_classes(axes: Any, classes: Classes) -> None:
     ordered = [classes.names[label] for label in classes.order]
-    if len(ordered) <= _NAMED:
+    if len(ordered) <= _MAX_NAMES:
         slanted = max(map(len, ordered)) > 4
         axes.set_xticks(
             range(len(ordered)), ordered, fontsize=8,
@@ -122,12 +122,19 @@ def _name_classes(axes: Any, classes: Classes) -> None:
 
 
 def _write_means(axes: Any, runs: Mapping[str, Any], groups: Sequence[str], height: float) -> None:
-    """The means of the groups, two lines a run: the legend, too. ``height`` is that of the figure, in inches."""
+    """Write the group means, two lines per run; this is also the legend.
+
+    Args:
+        axes (Axes): An empty axes.
+        runs (Mapping[str, ndarray]): Name -> accuracy of each class.
+        groups (Sequence[str]): The group of each class.
+        height (float): Height of the figure in inches.
+    """
     axes.axis('off')
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    means = {name: group_means(accuracy, groups) for name, accuracy in runs.items()}
+    means = {name: compute_group_means(accuracy, groups) for name, accuracy in runs.items()}
     columns = [*(group for group in GROUPS if any(group in mean for mean in means.values())), 'all']
-    line = min(_LINE / height, 0.9 / (2.2 * len(runs) + 4))
+    line = min(_LINE_HEIGHT / height, 0.9 / (2.2 * len(runs) + 4))
 
     def write(x: float, row: float, text: str, colour: str = INK, **kwargs: Any) -> None:
         axes.text(x, 0.97 - line * row, text, color=colour, va='top', **{'fontsize': 9, **kwargs})

@@ -1,4 +1,4 @@
-"""The image as the model takes it, to look at, and where the places of a stage's map lie on it."""
+"""Reads an image as the model sees it, and computes the strides of stage maps on it."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from protuning_lab.pictures.canvas import PictureError
+from protuning_lab.pictures.figures import PictureError
 from protuning_mm.backbones import TunedBackbone
 from protuning_mm.data import DataError
 from protuning_mm.data.truncated_images import is_truncated
@@ -20,12 +20,12 @@ from protuning_mm.stages import PrefixedTokens
 
 @dataclass(frozen=True)
 class ModelInput:
-    """One image, resized, padded and normalised as its config says.
+    """One image, resized, padded and normalised as the config says.
 
     Args:
-        tensor (Tensor): (1, 3, H, W), what the backbone is called with.
-        pixels (ndarray): (H, W, 3), RGB from 0 to 255: the same before normalisation.
-        shown (tuple[int, int]): Height and width of the image in it; right of and below that it is padding.
+        tensor (Tensor): (1, 3, H, W), the input of the backbone.
+        pixels (ndarray): (H, W, 3), the same image before normalisation, RGB from 0 to 255.
+        shown (tuple[int, int]): Height and width without padding. Padding is on the right and at the bottom.
     """
 
     tensor: Tensor
@@ -37,7 +37,8 @@ def read_input(model: Any, pipeline: TestPipeline, path: str) -> ModelInput:
     """Read an image through a config's test pipeline and its model's data preprocessor.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the image cannot be read.
+        PictureError: the model's input does not have three channels.
     """
     if cv2.imread(path) is None or is_truncated(path):
         raise DataError(f'{path!r} cannot be decoded as an image, or is cut short')
@@ -51,27 +52,33 @@ def read_input(model: Any, pipeline: TestPipeline, path: str) -> ModelInput:
 
 
 def _pixels(preprocessor: nn.Module, tensor: Tensor) -> np.ndarray[Any, Any]:
-    """Undo the hosts' normalisation and order of channels."""
+    """Undo the normalisation and the channel order of the host library's data preprocessor."""
     image = tensor[0].detach().float().cpu()
     if getattr(preprocessor, '_enable_normalize', False):
         mean, std = (torch.as_tensor(getattr(preprocessor, key)).float().cpu() for key in ('mean', 'std'))
         image = image * std.reshape(-1, 1, 1) + mean.reshape(-1, 1, 1)
-    # images are read as BGR; mmpretrain's classifiers call the conversion by another name
+    # images are read as BGR; mmpretrain's data preprocessors name the conversion to_rgb
     if not (getattr(preprocessor, '_channel_conversion', False) or getattr(preprocessor, 'to_rgb', False)):
         image = image.flip(0)
     return image.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
-def strides(backbone: TunedBackbone, size: tuple[int, int], maps: Sequence[tuple[int, int]]) -> list[tuple[float, ...]]:
-    """How many pixels of the input a place of each map is high and wide.
+def map_strides(
+    backbone: TunedBackbone, size: tuple[int, int], maps: Sequence[tuple[int, int]]
+) -> list[tuple[float, ...]]:
+    """Return the stride of each map: the height and width in pixels of one of its positions.
 
-    A map of ⌈H/s⌉ places reaches beyond an image whose height s does not divide, so its size alone does not tell s.
-    Patches say theirs; elsewhere s is a power of two, and from stage to stage it stays or doubles.
+    If the stride s does not divide the height H, a map with ⌈H/s⌉ rows extends beyond the image, so s cannot be
+    computed from the sizes alone. Transformers define s by their patch embedding. In other networks s is a power of two
+    that stays or doubles from stage to stage.
 
     Args:
-        backbone (TunedBackbone): What made the maps.
+        backbone (TunedBackbone): The backbone that computed the maps.
         size (tuple[int, int]): Height and width of the input.
-        maps (Sequence[tuple[int, int]]): Heights and widths of maps of its stages, in order.
+        maps (Sequence[tuple[int, int]]): Height and width of the map of each stage, in order.
+
+    Returns:
+        list[tuple[float, float]]: Vertical and horizontal stride of each map, in pixels.
     """
     layout = backbone.structure.layout
     if isinstance(layout, PrefixedTokens):
@@ -81,10 +88,10 @@ def strides(backbone: TunedBackbone, size: tuple[int, int], maps: Sequence[tuple
     found: list[tuple[float, ...]] = []
     length, cells, stride = max(size), max(size), 1
     for height, width in maps:
-        here = max(height, width)
-        stride *= 2 ** round(math.log2(cells / here))
-        cells = here
-        # where rounding cannot explain the map it is stretched over the input
-        fits = abs(length / stride - here) < 1
+        size_here = max(height, width)
+        stride *= 2 ** round(math.log2(cells / size_here))
+        cells = size_here
+        # if rounding cannot explain the size of the map, stretch it over the input
+        fits = abs(length / stride - size_here) < 1
         found.append((stride, stride) if fits else (size[0] / height, size[1] / width))
     return found

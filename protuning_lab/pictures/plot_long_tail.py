@@ -1,16 +1,16 @@
-"""``tools/analysis_tools/plot_long_tail.py``: accuracy by class, from the most frequent to the rarest."""
+"""``tools/analysis_tools/plot_long_tail.py``: plot accuracy by class, from the most frequent class to the rarest."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from protuning_lab.pictures.canvas import PictureError, check_format, save
+from protuning_lab.pictures.figures import PictureError, check_format, save_figure
 from protuning_lab.pictures.long_tail import (
-    class_accuracy,
-    count_config,
-    group_means,
+    compute_class_accuracy,
+    compute_group_means,
+    count_training_images,
+    format_table,
     read_counts,
-    table,
 )
 from protuning_lab.pictures.long_tail_figure import draw_long_tail
 from protuning_lab.pictures.predictions import read_labels
@@ -23,29 +23,36 @@ from protuning_mm.weights.atomic import write_atomically
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Draw accuracy by class, from the class with most training images to the rarest',
+        description='Plot accuracy by class, from the most frequent class to the rarest',
         epilog='example: plot_long_tail.py pro=pro.pkl linear=linear.pkl --config cifar100_lt.py --out tail.png; the '
-        '.pkl files are those of tools/test.py CONFIG CHECKPOINT --out FILE.pkl',
+        '.pkl files come from tools/test.py CONFIG CHECKPOINT --out FILE.pkl',
     )
-    parser.add_argument('predictions', nargs='+', metavar='NAME=FILE.pkl', help='what tools/test.py --out wrote')
+    parser.add_argument(
+        'predictions', nargs='+', metavar='NAME=FILE.pkl', help='predictions that tools/test.py --out wrote'
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument('--config', help="count the images of this config's training data set")
-    source.add_argument('--counts', help='or read a CSV file with the columns class and images, a row a label')
-    parser.add_argument('--out', required=True, help='the picture, .png or .svg')
-    parser.add_argument('--table', help='write the numbers, too: a CSV file')
+    source.add_argument('--counts', help='read a CSV file with the columns class and images, one row per label')
+    parser.add_argument('--out', required=True, help='output file, .png or .svg')
+    parser.add_argument('--table', help='CSV file to write the numbers to')
     parser.add_argument(
-        '--many', type=at_least(0), default=MANY, help=f'more training images are many (default: {MANY})'
+        '--many', type=at_least(0), default=MANY, help=f'classes with more images are many-shot (default: {MANY})'
     )
-    parser.add_argument('--few', type=at_least(0), default=FEW, help=f'fewer training images are few (default: {FEW})')
+    parser.add_argument(
+        '--few', type=at_least(0), default=FEW, help=f'classes with fewer images are few-shot (default: {FEW})'
+    )
     add_cfg_options(parser, 'override settings of --config')
     return parser.parse_args(argv)
 
 
 def split_names(written: Sequence[str]) -> dict[str, str]:
-    """Read ``NAME=FILE.pkl``, or a file alone, whose name is then the run's.
+    """Parse ``NAME=FILE.pkl``; without a name, the file's name is used.
+
+    Returns:
+        dict[str, str]: Name -> file.
 
     Raises:
-        PictureError: a name stands there twice.
+        PictureError: two files have the same name.
     """
     found: dict[str, str] = {}
     for text in written:
@@ -64,18 +71,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     files = split_names(args.predictions)
     labels = {name: read_labels(path) for name, path in files.items()}
     if args.config is not None:
-        classes = count_config(read_config(args.config, args.cfg_options))
+        classes = count_training_images(read_config(args.config, args.cfg_options))
     else:
         classes = read_counts(args.counts)
     groups = classes.groups(args.many, args.few)
-    runs = {name: class_accuracy(true, predicted, len(classes.names)) for name, (true, predicted) in labels.items()}
-    save(draw_long_tail(classes, runs, groups), args.out)
+    runs = {name: compute_class_accuracy(*each, len(classes.names)) for name, each in labels.items()}
+    save_figure(draw_long_tail(classes, runs, groups), args.out)
     if args.table is not None:
-        write_atomically(table(classes, groups, runs).encode(), args.table)
+        write_atomically(format_table(classes, groups, runs).encode(), args.table)
     counted = ', '.join(f'{groups.count(group)} {group}' for group in GROUPS)
-    print(f'{len(classes.names)} classes ({counted}), {classes.images.sum()} training images: drawn into {args.out}')
+    print(f'{len(classes.names)} classes ({counted}), {classes.images.sum()} training images: plotted in {args.out}')
     for name, accuracy in runs.items():
-        print(f'{name}: ' + ', '.join(f'{g} {100 * mean:.2f} %' for g, mean in group_means(accuracy, groups).items()))
+        means = compute_group_means(accuracy, groups)
+        print(f'{name}: ' + ', '.join(f'{group} {100 * mean:.2f} %' for group, mean in means.items()))
 
 
 if __name__ == '__main__':

@@ -1,38 +1,38 @@
-"""One picture of what the prompts do to one image: a column a stage."""
+"""Draws what the prompts change in the features of one image: one column per stage."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from protuning_lab.pictures.canvas import FAINT, INK, new_figure
+from protuning_lab.pictures.figures import FAINT, INK, new_figure
 from protuning_lab.pictures.model_input import ModelInput
-from protuning_lab.pictures.prompts import StageMaps
+from protuning_lab.pictures.stage_changes import StageMaps
 
 SCALES = ('stage', 'shared')
 _PROMPT, _FEATURE, _CHANGE = 'inferno', 'viridis', 'RdBu_r'
-_WIDTH = 2.5  # inches of a map
+_WIDTH = 2.5  # of a map, in inches
 
 
 def draw_prompts(
     image: ModelInput, stages: Sequence[StageMaps], cells: Sequence[tuple[float, ...]], title: str, scale: str = 'stage'
 ) -> Any:
-    """Draw the norms of prompts and features over an image.
+    """Draw the norms of prompts and feature maps over an image.
 
-    Prompts are drawn from zero, which is no prompt: each stage up to its own maximum, because norms of different
-    stages differ by their channels alone, or with one scale. Features before and after share a scale at every stage,
-    from their least to their greatest norm, so that what changes between them is the prompt's doing; the difference
-    stands below them, white where there is none.
+    The colours of a prompt start at zero. They end at the maximum of the stage, because norms of different stages
+    already differ by their numbers of channels, or at one maximum for all stages. The feature maps before and after the
+    prompt share a scale from their minimum to their maximum, so every visible change comes from the prompt. Their
+    difference is below, white where it is zero.
 
     Args:
         image (ModelInput): The image.
-        stages (Sequence[StageMaps]): What is drawn, a column each.
-        cells (Sequence[tuple]): Height and width in pixels of a place of each one's maps.
-        title (str): Stands above.
-        scale (str): ``'stage'`` or ``'shared'``, of the prompts. Defaults to ``'stage'``.
+        stages (Sequence[StageMaps]): The maps, one column each.
+        cells (Sequence[tuple]): Vertical and horizontal stride of each stage's maps, in pixels.
+        title (str): The title of the figure.
+        scale (str): Colour scale of the prompts: ``'stage'`` or ``'shared'``. Defaults to ``'stage'``.
 
     Returns:
-        Figure: matplotlib's.
+        Figure: The matplotlib figure.
     """
     height, width = image.pixels.shape[:2]
     tall = _WIDTH * min(max(height / width, 0.4), 1.6)
@@ -96,28 +96,28 @@ def _draw_map(
     shown = axes.imshow(
         norms, cmap=colours, vmin=limits[0], vmax=limits[1], extent=extent, interpolation='nearest', aspect='equal'
     )
-    _draw_outlines(axes, image, lines)
+    _draw_edges(axes, image, lines)
     _frame(axes, image)
     return shown
 
 
-def _draw_outlines(axes: Any, image: ModelInput, colour: str) -> None:
-    """What is where on the image, in lines that leave the map's colours to be read."""
-    opacity = outlines(image.pixels)
+def _draw_edges(axes: Any, image: ModelInput, colour: str) -> None:
+    """Draw the edges of the image as thin lines, so that the colours of the map stay visible."""
+    opacity = compute_edges(image.pixels)
     height, width = opacity.shape
     lines = np.full((height, width, 4), float(colour == 'white'), np.float32)
     lines[..., 3] = opacity
     axes.imshow(lines, extent=(0, width, height, 0), interpolation='bilinear', aspect='equal')
 
 
-def outlines(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """How much each pixel is an edge, from 0 to 0.6."""
+def compute_edges(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Compute the opacity of edges at each pixel, (H, W), from 0 to 0.6."""
     import cv2
 
     grey = cv2.GaussianBlur(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.0)
     slope = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
     opacity = np.clip(slope / max(float(np.percentile(slope, 98)), 1e-6), 0, 1) ** 2 * 0.6
-    return np.where(opacity < 0.08, 0, opacity)  # haze is no line
+    return np.where(opacity < 0.08, 0, opacity)  # hide weak edges
 
 
 def _frame(axes: Any, image: ModelInput) -> None:

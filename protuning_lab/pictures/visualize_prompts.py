@@ -1,4 +1,4 @@
-"""``tools/visualize_prompts.py``: draw what the prompts of a trained model do to an image."""
+"""``tools/visualize_prompts.py``: draw what the prompts of a trained model change in the features of an image."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from pathlib import Path
 from mmengine.config import Config
 from torch import nn
 
-from protuning_lab.pictures.canvas import check_format, save
-from protuning_lab.pictures.model_input import read_input, strides
+from protuning_lab.pictures.figures import check_format, save_figure
+from protuning_lab.pictures.model_input import map_strides, read_input
 from protuning_lab.pictures.prompt_figure import SCALES, draw_prompts
-from protuning_lab.pictures.prompts import StageMaps, changes, measure, tuned_backbone
+from protuning_lab.pictures.stage_changes import StageMaps, get_tuned_backbone, measure_change, record_changes
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_cfg_options, add_device, at_least, best_device
 from protuning_mm.cli.output_names import distinct_names
@@ -22,13 +22,13 @@ from protuning_mm.weights import CheckpointError
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One image's picture.
+class DrawnImage:
+    """The figure of one image.
 
     Args:
         image (str): The image's path.
-        picture (Path): The picture's.
-        stages (list[StageMaps]): The numbers in it.
+        picture (Path): The figure's path.
+        stages (list[StageMaps]): The numbers that the figure shows.
     """
 
     image: str
@@ -37,16 +37,25 @@ class Drawn:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Draw what the prompts of a trained model do to an image')
+    parser = argparse.ArgumentParser(
+        description='Draw what the prompts of a trained model change in the features of an image'
+    )
     parser.add_argument('config', help='path of the config')
     parser.add_argument('checkpoint', help='path of the checkpoint, whole or a delta')
     parser.add_argument('images', nargs='+', help='images or folders of images')
-    parser.add_argument('--out', required=True, help='folder for the pictures, one an image')
+    parser.add_argument('--out', required=True, help='output folder; one figure per image')
     parser.add_argument(
-        '--scale', choices=SCALES, default='stage', help="the prompts' colours: a scale for each stage, or one for all"
+        '--scale',
+        choices=SCALES,
+        default='stage',
+        help='colour scale of the prompts: one per stage (default), or one for all stages',
     )
-    parser.add_argument('--format', choices=['png', 'svg'], default='png', help='of the pictures')
-    parser.add_argument('--dpi', type=at_least(1), default=130, help='pixels an inch; a map is 2.5 inches wide')
+    parser.add_argument(
+        '--format', choices=['png', 'svg'], default='png', help='file format of the figures (default: png)'
+    )
+    parser.add_argument(
+        '--dpi', type=at_least(1), default=130, help='pixels per inch (default: 130); a map is 2.5 inches wide'
+    )
     add_device(parser)
     add_cfg_options(parser)
     return parser.parse_args(argv)
@@ -61,23 +70,23 @@ def visualize_prompts(
     form: str = 'png',
     dpi: int = 130,
     device: str | None = None,
-) -> list[Drawn]:
-    """Draw one picture an image: what is added at the end of each stage, and the feature before and after it.
+) -> list[DrawnImage]:
+    """Draw one figure per image: the prompt of each stage, and the feature map before and after it.
 
     Args:
-        config (str | Config): The model's config, of mmdet, mmseg or mmpretrain.
+        config (str | Config): A config of an mmdet, mmseg or mmpretrain model.
         checkpoint (str): Its checkpoint, whole or a delta.
-        inputs (Sequence[str]): Images and folders.
-        out (str | Path): Folder for the pictures.
-        scale (str): ``'stage'`` or ``'shared'``: the scale of the prompts. Defaults to ``'stage'``.
+        inputs (Sequence[str]): Images and folders of images.
+        out (str | Path): Output folder.
+        scale (str): Colour scale of the prompts: ``'stage'`` or ``'shared'``. Defaults to ``'stage'``.
         form (str): ``'png'`` or ``'svg'``. Defaults to ``'png'``.
-        dpi (int): Pixels an inch. Defaults to 130.
-        device (str, optional): Defaults to the GPU where there is one.
+        dpi (int): Pixels per inch. Defaults to 130.
+        device (str, optional): Defaults to the GPU if there is one.
 
     Raises:
-        CheckpointError: the checkpoint is missing, damaged, would run code, or does not fit.
+        CheckpointError: the checkpoint is missing or damaged, would run code, or does not fit the model.
         DataError: an input does not exist or cannot be read.
-        PictureError: the model has no prompts.
+        PictureError: the model has no tuning that changes the ends of stages.
     """
     names = distinct_names(find_images(inputs))
     if '://' not in checkpoint and not Path(checkpoint).is_file():
@@ -86,31 +95,31 @@ def visualize_prompts(
     pipeline = TestPipeline(cfg)
     device = device or best_device()
     model, _ = load_model(cfg, checkpoint, device, before_loading=_check_tuning)
-    backbone = tuned_backbone(model)
+    backbone = get_tuned_backbone(model)
     drawn = []
     for image, name in names.items():
         seen = read_input(model, pipeline, image)
-        stages = [measure(change) for change in changes(backbone, seen.tensor)]
+        stages = [measure_change(change) for change in record_changes(backbone, seen.tensor)]
         height, width = seen.pixels.shape[:2]
-        cells = strides(backbone, (height, width), [stage.prompt.shape for stage in stages])
+        cells = map_strides(backbone, (height, width), [stage.prompt.shape for stage in stages])
         tuning = ', '.join(each.name for each in backbone.tunings)
         title = f'{Path(image).name}: what {tuning} adds at the end of each stage of {type(backbone.plain).__name__}'
         target = Path(out) / f'{Path(name).stem}.{form}'
         check_format(target)
-        save(draw_prompts(seen, stages, cells, title, scale), target, dpi)
-        drawn.append(Drawn(image, target, stages))
+        save_figure(draw_prompts(seen, stages, cells, title, scale), target, dpi)
+        drawn.append(DrawnImage(image, target, stages))
     return drawn
 
 
 def _check_tuning(built: nn.Module) -> None:
-    """Before weights are loaded, which could fail for the same reason in other words."""
-    tuned_backbone(built)
+    """Check the tuning before loading weights, which could fail for the same reason with a less clear message."""
+    get_tuned_backbone(built)
 
 
-def as_text(drawn: Drawn) -> str:
-    """The numbers of a picture, a row a stage."""
+def format_numbers(drawn: DrawnImage) -> str:
+    """Format the numbers of a figure, one row per stage."""
     header = f'{"stage":<12}{"map":>14}{"mean |x|":>12}{"mean |P(x)|":>13}{"mean |x + P(x)|":>17}{"|P(x)| / |x|":>14}'
-    lines = [f'{drawn.image}: drawn into {drawn.picture}', header]
+    lines = [f'{drawn.image}: drawn in {drawn.picture}', header]
     for stage in drawn.stages:
         size = f'{stage.channels}×{stage.prompt.shape[0]}×{stage.prompt.shape[1]}'
         means = stage.before.mean(), stage.prompt.mean(), stage.after.mean()
@@ -128,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for drawn in visualize_prompts(
         cfg, args.checkpoint, args.images, args.out, args.scale, args.format, args.dpi, args.device
     ):
-        print(as_text(drawn))
+        print(format_numbers(drawn))
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""The parts of a study's file, as pydantic models that check what is written there."""
+"""The keys of a study's file as pydantic models, which validate the file."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,24 +21,24 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from protuning_lab.study.errors import StudyError, meant
+from protuning_lab.study.errors import StudyError, did_you_mean
 
 COSTS = ('trained_parameters', 'full_parameters', 'share', 'peak_memory_mib', 'step_seconds', 'steps', 'seconds')
-# columns of the tidy table beside the axes: no axis can have their names
+# columns of results.csv besides the axes; an axis must not have one of these names
 COLUMNS = ('learning_rate', 'seed', 'chosen', 'split', 'set', 'metric', 'value', *COSTS, 'device')
 _TEST_KEYS = ('test_dataloader', 'test_evaluator', 'test_cfg')
 
 
 def _name(raw: Any) -> str:
-    """Check a name, which stands in a folder's name and in comma-separated lists."""
+    """Check a name. Names become parts of folder names and of comma-separated lists."""
     if not re.fullmatch(r'[\w.+-]+', str(raw)):
-        raise ValueError('a name has letters, digits and ._+- alone')
+        raise ValueError('a name may contain only letters, digits and ._+-')
     return str(raw)
 
 
 def _axis(raw: str) -> str:
     if raw in ('why', *COLUMNS):
-        raise ValueError(f'take another name; the tables have a column {raw!r} of their own')
+        raise ValueError(f'choose another name: results.csv has a column {raw!r}')
     return raw
 
 
@@ -53,12 +53,12 @@ def _config(raw: Any, info: ValidationInfo) -> Path:
     study: Any = info.context
     found: Path = study.parent / str(raw)
     if not found.is_file():
-        raise ValueError(f'there is no file {str(found)!r}; paths start at the study')
+        raise ValueError(f"file {str(found)!r} does not exist; paths are relative to the study's file")
     return found.resolve()
 
 
-def _different(form: str, words: str) -> WrapValidator:
-    """Check that numbers differ, also as ``form`` writes them in a folder's name."""
+def _distinct(form: str, expected: str) -> WrapValidator:
+    """Check that numbers are different, also when ``form`` formats them for a folder's name."""
 
     def check(raw: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -66,7 +66,7 @@ def _different(form: str, words: str) -> WrapValidator:
         except ValidationError:
             found = ()
         if not found or len({format(each, form) for each in found}) < len(found):
-            raise ValueError(f'must be different {words}')
+            raise ValueError(f'must be different {expected}')
         return found
 
     return WrapValidator(check)
@@ -75,8 +75,8 @@ def _different(form: str, words: str) -> WrapValidator:
 Name = Annotated[str, BeforeValidator(_name)]
 Options = Annotated[dict[str, Any], BeforeValidator(_options)]
 ConfigFile = Annotated[Path, BeforeValidator(_config)]
-Numbers = Annotated[tuple[float, ...], _different('g', 'numbers, such as (1e-3, 1e-2)')]
-Seeds = Annotated[tuple[NonNegativeInt, ...], _different('', 'whole numbers, such as (0, 1, 2)')]
+Numbers = Annotated[tuple[float, ...], _distinct('g', 'numbers, such as (1e-3, 1e-2)')]
+Seeds = Annotated[tuple[NonNegativeInt, ...], _distinct('', 'whole numbers, such as (0, 1, 2)')]
 Rule = Literal['greater', 'less']
 NotEmpty = Field(min_length=1)
 
@@ -86,12 +86,12 @@ class _Model(BaseModel):
 
 
 class Value(_Model):
-    """A value of an axis.
+    """One value of an axis.
 
     Args:
-        options (dict): Its changes to the config, as ``--cfg-options`` makes them.
-        config (Path, optional): The config that its runs start from. Defaults to the study's.
-        learning_rates (tuple[float], optional): The candidates. Defaults to the study's.
+        options (dict): Settings that override the config, with the keys of ``--cfg-options``.
+        config (Path, optional): The config of its runs. Defaults to the study's.
+        learning_rates (tuple[float], optional): The candidate learning rates. Defaults to the study's.
     """
 
     options: dict[str, Any]
@@ -101,21 +101,21 @@ class Value(_Model):
     @model_validator(mode='before')
     @classmethod
     def _take_options(cls, raw: Any) -> dict[str, Any]:
-        """In the file the options stand beside ``config`` and ``learning_rates``."""
+        """Separate the options from ``config`` and ``learning_rates``: a study's file has all of them in one dict."""
         options = _options(raw)
         own = {key: options.pop(key) for key in options.keys() & {'config', 'learning_rates'}}
         return {**own, 'options': options}
 
 
 class LearningRate(_Model):
-    """How a group's learning rate is chosen.
+    """How the learning rate of a group is chosen.
 
     Args:
-        key (str): The config's key. Defaults to ``'optim_wrapper.optimizer.lr'``.
-        values (tuple[float]): The candidates.
-        seeds (tuple[int]): Each candidate runs once for each of them. Defaults to ``(0,)``.
-        metric (str): The validation metric whose mean decides.
-        rule (str): ``'greater'`` or ``'less'`` is better. Defaults to ``'greater'``.
+        key (str): The config key of the learning rate. Defaults to ``'optim_wrapper.optimizer.lr'``.
+        values (tuple[float]): The candidate learning rates.
+        seeds (tuple[int]): Each candidate runs once per seed. Defaults to ``(0,)``.
+        metric (str): The validation metric. The candidate with the best mean is chosen.
+        rule (str): Which values are better, ``'greater'`` or ``'less'``. Defaults to ``'greater'``.
     """
 
     key: str = 'optim_wrapper.optimizer.lr'
@@ -129,14 +129,14 @@ class Layout(_Model):
     """The layout of the tables.
 
     Args:
-        rows (str): The axis whose values are the rows, and the markers of the plot. Defaults to the last.
-        columns (tuple[str]): The axes that make the columns, and the panels of the plot; each combination of the other
-            axes makes a table. Defaults to all axes but ``rows``.
+        rows (str): The axis whose values are the rows of a table and the markers of a plot. Defaults to the last axis.
+        columns (tuple[str]): The axes whose combinations are the columns of a table and the panels of a plot. Each
+            combination of the remaining axes gets its own table. Defaults to all axes except ``rows``.
         metric (str, optional): The test metric to show. Defaults to the metric of the learning rate.
-        rule (str): ``'greater'`` or ``'less'`` is better. Defaults to the rule of the learning rate.
-        scale (float): The factor to show the metric with. Defaults to 1.
-        digits (int): Digits behind the point. Defaults to 2.
-        highlight (str, optional): The row to highlight, in tables and plots.
+        rule (str): Which values are better, ``'greater'`` or ``'less'``. Defaults to the rule of the learning rate.
+        scale (float): Multiplies the metric. Defaults to 1.
+        digits (int): Number of decimals. Defaults to 2.
+        highlight (str, optional): The row to highlight in tables and plots.
     """
 
     rows: str
@@ -149,26 +149,27 @@ class Layout(_Model):
 
 
 class Study(_Model):
-    """A grid of runs.
+    """A grid of runs, as a study's file defines it.
 
     Args:
         path (Path): The study's file.
-        title (str): The title of the page.
-        work_dir (Path): The folder of the results.
-        config (Path, optional): The config that every run starts from.
-        options (dict): Changes to the config of every run.
-        axes (dict[str, dict[str, Value]]): The grid is their product.
-        skip (list[dict]): Combinations that do not exist, each with its ``why``.
-        learning_rate (LearningRate, optional): Defaults to the learning rate of the config.
-        seeds (tuple[int]): Each group runs once for each of them. Defaults to ``(0,)``.
-        test (dict[str, dict]): The test sets, each with its changes to the config. Defaults to the config's.
+        title (str): The title of the HTML page.
+        work_dir (Path): The output folder.
+        config (Path, optional): The config of every run.
+        options (dict): Settings that override the config of every run.
+        axes (dict[str, dict[str, Value]]): Axis -> value -> settings. The grid is the product of the axes.
+        skip (list[dict]): Combinations to leave out, each with the reason as ``why``.
+        learning_rate (LearningRate, optional): How learning rates are chosen. By default, the config's own is used.
+        seeds (tuple[int]): Each group runs once per seed. Defaults to ``(0,)``.
+        test (dict[str, dict]): Test set -> settings that override the config. Defaults to the config's test set.
         table (Layout): The layout of the tables.
-        validate_at (str): ``'end'``, once, or ``'as configured'``; ``validate`` in the file. Defaults to ``'end'``.
-        keep_checkpoints (bool): Whether runs keep what the config's checkpoint hook saves. Defaults to False.
+        validate_at (str): ``'end'``: once, after training; ``'as configured'``: as the config says. The key in the file
+            is ``validate``. Defaults to ``'end'``.
+        keep_checkpoints (bool): Whether to keep the checkpoints of the config's checkpoint hook. Defaults to False.
         allow_test_as_validation (bool): Whether the learning rate may be chosen on the test split. Defaults to False.
     """
 
-    model_config = ConfigDict(extra='ignore')  # a study's file may have names of its own
+    model_config = ConfigDict(extra='ignore')  # a study's file may define helper variables
 
     path: Path
     title: str
@@ -188,7 +189,7 @@ class Study(_Model):
     @field_validator('skip', mode='before')
     @classmethod
     def _check_skip(cls, raw: Any, info: ValidationInfo) -> Any:
-        axes = info.data.get('axes')  # missing where they are wrong themselves
+        axes = info.data.get('axes')  # missing if the axes are invalid
         return [_skip(each, axes) for each in raw] if axes and isinstance(raw, list | tuple) else raw
 
     @field_validator('test')
@@ -198,7 +199,8 @@ class Study(_Model):
             for key in options:
                 if key.split('.')[0] not in _TEST_KEYS:
                     raise StudyError(
-                        f'test.{name}: {key!r}: the model is trained by then; only {", ".join(_TEST_KEYS)}'
+                        f'test.{name}: {key!r} is not allowed, because the model is already trained: a key must '
+                        f'begin with {" or ".join(_TEST_KEYS)}'
                     )
         return test
 
@@ -216,37 +218,41 @@ class Study(_Model):
     def _check_together(self) -> Self:
         layout, values = self.table, [value for axis in self.axes.values() for value in axis.values()]
         for axis in (layout.rows, *layout.columns):
-            names_of('table', axis, (), self.axes)
+            check_names('table', axis, (), self.axes)
         if layout.rows in layout.columns:
-            raise StudyError(f'table: {layout.rows!r} cannot be the rows and among the columns')
+            raise StudyError(f'table: axis {layout.rows!r} cannot be both rows and columns')
         if layout.highlight is not None:
-            names_of('table.highlight', layout.rows, (layout.highlight,), self.axes)
+            check_names('table.highlight', layout.rows, (layout.highlight,), self.axes)
         if self.config is None and not any(value.config for value in values):
-            raise StudyError("no config: write config='<path from this file>'")
+            raise StudyError("no config: write config='<path relative to this file>'")
         if self.learning_rate is None and any(value.learning_rates for value in values):
-            raise StudyError('learning_rates of a value need learning_rate=dict(key=…, metric=…) in the study')
+            raise StudyError('a value has learning_rates: add learning_rate=dict(values=…, metric=…) to the study')
         return self
 
 
 def _skip(raw: Any, axes: Mapping[str, Mapping[str, Value]]) -> dict[str, Any]:
     if not isinstance(raw, Mapping) or 'why' not in raw or len(raw) < 2:
-        raise StudyError(f"skip: {raw!r} must name values of axes and a reason: dict(tuning='vpt', why='…')")
+        raise StudyError(f"skip: {raw!r} must name values of axes and the reason: dict(tuning='vpt', why='…')")
     found: dict[str, Any] = {'why': str(raw['why'])}
     for axis, names in raw.items():
         if axis != 'why':
-            found[axis] = names_of(f'skip: {axis}', axis, [names] if isinstance(names, str) else names, axes)
+            found[axis] = check_names(f'skip: {axis}', axis, [names] if isinstance(names, str) else names, axes)
     return found
 
 
-def names_of(where: str, axis: str, names: Sequence[str], axes: Mapping[str, Mapping[str, Value]]) -> tuple[str, ...]:
-    """Check that an axis and values of it exist.
+def check_names(
+    where: str, axis: str, names: Sequence[str], axes: Mapping[str, Mapping[str, Value]]
+) -> tuple[str, ...]:
+    """Check that an axis and some of its values exist.
 
     Raises:
-        StudyError: one does not.
+        StudyError: the axis or a value does not exist.
     """
     if axis not in axes:
-        raise StudyError(f'{where}: there is no axis {axis!r}, but {", ".join(axes)}{meant(axis, axes)}')
+        raise StudyError(
+            f'{where}: there is no axis {axis!r}; the axes are {", ".join(axes)}{did_you_mean(axis, axes)}'
+        )
     for name in names:
         if name not in axes[axis]:
-            raise StudyError(f'{where}: {axis} has no value {name!r}, but {", ".join(axes[axis])}')
+            raise StudyError(f'{where}: axis {axis!r} has no value {name!r}; its values are {", ".join(axes[axis])}')
     return tuple(names)

@@ -1,4 +1,4 @@
-"""How long the rest of a study takes, by what its runs took so far."""
+"""Estimates how long the rest of a study takes from the runs that have finished."""
 
 import statistics
 
@@ -6,10 +6,10 @@ from protuning_lab.study.grid import Group
 from protuning_lab.study.schedule import Schedule
 
 
-def seconds_left(schedule: Schedule, jobs: int) -> float | None:
-    """Seconds until nothing is left; None before the first result.
+def estimate_seconds_left(schedule: Schedule, jobs: int) -> float | None:
+    """Estimate the seconds until all runs have finished; None before the first result.
 
-    A group's runs are taken to last as long as its others, and those of a group without any as long as all others.
+    A run counts with the mean time of its group, or with the mean over groups if its group has no result yet.
     """
     by_group: dict[Group, list[float]] = {}
     for cell, result in schedule.results.items():
@@ -18,12 +18,12 @@ def seconds_left(schedule: Schedule, jobs: int) -> float | None:
         return None
     means = {group: statistics.fmean(seconds) for group, seconds in by_group.items()}
     overall = statistics.fmean(means.values())
-    work = sum(schedule.left_of(group) * means.get(group, overall) for group in schedule.groups)
+    work = sum(schedule.count_left(group) * means.get(group, overall) for group in schedule.groups)
     return work / max(1, min(jobs, schedule.left))
 
 
-def clock(seconds: float | None) -> str:
-    """Seconds as a person says them."""
+def format_duration(seconds: float | None) -> str:
+    """Format seconds as ``12 s``, ``5 min`` or ``2 h 30 min``."""
     if seconds is None:
         return 'unknown'
     if seconds < 90:

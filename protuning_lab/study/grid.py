@@ -1,21 +1,21 @@
-"""The cells of a study: what is run, what is skipped, and which part of it a shard takes."""
+"""The grid of a study: its groups and cells, and the parts that ``--only`` and ``--shard`` select."""
 
 import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from protuning_lab.study.definition import Study, names_of
+from protuning_lab.study.definition import Study, check_names
 from protuning_lab.study.errors import StudyError
 
 
 @dataclass(frozen=True)
 class Group:
-    """A combination of the axes' values; its cells differ by learning rate and seed.
+    """One combination of the axes' values. Its cells differ in learning rate and seed.
 
     Args:
-        values (tuple[tuple[str, str]]): Axis and value, in the axes' order.
-        learning_rates (tuple[float | None]): The candidates; None is the config's own.
+        values (tuple[tuple[str, str]]): Pairs of axis and value, in the order of the axes.
+        learning_rates (tuple[float | None]): The candidates. None stands for the config's own learning rate.
     """
 
     values: tuple[tuple[str, str], ...]
@@ -31,7 +31,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run."""
+    """One run of the grid: a group, a learning rate (None: the config's own) and a seed."""
 
     group: Group
     learning_rate: float | None
@@ -39,16 +39,16 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Its folder below ``cells/``."""
+        """The cell's folder, relative to ``cells/``."""
         rate = '' if self.learning_rate is None else f'lr={self.learning_rate:g},'
         return f'{self.group.name}/{rate}seed={self.seed}'
 
 
-def all_groups(study: Study) -> list[Group]:
-    """Every combination that is not skipped, in the axes' order.
+def list_groups(study: Study) -> list[Group]:
+    """Return every combination of the axes that is not skipped, in the order of the axes.
 
     Raises:
-        StudyError: two axes name learning rates for one group.
+        StudyError: all combinations are skipped, or two axes set the learning rates of one group.
     """
     groups = []
     for values in _product(study):
@@ -59,8 +59,8 @@ def all_groups(study: Study) -> list[Group]:
     return groups
 
 
-def skipped_groups(study: Study) -> list[tuple[str, str]]:
-    """Combinations that do not exist, as ``skip`` wrote them, and why."""
+def describe_skipped(study: Study) -> list[tuple[str, str]]:
+    """Return the skipped combinations as text, each with its reason."""
     return [
         (', '.join(f'{axis} {" / ".join(each[axis])}' for axis in study.axes if axis in each), each['why'])
         for each in study.skip
@@ -84,57 +84,59 @@ def _learning_rates(study: Study, values: Mapping[str, str]) -> tuple[float | No
     own = {axis: study.axes[axis][name].learning_rates for axis, name in values.items()}
     named = {axis: rates for axis, rates in own.items() if rates}
     if len(named) > 1:
-        raise StudyError(f'{values}: learning_rates stand in {" and in ".join(named)}; one axis may name them')
+        raise StudyError(f'{values}: learning_rates are set by {" and by ".join(named)}; only one axis may set them')
     return next(iter(named.values()), study.learning_rate.values)
 
 
-def only(study: Study, groups: Sequence[Group], wanted: Sequence[str]) -> list[Group]:
-    """The groups that ``--only target=balanced tuning=pro,linear`` names.
+def select_groups(study: Study, groups: Sequence[Group], wanted: Sequence[str]) -> list[Group]:
+    """Return the groups that ``--only target=balanced tuning=pro,linear`` selects.
 
     Raises:
-        StudyError: there is no such axis or value, or nothing is left.
+        StudyError: an axis or a value does not exist, or no group is left.
     """
     for word in wanted:
         axis, equals, names = word.partition('=')
         if not equals:
             raise StudyError(f'--only {word}: write axis=value or axis=value,value')
-        keep = names_of(f'--only {word}', axis, names.split(','), study.axes)
+        keep = check_names(f'--only {word}', axis, names.split(','), study.axes)
         groups = [group for group in groups if group[axis] in keep]
     if not groups:
-        raise StudyError(f'--only {" ".join(wanted)} leaves nothing')
+        raise StudyError(f'--only {" ".join(wanted)} selects no combination')
     return list(groups)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One of ``of`` parts of a study, counted from one. All cells of a group are in one part."""
+    """Part ``part`` of ``count`` of a study, counted from 1. All cells of a group are in the same part."""
 
     part: int
-    of: int
+    count: int
 
-    def take(self, groups: Sequence[Group]) -> list[Group]:
-        return list(groups[self.part - 1 :: self.of])
+    def select(self, groups: Sequence[Group]) -> list[Group]:
+        """Return the groups of this part."""
+        return list(groups[self.part - 1 :: self.count])
 
     def __str__(self) -> str:
-        return f'{self.part}-of-{self.of}'
+        return f'{self.part}-of-{self.count}'
 
 
-def read_shard(text: str) -> Shard:
-    """Read ``2/4``, or with ``slurm/4`` the part from a SLURM array's environment.
+def parse_shard(text: str) -> Shard:
+    """Parse ``2/4``; for ``slurm/4``, read the part from the environment of a SLURM array task.
 
-    The array may be a part of the whole, as when one of its tasks is started again: it does not say of how many it is
-    one, so that ``--shard`` does.
+    The number of parts is not read from SLURM, because an array that restarts one task has fewer tasks than parts.
 
     Raises:
-        StudyError: it is neither, or there is no such part.
+        StudyError: the text has another form, or the part does not exist.
     """
     part, _, count = text.partition('/')
     if not (part.isdigit() or part == 'slurm') or not count.isdigit():
-        raise StudyError(f'--shard {text}: write i/n, such as 1/4, or slurm/4 in a SLURM array of the tasks 1 to 4')
+        raise StudyError(f'--shard {text}: write i/n, such as 1/4, or slurm/4 in a SLURM array with the tasks 1 to 4')
     if part == 'slurm':
         part = os.environ.get('SLURM_ARRAY_TASK_ID', '')
         if not part.isdigit():
-            raise StudyError(f'--shard {text}: SLURM_ARRAY_TASK_ID is not set; start it by sbatch --array=1-{count}')
+            raise StudyError(
+                f'--shard {text}: SLURM_ARRAY_TASK_ID is not set; submit the job with sbatch --array=1-{count}'
+            )
     if not 1 <= int(part) <= int(count):
-        raise StudyError(f'--shard {text}: part {part} of {count}; parts are counted from 1 to {count}')
+        raise StudyError(f'--shard {text}: there is no part {part}; the parts are 1 to {count}')
     return Shard(int(part), int(count))

@@ -1,41 +1,41 @@
-"""Writes ``tables.md``."""
+"""Renders the tables of a study as Markdown."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from protuning_lab.study.grid import skipped_groups
+from protuning_lab.study.grid import describe_skipped
 from protuning_lab.study.summary import Overview
-from protuning_lab.study.tables import Entry, Table, all_tables, notes
+from protuning_lab.study.tables import Entry, Table, all_tables, list_notes
 
 
-def as_markdown(overview: Overview) -> str:
-    """Format all tables, their notes, and the skipped, failed and stale runs."""
+def render_markdown(overview: Overview) -> str:
+    """Render all tables, their notes, and the skipped, failed and stale runs."""
     study = overview.study
-    lines = [f'# {study.title}', '', _state(overview), '']
+    lines = [f'# {study.title}', '', _describe_progress(overview), '']
     for table in all_tables(overview):
         lines += [f'## {table.title}', '', *_table(table), '']
-    lines += [f'- {note}' for note in notes(overview)]
+    lines += [f'- {note}' for note in list_notes(overview)]
     if study.skip:
-        lines += ['', '## Combinations that do not exist', '']
-        lines += [f'- {what}: {why}' for what, why in skipped_groups(study)]
+        lines += ['', '## Skipped combinations', '']
+        lines += [f'- {what}: {why}' for what, why in describe_skipped(study)]
     if overview.failed:
         lines += ['', '## Failed runs', '']
         lines += [f'- `{cell.name}`: {error}' for cell, error in overview.failed.items()]
     if overview.stale:
-        lines += ['', '## Results that were made with another config, and are not used', '']
+        lines += ['', '## Ignored results: made with another config', '']
         lines += [f'- `{name}`' for name in overview.stale]
     return '\n'.join(lines) + '\n'
 
 
-def _state(overview: Overview) -> str:
-    said = f'Made by `tools/study.py {_here(overview.study.path)}` of {len(overview.results)} runs'
+def _describe_progress(overview: Overview) -> str:
+    text = f'Made by `tools/study.py {_relative_to_working_dir(overview.study.path)}` from {len(overview.results)} runs'
     if overview.failed:
-        said += f'; {len(overview.failed)} failed'
-    return said + (f'; {overview.missing} are still missing.' if overview.missing else '.')
+        text += f'; {len(overview.failed)} failed'
+    return text + (f'; {overview.missing} are still missing.' if overview.missing else '.')
 
 
-def _here(path: Path) -> Path:
-    """Shorten a path to the working directory, since readers of a report have other folders."""
+def _relative_to_working_dir(path: Path) -> Path:
+    """Shorten a path, because readers of a report have other folders on their machines."""
     path, here = path.resolve(), Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else Path(path.name)
 

@@ -1,5 +1,5 @@
-// Sorting by a column's header and filtering rows. Without scripts the tables stand as they are.
-const told = document.getElementById('told');
+// Sort by a column header; filter rows. Without JavaScript, the tables keep the order of the study.
+const status = document.getElementById('sort-status');
 for (const table of document.querySelectorAll('table')) {
   const body = table.tBodies[0];
   const first = [...body.rows];
@@ -8,7 +8,7 @@ for (const table of document.querySelectorAll('table')) {
     head.querySelector('button').addEventListener('click', () => {
       const number = head.classList.contains('number');
       const now = head.getAttribute('aria-sort');
-      // a number begins with the largest; a third click gives back the order of the study
+      // numbers start with the largest; a third click restores the order of the study
       const order = number ? ['descending', 'ascending', null] : ['ascending', 'descending', null];
       const next = order[(order.indexOf(now) + 1) % 3];
       heads.forEach((each) => each.removeAttribute('aria-sort'));
@@ -25,7 +25,7 @@ for (const table of document.querySelectorAll('table')) {
         });
       }
       body.append(...rows);
-      told.textContent = next ? `sorted by ${head.textContent}, ${next}` : 'in the order of the study';
+      status.textContent = next ? `sorted by ${head.textContent}, ${next}` : 'in the order of the study';
     });
   });
 }

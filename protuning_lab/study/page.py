@@ -1,32 +1,32 @@
-"""``index.html``: one file that holds all it needs."""
+"""Renders ``index.html``: one file that loads nothing from elsewhere."""
 
 import html
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from protuning_lab.study.figure import Plot
-from protuning_lab.study.grid import skipped_groups
+from protuning_lab.study.grid import describe_skipped
+from protuning_lab.study.plots import Plot
 from protuning_lab.study.summary import Overview
-from protuning_lab.study.tables import Entry, Table, cost_table, metric_tables, notes
+from protuning_lab.study.tables import Entry, Table, cost_table, list_notes, metric_tables
 
 _HERE = Path(__file__).parent
 
 
-def as_page(overview: Overview, plots: Mapping[str, Plot]) -> str:
-    """The whole page."""
+def render_page(overview: Overview, plots: Mapping[str, Plot]) -> str:
+    """Render the whole page."""
     study = overview.study
     parts = [
-        _head(overview),
+        _header(overview),
         *(_figure(plot) for plot in plots.values()),
         *(_table(table, study.table.highlight) for table in metric_tables(overview)),
         _table(cost_table(overview), study.table.highlight, filterable=True),
-        _list('How to read this', notes(overview)),
-        _list('Combinations that do not exist', [f'{what}: {why}' for what, why in skipped_groups(study)]),
+        _list('How to read this', list_notes(overview)),
+        _list('Skipped combinations', [f'{what}: {why}' for what, why in describe_skipped(study)]),
         _list('Failed runs', [f'{cell.name}: {error}' for cell, error in overview.failed.items()]),
-        _list('Results made with another config, not used', overview.stale),
-        _study_text(study.path),
-        _made_with(overview),
+        _list('Ignored results: made with another config', overview.stale),
+        _study_source(study.path),
+        _footer(overview),
     ]
     style, script = ((_HERE / name).read_text() for name in ('page.css', 'page.js'))
     return (
@@ -35,19 +35,19 @@ def as_page(overview: Overview, plots: Mapping[str, Plot]) -> str:
         '<meta name="color-scheme" content="light dark">\n'
         f'<title>{html.escape(study.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n'
         + '\n'.join(part for part in parts if part)
-        + f'\n</main>\n<div id="told" aria-live="polite"></div>\n<script>\n{script}</script>\n</body>\n</html>\n'
+        + f'\n</main>\n<div id="sort-status" aria-live="polite"></div>\n<script>\n{script}</script>\n</body>\n</html>\n'
     )
 
 
-def _head(overview: Overview) -> str:
+def _header(overview: Overview) -> str:
     study = overview.study
     done = len(overview.results)
-    told = [('runs done', str(done)), ('groups', str(len(overview.summaries))), ('seeds', str(len(study.seeds)))]
-    told += [(name, str(number)) for name, number in (('missing', overview.missing),) if number]
-    told += [('failed', str(len(overview.failed)))] if overview.failed else []
+    counts = [('runs done', str(done)), ('groups', str(len(overview.summaries))), ('seeds', str(len(study.seeds)))]
+    counts += [(name, str(number)) for name, number in (('missing', overview.missing),) if number]
+    counts += [('failed', str(len(overview.failed)))] if overview.failed else []
     tiles = ''.join(
         f'<div class="{"bad" if name in ("failed", "missing") else ""}"><dt>{name}</dt><dd>{number}</dd></div>'
-        for name, number in told
+        for name, number in counts
     )
     axes = ' × '.join(f'{html.escape(axis)} ({len(values)})' for axis, values in study.axes.items())
     return f'<header><h1>{html.escape(study.title)}</h1><p>{axes}</p><dl class="tiles">{tiles}</dl></header>'
@@ -59,12 +59,13 @@ def _figure(plot: Plot) -> str:
 
 def _table(table: Table, highlight: str | None, filterable: bool = False) -> str:
     title = html.escape(table.title)
+    classes = [_column_class(table, i) for i in range(len(table.header))]
     head = ''.join(
-        f'<th scope="col" class="{_kind(table, i)}"><button type="button">{html.escape(name)}</button></th>'
-        for i, name in enumerate(table.header)
+        f'<th scope="col" class="{each}"><button type="button">{html.escape(name)}</button></th>'
+        for name, each in zip(table.header, classes)
     )
     rows = ''.join(
-        f'<tr{_mark(row, highlight)}>{"".join(_cell(entry, _kind(table, i)) for i, entry in enumerate(row))}</tr>\n'
+        f'<tr{_row_class(row, highlight)}>{"".join(_cell(*each) for each in zip(row, classes))}</tr>\n'
         for row in table.rows
     )
     search = (
@@ -78,11 +79,11 @@ def _table(table: Table, highlight: str | None, filterable: bool = False) -> str
     )
 
 
-def _mark(row: list[Entry], highlight: str | None) -> str:
-    return ' class="set-off"' if highlight in [entry.text for entry in row] else ''
+def _row_class(row: list[Entry], highlight: str | None) -> str:
+    return ' class="highlighted"' if highlight in [entry.text for entry in row] else ''
 
 
-def _kind(table: Table, column: int) -> str:
+def _column_class(table: Table, column: int) -> str:
     return 'number' if table.is_number(column) else 'text'
 
 
@@ -99,15 +100,15 @@ def _list(title: str, lines: list[str]) -> str:
     return f'<section><h2>{html.escape(title)}</h2><ul>{items}</ul></section>'
 
 
-def _study_text(path: Path) -> str:
+def _study_source(path: Path) -> str:
     return (
         f'<details><summary>The study: {html.escape(path.name)}</summary><pre><code>{html.escape(path.read_text())}'
         '</code></pre></details>'
     )
 
 
-def _made_with(overview: Overview) -> str:
-    machines = dict.fromkeys(_machines(overview))
+def _footer(overview: Overview) -> str:
+    machines = dict.fromkeys(_describe_machines(overview))
     versions = dict.fromkeys(
         ', '.join(f'{name} {number}' for name, number in result['versions'].items())
         for result in overview.results.values()
@@ -116,9 +117,9 @@ def _made_with(overview: Overview) -> str:
     return f'<footer>{"".join(f"<p>{html.escape(line)}</p>" for line in lines)}</footer>'
 
 
-def _machines(overview: Overview) -> Iterator[str]:
+def _describe_machines(overview: Overview) -> Iterator[str]:
     for result in overview.results.values():
         found = result['machine']
         device = '' if found['device'] == 'CPU' else f', {found["device"]}'
-        at_once = f'runs at once: {result.get("jobs", 1)}, threads a run: {result["threads"]}'
-        yield f'Made on {found["cpu"]}, {found["cores"]} cores{device}; {at_once}'
+        parallel = f'parallel runs: {result.get("jobs", 1)}, threads per run: {result["threads"]}'
+        yield f'Run on {found["cpu"]}, {found["cores"]} cores{device}; {parallel}'

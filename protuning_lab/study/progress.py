@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: a display in a terminal, plain lines elsewhere."""
+"""Displays the progress of a study: a live display in a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -12,22 +12,22 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import Self
 
-from protuning_lab.study.cell import Outcome
-from protuning_lab.study.estimate import clock, seconds_left
+from protuning_lab.study.estimate import estimate_seconds_left, format_duration
+from protuning_lab.study.job import Outcome
 from protuning_lab.study.schedule import Schedule
 
 
 class Progress:
-    """Tells how far a study is: done, running, failed, left and time left.
+    """Shows how many runs are done, running, failed and left, and the estimated time.
 
     Args:
-        schedule (Schedule): What is run.
-        jobs (int): How many at once.
-        console (Console, optional): Where to; standard output.
+        schedule (Schedule): The cells to run.
+        jobs (int): Number of runs at the same time.
+        console (Console, optional): The console to print to. Defaults to standard output.
     """
 
     def __init__(self, schedule: Schedule, jobs: int, console: Console | None = None) -> None:
-        # the file as it is now: a cell redirects standard output while it runs in this process
+        # keep the current sys.stdout, because a run in this process redirects it
         self.console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self._schedule = schedule
         self._jobs = jobs
@@ -56,26 +56,30 @@ class Progress:
             self._live.stop()
         self.console.print(self._summary())
 
-    def began(self, name: str) -> None:
+    def run_started(self, name: str) -> None:
+        """Note the start of a run."""
         self._running[name] = time.monotonic()
 
-    def ended(self, outcome: Outcome) -> None:
+    def run_ended(self, outcome: Outcome) -> None:
+        """Note the end of a run; outside a terminal, print a line."""
         self._running.pop(outcome.name, None)
-        line = _line(outcome, self._schedule)
+        line = _format_outcome(outcome, self._schedule)
         if self._live is not None:
             self._recent = [*self._recent, line][-5:]
             return
         schedule = self._schedule
         failed = f', {len(schedule.failed)} failed' if schedule.failed else ''
         count = f'[{schedule.done + len(schedule.failed)}/{schedule.total}] '
-        self.console.print(Text(count) + line + f' ({schedule.left} left, {clock(self._left())}{failed})')
+        self.console.print(
+            Text(count) + line + f' ({schedule.left} left, {format_duration(self._seconds_left())}{failed})'
+        )
 
-    def _left(self) -> float | None:
-        return seconds_left(self._schedule, self._jobs)
+    def _seconds_left(self) -> float | None:
+        return estimate_seconds_left(self._schedule, self._jobs)
 
     def _summary(self) -> str:
         schedule = self._schedule
-        took = clock(time.monotonic() - self._start)
+        took = format_duration(time.monotonic() - self._start)
         return f'{schedule.done} of {schedule.total} runs done, {len(schedule.failed)} failed; {took}'
 
     def _render(self) -> Any:
@@ -88,18 +92,18 @@ class Progress:
             Text(f'{len(self._running)} running', 'cyan'),
             Text(f'{len(schedule.failed)} failed', 'bold red' if schedule.failed else 'dim'),
             Text(f'{schedule.left - len(self._running)} left'),
-            Text(f'{clock(self._left())} to go', 'bold'),
+            Text(f'{format_duration(self._seconds_left())} to go', 'bold'),
         )
         now = time.monotonic()
-        running = [Text(f'  … {name}  {clock(now - since)}', 'cyan') for name, since in self._running.items()]
+        running = [Text(f'  … {name}  {format_duration(now - since)}', 'cyan') for name, since in self._running.items()]
         return Group(*self._recent, head, *running)
 
 
-def _line(outcome: Outcome, schedule: Schedule) -> Text:
+def _format_outcome(outcome: Outcome, schedule: Schedule) -> Text:
     if outcome.result is None:
         return Text.assemble(('failed ', 'bold red'), outcome.name, f': {outcome.error}')
-    wanted = schedule.study.learning_rate
+    search = schedule.study.learning_rate
     shown = ''
-    if wanted is not None and wanted.metric in outcome.result['val']:
-        shown = f', validation {wanted.metric} {outcome.result["val"][wanted.metric]:.4g}'
+    if search is not None and search.metric in outcome.result['val']:
+        shown = f', validation {search.metric} {outcome.result["val"][search.metric]:.4g}'
     return Text.assemble(('done ', 'green'), outcome.name, f'  {outcome.result["seconds"]:.1f} s{shown}')

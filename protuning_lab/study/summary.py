@@ -1,41 +1,49 @@
-"""Summarises groups: their runs at the chosen learning rate over the seeds."""
+"""Summarizes each group: its runs at the chosen learning rate, over the seeds."""
 
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from protuning_lab.study.choice import Choice, final_cells, metric_of, search_cells
 from protuning_lab.study.definition import Study
 from protuning_lab.study.grid import Cell, Group
+from protuning_lab.study.learning_rate_choice import LearningRateChoice, get_metric, list_final_cells
 from protuning_lab.study.results import Result
 from protuning_lab.study.schedule import Schedule
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A group's runs at the chosen learning rate.
+    """The runs of a group at the chosen learning rate.
 
     Args:
         group (Group): The group.
-        choice (Choice, optional): None if the search has not ended.
-        results (list[Result]): One for each seed that has a result.
+        choice (LearningRateChoice, optional): None if the search has not ended.
+        results (list[Result]): One per seed that has a result.
     """
 
     group: Group
-    choice: Choice | None
+    choice: LearningRateChoice | None
     results: list[Result]
 
     def scores(self, test: str, metric: str) -> list[float]:
-        """Return a test metric for each seed."""
+        """Return a metric of a test set, one value per seed.
+
+        Raises:
+            StudyError: a result does not have the metric, or it is not a number.
+        """
         return [
-            metric_of(result['test'][test], metric, 'table.metric', f'test set {test!r}')
+            get_metric(result['test'][test], metric, 'table.metric', f'test set {test!r}')
             for result in self.results
             if test in result['test']
         ]
 
     def validation(self, metric: str) -> list[float]:
-        """Return a validation metric for each seed."""
-        return [metric_of(each['val'], metric, 'learning_rate.metric', 'validation') for each in self.results]
+        """Return a validation metric, one value per seed.
+
+        Raises:
+            StudyError: a result does not have the metric, or it is not a number.
+        """
+        return [get_metric(each['val'], metric, 'learning_rate.metric', 'validation') for each in self.results]
 
     def median(self, cost: str) -> float | None:
         """Return the median of a cost over the seeds, such as ``peak_memory_mib``."""
@@ -45,15 +53,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class Overview:
-    """The results of a study that may not be complete.
+    """The results of a study, which may be incomplete.
 
     Args:
         study (Study): The study.
         metric (str): The test metric to show.
-        summaries (list[Summary]): One for each group.
+        summaries (list[Summary]): One per group.
         failed (dict[Cell, str]): Failed runs, each with the last line of its error.
-        stale (list[str]): Runs whose result belongs to another config.
-        missing (int): Number of runs without result or error.
+        stale (list[str]): Names of runs whose result was made with another config.
+        missing (int): Number of runs that have neither a result nor an error.
         results (dict[Cell, Result]): All results of the current config.
     """
 
@@ -67,23 +75,23 @@ class Overview:
 
     @property
     def tests(self) -> list[str]:
-        """The test sets of the results, in the study's order."""
-        there = {name for result in self.results.values() for name in result['test']}
-        return [name for name in self.study.test if name in there]
+        """The test sets that have results, in the study's order."""
+        tested = {name for result in self.results.values() for name in result['test']}
+        return [name for name in self.study.test if name in tested]
 
 
-def summarise(schedule: Schedule) -> list[Summary]:
-    """Gather every group's runs at its chosen learning rate."""
+def summarize_groups(schedule: Schedule) -> list[Summary]:
+    """Summarize every group of a schedule."""
     summaries = []
     for group in schedule.groups:
         choice = schedule.choices.get(group)
-        cells = final_cells(schedule.study, group, choice) if choice else []
+        cells = list_final_cells(schedule.study, group, choice) if choice else []
         summaries.append(Summary(group, choice, [schedule.results[cell] for cell in cells if cell in schedule.results]))
     return summaries
 
 
-def shown_metric(study: Study, results: Mapping[Cell, Result]) -> str:
-    """Return the metric of the tables: the study's, or the first number among the test metrics."""
+def choose_shown_metric(study: Study, results: Mapping[Cell, Result]) -> str:
+    """Return the metric of the tables: ``table.metric`` of the study, or the first number among the test metrics."""
     if study.table.metric is not None:
         return study.table.metric
     for result in results.values():
@@ -92,9 +100,3 @@ def shown_metric(study: Study, results: Mapping[Cell, Result]) -> str:
                 if isinstance(value, int | float):
                     return str(name)
     return 'metric'
-
-
-def cells_of(study: Study, group: Group) -> list[Cell]:
-    """Return every cell that a group may need, for any choice."""
-    seeds = dict.fromkeys([*study.seeds, *(cell.seed for cell in search_cells(study, group))])
-    return [Cell(group, rate, seed) for rate in group.learning_rates for seed in seeds]

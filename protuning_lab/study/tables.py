@@ -1,14 +1,14 @@
-"""Builds the tables of a study, which become Markdown and HTML."""
+"""Builds the tables of a study, for Markdown and HTML."""
 
 import itertools
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from protuning_lab.study.definition import Study
 from protuning_lab.study.summary import Overview, Summary
 
-EDGE, FAILED = '†', '‡'
+EDGE_MARK, FAILED_MARK = '†', '‡'
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Entry:
 
 @dataclass
 class Table:
-    """A title, a header, and rows of entries."""
+    """A table: a title, a header and rows of entries."""
 
     title: str
     header: list[str]
@@ -57,8 +57,8 @@ def _product(study: Study, axes: Sequence[str]) -> Iterator[tuple[str, ...]]:
     return itertools.product(*(study.axes[axis] for axis in axes))
 
 
-def at(summaries: Sequence[Summary], values: dict[str, str]) -> Summary | None:
-    """Find the summary of a group; None if the group is skipped."""
+def find_summary(summaries: Sequence[Summary], values: dict[str, str]) -> Summary | None:
+    """Return the summary of the group with these axis values; None if the group was skipped or not selected."""
     return next((each for each in summaries if dict(each.group.values) == values), None)
 
 
@@ -67,128 +67,132 @@ def metric_tables(overview: Overview) -> Iterator[Table]:
     study, layout = overview.study, overview.study.table
     for test in overview.tests:
         for fixed, columns in panels(study):
-            told = [f'test set {test}'] if len(overview.tests) > 1 or test != 'test' else []
-            told += [f'{axis} {name}' for axis, name in fixed.items()]
+            qualifiers = [f'test set {test}'] if len(overview.tests) > 1 or test != 'test' else []
+            qualifiers += [f'{axis} {name}' for axis, name in fixed.items()]
             table = Table(
-                ', '.join([overview.metric, *told]),
+                ', '.join([overview.metric, *qualifiers]),
                 [layout.rows, *(', '.join(c.values()) or overview.metric for c in columns)],
             )
             for name in study.axes[layout.rows]:
-                found = [at(overview.summaries, fixed | column | {layout.rows: name}) for column in columns]
+                found = [find_summary(overview.summaries, fixed | column | {layout.rows: name}) for column in columns]
                 if any(found):
-                    table.rows.append([Entry(name), *(_score(overview, each, test) for each in found)])
+                    table.rows.append([Entry(name), *(_score_entry(overview, each, test) for each in found)])
             _mark_best(table, layout.rule)
             if table.rows:
                 yield table
 
 
-def _score(overview: Overview, summary: Summary | None, test: str) -> Entry:
+def _score_entry(overview: Overview, summary: Summary | None, test: str) -> Entry:
     if summary is None:
         return Entry('–')
     study, layout = overview.study, overview.study.table
     scores = [score * layout.scale for score in summary.scores(test, overview.metric)]
     if not scores:
         return Entry('…')
-    text = spread(scores, layout.digits)
+    text = format_mean(scores, layout.digits)
     if len(scores) < len(study.seeds):
         text += f' (n={len(scores)})'
-    return Entry(text + _marks(summary), statistics.fmean(scores))
+    return Entry(text + _format_marks(summary), statistics.fmean(scores))
 
 
-def spread(values: Sequence[float], digits: int) -> str:
+def format_mean(values: Sequence[float], digits: int) -> str:
     """Format mean ± sample standard deviation, or a single value."""
     mean = f'{statistics.fmean(values):.{digits}f}'
     return f'{mean} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else mean
 
 
-def _marks(summary: Summary) -> str:
+def _format_marks(summary: Summary) -> str:
     choice = summary.choice
-    marks = [EDGE] * bool(choice and choice.at_edge) + [FAILED] * bool(choice and choice.failed)
+    marks = [EDGE_MARK] * bool(choice and choice.at_edge) + [FAILED_MARK] * bool(choice and choice.failed)
     return f' {"".join(marks)}' if marks else ''
 
 
 def _mark_best(table: Table, rule: str) -> None:
-    for column in range(1, len(table.header)):
-        values = [row[column].value for row in table.rows]
-        there = [value for value in values if value is not None]
-        if len(there) < 2:
-            continue
-        best = max(there) if rule == 'greater' else min(there)
-        for row in table.rows:
-            entry = row[column]
-            if entry.value == best:
-                row[column] = Entry(entry.text, entry.value, best=True)
+    from pandas import DataFrame
+
+    values = DataFrame([[entry.value for entry in row] for row in table.rows], dtype=float)
+    best = values.eq(values.max() if rule == 'greater' else values.min()) & (values.count() > 1)
+    for row, marks in zip(table.rows, best.to_numpy()):
+        row[:] = [replace(entry, best=bool(mark)) for entry, mark in zip(row, marks)]
 
 
 def cost_table(overview: Overview) -> Table:
     """Build the table of the chosen learning rate and the costs of each group."""
     study = overview.study
-    wanted = study.learning_rate
+    search = study.learning_rate
     header = [*study.axes, 'learning rate', 'seeds']
-    header += [f'validation {wanted.metric}'] if wanted else []
+    header += [f'validation {search.metric}'] if search else []
     table = Table('Learning rates and costs', [*header, 'trained', 'share', 'peak memory, MiB', 'step, ms', 'run, s'])
     for summary in overview.summaries:
         row = [Entry(value) for _, value in summary.group.values]
-        row += [_rate(summary), Entry(str(len(summary.results)), len(summary.results))]
-        if wanted is not None:
-            scores = [score * study.table.scale for score in summary.validation(wanted.metric)]
-            row.append(Entry(spread(scores, study.table.digits), statistics.fmean(scores)) if scores else Entry('…'))
+        row += [_rate_entry(summary), Entry(str(len(summary.results)), len(summary.results))]
+        if search is not None:
+            scores = [score * study.table.scale for score in summary.validation(search.metric)]
+            row.append(
+                Entry(format_mean(scores, study.table.digits), statistics.fmean(scores)) if scores else Entry('…')
+            )
         row += [
-            _number(summary.median('trained_parameters'), '{:,.0f}'),
-            _number(summary.median('share'), '{:.2%}'),
-            _number(summary.median('peak_memory_mib'), '{:.1f}'),
-            _number(summary.median('step_seconds'), '{:.1f}', 1e3),
-            _number(summary.median('seconds'), '{:.1f}'),
+            _number_entry(summary.median('trained_parameters'), '{:,.0f}'),
+            _number_entry(summary.median('share'), '{:.2%}'),
+            _number_entry(summary.median('peak_memory_mib'), '{:.1f}'),
+            _number_entry(summary.median('step_seconds'), '{:.1f}', 1e3),
+            _number_entry(summary.median('seconds'), '{:.1f}'),
         ]
         table.rows.append(row)
     return table
 
 
-def _rate(summary: Summary) -> Entry:
+def _rate_entry(summary: Summary) -> Entry:
     if summary.choice is None:
         return Entry('…')
     rate = summary.choice.learning_rate
-    return Entry("config's" if rate is None else f'{rate:g}{_marks(summary)}', rate)
+    return Entry("config's" if rate is None else f'{rate:g}{_format_marks(summary)}', rate)
 
 
-def _number(value: float | None, form: str, scale: float = 1.0) -> Entry:
+def _number_entry(value: float | None, form: str, scale: float = 1.0) -> Entry:
     return Entry('…') if value is None else Entry(form.format(value * scale), value * scale)
 
 
-def notes(overview: Overview) -> list[str]:
-    """Explain the marks, and how the numbers were measured."""
+def list_notes(overview: Overview) -> list[str]:
+    """Explain the marks and how the numbers were measured."""
     study = overview.study
-    said = [
-        f'Mean ± sample standard deviation over {len(study.seeds)} seeds ({", ".join(map(str, study.seeds))}); n: how '
-        'many of them are there, where some are not. The best of a column is set off.'
+    notes = [
+        f'Mean ± sample standard deviation over {len(study.seeds)} seeds ({", ".join(map(str, study.seeds))}). If '
+        'results are missing, n is the number of available seeds. The best value of a column is bold.'
     ]
-    wanted = study.learning_rate
-    if wanted is not None:
-        seeds = f'seed{"s" if len(wanted.seeds) > 1 else ""} {", ".join(map(str, wanted.seeds))}'
-        said.append(f'The learning rate of each row was chosen by its mean validation {wanted.metric} ({seeds}) alone')
-        said[-1] += (
-            ', BUT VALIDATION AND TEST MAY BE THE SAME DATA: the study says allow_test_as_validation, and test numbers '
-            'are too good.'
-            if study.allow_test_as_validation
-            else '; the test data were not looked at for it.'
+    search = study.learning_rate
+    if search is not None:
+        seeds = f'seed{"s" if len(search.seeds) > 1 else ""} {", ".join(map(str, search.seeds))}'
+        notes.append(
+            f'The learning rate of each row was chosen by mean validation {search.metric} ({seeds}), '
+            + (
+                'BUT VALIDATION AND TEST MAY BE THE SAME DATA: the study sets allow_test_as_validation, so the test '
+                'results are too good.'
+                if study.allow_test_as_validation
+                else 'without using test data.'
+            )
         )
     choices = [each.choice for each in overview.summaries if each.choice is not None]
     if any(choice.at_edge for choice in choices):
-        said.append(f'{EDGE} The best learning rate is at the edge of those tried: a better one may lie beyond.')
-    if any(choice.failed for choice in choices):
-        said.append(f'{FAILED} A learning rate could not be compared: a run of it failed.')
-    return [*said, *_measured(overview)]
-
-
-def _measured(overview: Overview) -> list[str]:
-    ways = {result['memory_measured_by'] for result in overview.results.values()}
-    said = []
-    if 'profiled step' in ways:
-        said.append(
-            'Peak memory on a CPU: what weights, buffers and the state of the optimizer hold, and the most that one '
-            'training step allocates at once beyond it (torch profiler).'
+        notes.append(
+            f'{EDGE_MARK} The best learning rate is at the edge of those tried: a better one may lie outside the grid.'
         )
-    if 'CUDA allocator' in ways:
-        said.append('Peak memory on CUDA: the most that the allocator gave out while the run trained.')
-    said.append('Step: median time of forward, backward and update, without loading; run: all of it, with evaluation.')
-    return said
+    if any(choice.failed for choice in choices):
+        notes.append(f'{FAILED_MARK} A learning rate could not be compared, because one of its runs failed.')
+    return [*notes, *_measurement_notes(overview)]
+
+
+def _measurement_notes(overview: Overview) -> list[str]:
+    methods = {result['memory_measured_by'] for result in overview.results.values()}
+    notes = []
+    if 'profiled step' in methods:
+        notes.append(
+            'Peak memory on a CPU: weights, buffers and optimizer state, plus the peak of what one training step '
+            'allocates on top of them (torch profiler).'
+        )
+    if 'CUDA allocator' in methods:
+        notes.append('Peak memory on CUDA: the peak of the allocator during training.')
+    notes.append(
+        'Step: median time of forward, backward and update, without loading. Run: total time, including evaluation.'
+    )
+    return notes

@@ -1,4 +1,4 @@
-"""Runs jobs in this process, or in worker processes that loky keeps for one job after another."""
+"""Runs jobs in this process, or in worker processes of loky that are reused for further jobs."""
 
 import gc
 import os
@@ -11,7 +11,7 @@ import torch
 from loky import FIRST_COMPLETED, BrokenProcessPool, Future, ProcessPoolExecutor, wait
 from typing_extensions import Self
 
-from protuning_lab.study.cell import Job, Outcome, execute
+from protuning_lab.study.job import Job, Outcome, execute_job
 from protuning_lab.study.results import ERROR
 from protuning_mm.weights.atomic import write_atomically
 
@@ -19,7 +19,7 @@ _VISIBLE = 'CUDA_VISIBLE_DEVICES'
 
 
 class SameProcess:
-    """Runs one job at a time in this process."""
+    """Runs one job at a time in this process, with the interface of :class:`Workers`."""
 
     size = 1
 
@@ -41,17 +41,17 @@ class SameProcess:
 
     def wait(self) -> list[Outcome]:
         """Run the submitted job."""
-        return [execute(self._jobs.pop())]
+        return [execute_job(self._jobs.pop())]
 
 
 class Workers:
-    """Runs jobs in several processes, each with its own GPU where there are several.
+    """Runs jobs in several processes. If there are several GPUs, each process gets one.
 
-    Each worker is a loky executor of its own: loky gives up all workers of an executor when one dies, and here the
-    death of a worker may fail only the job that it ran.
+    Each worker is a separate loky executor, because loky stops all workers of an executor when one of them dies. Here,
+    only the job of the dead worker should fail.
 
     Args:
-        size (int): Number of workers.
+        size (int): Number of worker processes.
         threads (int): Number of torch threads in each worker.
     """
 
@@ -66,15 +66,15 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers.values():
-            worker.shutdown(kill_workers=True)  # a job that is still running leaves no result
+            worker.shutdown(kill_workers=True)  # running jobs leave no result
 
     @property
     def free(self) -> bool:
-        """Whether a worker has no job."""
+        """Whether a worker is idle."""
         return len(self._running) < self.size
 
     def submit(self, job: Job) -> None:
-        """Start a job in a worker that has none; replace the worker if it died since its last job."""
+        """Start a job in an idle worker; replace the worker if it died since its last job."""
         number = min(set(range(self.size)) - {busy for busy, _ in self._running.values()})
         try:
             if number in self._workers:
@@ -82,9 +82,11 @@ class Workers:
         except BrokenProcessPool:
             del self._workers[number]
         if number not in self._workers:
-            env = {'OMP_NUM_THREADS': str(self._threads), 'MKL_NUM_THREADS': str(self._threads)} | _gpu(number)
-            self._workers[number] = ProcessPoolExecutor(1, initializer=_start, initargs=(os.getpid(),), env=env)
-        self._running[self._workers[number].submit(execute, job)] = number, job
+            env = {'OMP_NUM_THREADS': str(self._threads), 'MKL_NUM_THREADS': str(self._threads)} | _gpu_environment(
+                number
+            )
+            self._workers[number] = ProcessPoolExecutor(1, initializer=_start_worker, initargs=(os.getpid(),), env=env)
+        self._running[self._workers[number].submit(execute_job, job)] = number, job
 
     def wait(self) -> list[Outcome]:
         """Wait until at least one job has ended."""
@@ -95,21 +97,22 @@ class Workers:
                 outcomes.append(future.result())
             except BrokenProcessPool as error:
                 del self._workers[number]
-                outcomes.append(_died(job, error))
+                outcomes.append(_record_death(job, error))
         return outcomes
 
 
-def _died(job: Job, error: BrokenProcessPool) -> Outcome:
-    """Write why a job's process died to the job's folder."""
+def _record_death(job: Job, error: BrokenProcessPool) -> Outcome:
+    """Write to the job's folder why its process died."""
     found = re.search(r'exit codes of the workers are {(\w+)\((-?\d+)\)', str(error))
     name, code = found.groups() if found else ('UNKNOWN', 'unknown')
-    said = f'its process ended with {f"signal {name}" if name.startswith("SIG") else f"exit code {code}"}'
-    said += '; out of memory?' if name == 'SIGKILL' else ''
-    write_atomically(f'{said}\n'.encode(), job.folder / ERROR)
-    return Outcome(job.name, error=said)
+    reason = f'its process ended with {f"signal {name}" if name.startswith("SIG") else f"exit code {code}"}'
+    reason += '; out of memory?' if name == 'SIGKILL' else ''
+    write_atomically(f'{reason}\n'.encode(), job.folder / ERROR)
+    return Outcome(job.name, error=reason)
 
 
-def _gpu(number: int) -> dict[str, str]:
+def _gpu_environment(number: int) -> dict[str, str]:
+    """Return the environment that shows a worker its own GPU; empty with fewer than two GPUs."""
     count = torch.cuda.device_count()
     if count < 2:
         return {}
@@ -118,13 +121,13 @@ def _gpu(number: int) -> dict[str, str]:
     return {_VISIBLE: names[number % len(names)]}
 
 
-def _start(parent: int) -> None:
-    """Prepare a worker: it ignores Ctrl-C, which its parent handles, and ends when its parent ends."""
+def _start_worker(parent: int) -> None:
+    """Prepare a worker: it ignores Ctrl-C, which the parent handles, and ends when its parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
 
 
-def _end_with_parent(parent: int) -> None:
+def _exit_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -1,4 +1,4 @@
-# One cell of a study: a small frozen network and a tuning, on the digits of studies/data.py. Axes change the rest.
+# A run of a study: a small frozen network and a tuning, on the digits of studies/data.py. The axes override settings.
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['protuning_mm'], allow_failed_imports=False)
 
@@ -10,17 +10,17 @@ model = dict(
     data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True, num_classes=10),
     backbone=dict(
         type='protuning_mm.TunedBackbone',
-        # a quarter of the usual width, and half the resolution after the first convolution
+        # a quarter of the usual channels, and half the resolution after the first convolution
         backbone=dict(type='ResNet_CIFAR', depth=18, stem_channels=16, base_channels=16, strides=(2, 2, 2, 2)),
         tuning=dict(type='pro'),
-        # studies/sources.py puts the networks of both worlds into one file, each under its world's name
+        # studies/sources.py stores the networks of both worlds in one file, with the world's name as prefix
         init_cfg=dict(type='Pretrained', checkpoint='work_dirs/studies/sources/resnet.pth', prefix='textures.'),
     ),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=10, in_channels=128, loss=dict(type='CrossEntropyLoss'), topk=(1,)),
 )
 
-# no flip: a mirrored digit is none
+# no flip, because a mirrored digit is not a digit
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomCrop', crop_size=32, padding=3, padding_mode='reflect'),
@@ -32,7 +32,7 @@ train_dataloader = dict(
     **loader,
     batch_size=32,
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    # fifty of the hundred pictures a class that there are; targets change both numbers
+    # fifty of the hundred images per class; targets change both numbers
     dataset=dict(
         type='protuning_mm.LongTailed',
         imbalance_ratio=1,
@@ -69,7 +69,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=False, begin=10, end=iterations),
 ]
 
-# quiet, and nothing is kept of a cell but its results
+# few logs and no checkpoints; only the results of a run are kept
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10),

@@ -1,4 +1,4 @@
-# A source network: all of one world, and nothing of the other. studies/sources.py runs it for each world and backbone.
+# A source network, trained on all of one world. studies/sources.py runs this config for each world and backbone.
 _base_ = './base.py'
 
 iterations = 500

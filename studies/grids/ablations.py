@@ -1,4 +1,4 @@
-# What of the prompt block helps, one change at a time; its defaults are in the first row.
+# Which settings of the prompt block help: one change at a time, the defaults in the first row.
 _base_ = './axes.py'
 
 title = 'Pro-Tuning: what of the prompt block helps'
@@ -12,7 +12,7 @@ axes = dict(
         'kernel_1': {f'{block}.kernel_size': 1},
         'kernel_3': {f'{block}.kernel_size': 3},
         'kernel_7': {f'{block}.kernel_size': 7},
-        # a bottleneck without any spatial convolution that has as many parameters or more: is it the 5x5 that helps?
+        # a bottleneck without spatial convolution, with at least as many parameters: does the 5x5 convolution help?
         'bottleneck_same_size': {f'{block}.kernel_size': 1, f'{block}.ratio': 0.38},
         'ratio_0.16': {f'{block}.ratio': 0.16},
         'ratio_0.64': {f'{block}.ratio': 0.64},

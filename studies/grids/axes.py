@@ -1,4 +1,4 @@
-# What the studies have in common, laid over studies/configs/base.py; a study takes it by _base_ = './axes.py'.
+# What the studies share: settings that override studies/configs/base.py. A study inherits them by _base_ = './axes.py'.
 
 sources = 'work_dirs/studies/sources'
 backbones = dict(
@@ -12,12 +12,12 @@ backbones = dict(
             img_size=32,
             patch_size=4,
         ),
-        'model.neck': None,  # the class token goes to the head
+        'model.neck': None,  # the head reads the class token
         'model.head.in_channels': 64,
     },
 )
 
-# To train on, a target takes its part of the same hundred pictures a class; val and test are balanced.
+# Each target trains on a part of the same hundred images per class; val and test are balanced.
 part = 'train_dataloader.dataset'
 texture_data = 'data/studies/textures'
 targets = dict(
@@ -34,10 +34,10 @@ targets = dict(
     },
 )
 
-# With their own defaults, save widths that go with a backbone: ours are an eighth as wide as those of the papers.
+# Tunings use their own defaults, except for widths: our backbones have an eighth of the channels of the papers'.
 tuning = 'model.backbone.tuning'
-# What has few parameters to train wants large steps, and full fine-tuning small ones: each has its part of one ladder.
-# Where validation data put the best of four at an edge, the part was made longer there.
+# Tunings with few trained parameters need large learning rates, and full fine-tuning needs small ones, so each uses a
+# part of the same ladder. If validation chose a rate at the edge of a part, we extended the part.
 ladder = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 tunings = dict(
     pro={},
@@ -60,7 +60,7 @@ refused = [
     dict(backbone='vit', tuning='conv_adapter', why='a transformer layer has no spatial convolution'),
 ]
 
-# the half of them that the smaller studies compare, a tuning of the blocks for each backbone among them
+# the tunings that the smaller studies compare; for each backbone, one of them changes the blocks
 compared = {
     name: tunings[name] for name in ('pro', 'linear', 'full', 'partial', 'bias', 'side', 'adapter', 'conv_adapter')
 }

@@ -1,4 +1,4 @@
-# Norm and activation of the prompt block: what its default is chosen among.
+# Norm and activation of the prompt block: the candidates for its defaults.
 _base_ = './axes.py'
 
 title = 'Pro-Tuning: settings of the prompt block, before and after'
@@ -9,7 +9,7 @@ axes = dict(
     target={name: _base_.targets[name] for name in ('digits', 'digits_lt100', 'textures')},
     backbone=_base_.backbones,
     block={
-        # written out: what the package's defaults are does not change what these rows mean
+        # written out, so that the rows do not depend on the package's defaults
         'gn1_relu': {f'{block}.norm_cfg': dict(type='GN', num_groups=1), f'{block}.act_cfg': dict(type='ReLU')},
         'gn1_gelu': {f'{block}.norm_cfg': dict(type='GN', num_groups=1), f'{block}.act_cfg': gelu},
         'gn8_relu': {f'{block}.norm_cfg': dict(type='GN', num_groups=8), f'{block}.act_cfg': dict(type='ReLU')},

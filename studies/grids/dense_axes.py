@@ -1,4 +1,4 @@
-# What the two studies on the demo's data have in common (tools/make_demo_data.py makes them).
+# What the two studies on the demo's data share (tools/make_demo_data.py writes the data).
 tuning = 'model.backbone.tuning'
 axes = dict(
     tuning=dict(
@@ -10,4 +10,4 @@ axes = dict(
     )
 )
 seeds = (0, 1, 2)
-allow_test_as_validation = True  # nothing is chosen: every tuning has the config's own learning rate
+allow_test_as_validation = True  # nothing is chosen: every tuning uses the config's learning rate

@@ -1,4 +1,4 @@
-# Detection on the demo's data: HTC, the config's own learning rate. Minutes a run.
+# Detection on the demo's data: HTC, the config's own learning rate. A run takes minutes.
 _base_ = './dense_axes.py'
 
 title = 'Detection on the demo data'

@@ -1,4 +1,4 @@
-# The whole grid: every tuning on every target, backbone and amount of data. Hours; headline.py is the part that is run.
+# The whole grid: every tuning on every target, backbone and amount of data. It takes days; headline.py is a part of it.
 _base_ = './axes.py'
 
 title = 'The whole grid'

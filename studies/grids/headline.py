@@ -1,4 +1,4 @@
-# The headline: every tuning on three targets and two backbones. Results and tables: work_dirs/studies/headline.
+# The headline: every tuning on three targets and two backbones. Its results are in work_dirs/studies/headline.
 _base_ = './axes.py'
 
 title = 'Every tuning, three targets, two backbones'

@@ -1,4 +1,4 @@
-# Few pictures a class: which tuning learns from the least. With one seed of the wrapper fewer shots are among more.
+# Few images per class: which tuning needs the least data? The wrapper has one seed, so larger sets contain smaller.
 _base_ = './axes.py'
 
 title = 'Little data: 1 to 16 pictures a class'

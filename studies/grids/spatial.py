@@ -1,4 +1,4 @@
-# Where Pro-Tuning gains most: is it the depth-wise convolution that helps? The kernel alone, on the ViT.
+# Is it the depth-wise convolution that helps where Pro-Tuning gains most? Only the kernel changes, on the ViT.
 _base_ = './axes.py'
 
 title = 'Pro-Tuning: the depth-wise kernel on a ViT'

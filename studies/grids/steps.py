@@ -1,5 +1,5 @@
-# Too few steps? The headline's schedule, a quarter of it and four times as much; each learning rate chosen anew. On the
-# ViT, whose steps take long, what matters there: is full fine-tuning behind because it wants more of them?
+# Are there too few steps? The headline's schedule, a quarter of it, and four times as many steps; each learning rate is
+# chosen anew. Steps of the ViT take long, so its grid only asks whether full fine-tuning needs more steps.
 _base_ = './axes.py'
 
 title = 'Short and long schedules'
@@ -20,7 +20,7 @@ axes = dict(
     },
 )
 skip = [
-    dict(backbone='vit', schedule='50', why='only more steps are asked for'),
+    dict(backbone='vit', schedule='50', why='on the ViT only the longer schedule is of interest'),
     dict(backbone='vit', tuning=('linear', 'partial'), why='a step of the ViT takes long'),
     dict(backbone='vit', tuning='conv_adapter', why=_base_.refused[2]['why']),
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from protuning_lab.study.alone import alone
+from protuning_lab.study.isolation import isolate_run
 from tests.test_multitask.tasks import Workshop
 
 STATUS = (None, 0, 1, 2)  # as documented; a message stands for 1
@@ -99,7 +99,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))  # where tracebacks are kept
     monkeypatch.delenv('PROTUNING_MM_TRACEBACK', raising=False)
-    with alone():  # no logger writes to what another test captured
+    with isolate_run():  # no logger writes to what another test captured
         yield
 
 

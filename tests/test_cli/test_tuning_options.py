@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
-from protuning_lab.study.configs import lay_over
+from protuning_lab.study.configs import apply_options
 from protuning_mm import TuningError
 from protuning_mm.cli.count_params import parse_args as count_args
 from protuning_mm.cli.count_params import table_of
@@ -58,7 +58,7 @@ def test_on_every_config(name: str, tmp_path: Path) -> None:
         {key: 'lora', f'{key}.rank': 8, f'{key}.alpha': 2},
     ):
         cfg = copy.deepcopy(plain)
-        lay_over(cfg, options, 'options')
+        apply_options(cfg, options, 'options')
         assert tunings(cfg) == [LORA]
     hosts = copy.deepcopy(plain)  # as the hosts' own tools lay options over it
     hosts.merge_from_dict({key: 'lora'})

@@ -1,4 +1,4 @@
-"""The demo's data: true formats, one truth in all of them, nothing shared between the splits.
+"""The demo's data: valid formats, the same ground truth in all of them, and nothing shared between the splits.
 
 What is expected comes from the written files and from scikit-learn, not from the generator.
 """
@@ -60,7 +60,7 @@ def test_same_seed_same_bytes_and_another_seed_others(tmp_path):
     assert all(written['first'][name] != written['other'][name] for name in pictures)
 
 
-def test_more_images_begin_with_the_same_ones(root, tmp_path):
+def test_larger_data_set_starts_with_the_same_images(root, tmp_path):
     make_data(tmp_path, seed=3, images=2, val_images=1)
     for path in sorted(tmp_path.glob('*/**/*.[jp][pn]g')):
         assert path.read_bytes() == (root / path.relative_to(tmp_path)).read_bytes()
@@ -88,7 +88,7 @@ def test_masks_areas_and_boxes_agree_with_the_maps(root, split, coco):
             ys, xs = np.nonzero(mask)
             box = [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
             assert ann['bbox'] == box
-            # where the map labels a pixel of the mask at all, it labels it as the category
+            # labelled pixels of the map within the mask have the mask's category
             inside = labels[mask]
             assert set(inside) <= {ann['category_id'] - 1, UNLABELLED}
             assert (inside != UNLABELLED).mean() > 0.9
@@ -97,7 +97,7 @@ def test_masks_areas_and_boxes_agree_with_the_maps(root, split, coco):
 
 
 def test_digits_are_drawn_where_the_masks_are(root, split, coco):
-    """Across a mask's border the pixels change more than they do a few pixels further out."""
+    """Pixels change more across the border of a mask than a few pixels outside of it."""
     steps = {'border': [], 'outside': []}
     for info in coco.loadImgs(coco.getImgIds()):
         image = read(root / 'coco' / SPLITS[split][0] / info['file_name']).astype(float)
@@ -133,7 +133,7 @@ def test_ade_maps_are_the_stuff_maps_shifted_by_one(root, split, coco):
     assert len(images) == len(infos)
     for image, ade, info in zip(images, maps, infos, strict=True):
         assert image.read_bytes() == (root / 'coco' / SPLITS[split][0] / info['file_name']).read_bytes()
-        reduced = read(ade).astype(int) - 1  # as reduce_zero_label=True does
+        reduced = read(ade).astype(int) - 1  # like reduce_zero_label=True
         reduced[reduced == -1] = UNLABELLED
         np.testing.assert_array_equal(reduced, stuff_map(root, split, info))
 
@@ -148,7 +148,7 @@ def test_class_folders_hold_every_digit(root, split, coco):
             assert read(crop).shape == (64, 64, 3)
 
 
-def test_samples_show_what_the_category_says(coco):
+def test_samples_match_their_category(coco):
     target = load_digits().target
     for ann in coco.loadAnns(coco.getAnnIds()):
         assert target[ann['digit_sample']] == ann['category_id'] - 1
@@ -174,7 +174,7 @@ def test_splits_share_no_digit_and_no_pixel_of_a_background(root):
     assert shared
 
 
-def test_the_source_network_draws_from_none_of_it(root):
+def test_source_network_uses_no_target_images(root):
     from demo.pixels import PHOTOGRAPHS
 
     pictures = set()
@@ -184,7 +184,7 @@ def test_the_source_network_draws_from_none_of_it(root):
     assert not pictures & set(PHOTOGRAPHS['source'])
 
 
-def test_meta_tells_classes_seed_and_counts(root):
+def test_meta_contains_classes_seed_and_counts(root):
     meta = json.loads((root / 'meta.json').read_text())
     assert meta['things'] == [str(digit) for digit in DIGITS]
     assert len(meta['stuff']) == len(STUFF)
@@ -195,13 +195,13 @@ def test_meta_tells_classes_seed_and_counts(root):
         assert meta['counts'][split] == {'images': names[2], 'digits': len(annotations)}
 
 
-def test_command_writes_another_size_and_refuses_to_mix(tmp_path, capsys):
+def test_command_with_another_size_and_existing_data(tmp_path, capsys):
     argv = ['--out', str(tmp_path), '--images', '1', '--val-images', '1', '--size', '128', '160']
     main(argv)
     assert '1 pictures' in capsys.readouterr().out
     with Image.open(tmp_path / 'coco/val2017/000000000001.jpg') as image:
         assert image.size == (160, 128)
-    with pytest.raises(SystemExit, match='holds a demo data set already'):
+    with pytest.raises(SystemExit, match='already contains a demo data set'):
         main(argv)
     with pytest.raises(SystemExit, match='images=0'):
         main(['--out', str(tmp_path / 'empty'), '--images', '0'])

@@ -1,4 +1,4 @@
-"""The demo's configs train on its data through the tools, and what it leaves says what happened."""
+"""The demo's configs train on its data through the tools; figures, table and checks of the results."""
 
 import json
 from pathlib import Path
@@ -45,8 +45,8 @@ def test_upernet_demo_trains_and_validates(data: Path, tmp_path: Path) -> None:
             *('train_cfg.val_interval=2', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0'),
             *('train_dataloader.persistent_workers=False', 'val_dataloader.persistent_workers=False'),
             *('default_hooks.logger.interval=1', 'train_dataloader.batch_size=2'),
-            'randomness.seed=0',  # two iterations from weights of any seed may score 0.00
-            f'visualizer.name={tmp_path.name}',  # mmengine keeps one visualizer of a name in a process
+            'randomness.seed=0',  # after two iterations, other seeds may score 0.00
+            f'visualizer.name={tmp_path.name}',  # mmengine keeps one visualizer per name in a process
         ]
     )
     scalars = Run(tmp_path, 0, 0, 0, 0, 0).scalars()
@@ -63,7 +63,7 @@ def test_htc_demo_takes_the_committed_weights_and_is_built_of_the_same_classes()
 
 
 def types(node: object) -> list[str]:
-    """All types of a config, with where they stand; losses, coders and samplers included."""
+    """Return all types of a config with their keys, including losses, coders and samplers."""
     if isinstance(node, dict):
         own = [node['type']] if isinstance(node.get('type'), str) else []
         return own + [f'{key}.{found}' for key in sorted(node) for found in types(node[key])]
@@ -93,7 +93,7 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
         assert len(picture.convert('RGB').getcolors(1 << 24)) > 10
 
 
-def test_a_prediction_is_drawn_where_it_is(data: Path, tmp_path: Path) -> None:
+def test_prediction_is_drawn_at_its_position(data: Path, tmp_path: Path) -> None:
     coco = COCO(str(data / 'coco/annotations/instances_val2017.json'))
     info = coco.loadImgs(coco.getImgIds()[:1])[0]
     mask = np.zeros((info['height'], info['width']), np.uint8, order='F')
@@ -113,7 +113,7 @@ def test_a_prediction_is_drawn_where_it_is(data: Path, tmp_path: Path) -> None:
     width = drawn['none'].shape[1]
     scale = 3
     reach = 2 * scale  # bicubic enlargement mixes pixels that are up to two apart
-    # at the right, beside the truth; the name stands 24 pixels high above the box
+    # on the right, next to the ground truth; the name is 24 pixels high, above the box
     right = (width - 12) // 2 + 12
     assert abs(columns.min() - right - 100 * scale) <= reach
     assert abs(columns.max() - right - 140 * scale) <= reach
@@ -121,7 +121,7 @@ def test_a_prediction_is_drawn_where_it_is(data: Path, tmp_path: Path) -> None:
     assert abs(rows.max() - 80 * scale) <= reach
 
 
-def test_a_tool_that_fails_is_told_with_the_end_of_its_output(tmp_path: Path) -> None:
+def test_failed_tool_reports_the_end_of_its_output(tmp_path: Path) -> None:
     config = tmp_path / 'none.py'
     with pytest.raises(ToolError, match='ended with 1:\n.*there is no config'):
         train(config, tmp_path, ['a=1'])
@@ -132,16 +132,16 @@ def test_progress_is_read_from_the_lines_of_the_log() -> None:
         '2026/01/01 10:00:00 - mmengine - INFO - Epoch(train)  [2][ 80/100]  lr: 6.3e-05  eta: 0:00:32  time: 1.2479  '
         'data_time: 0.0092  grad_norm: 9.0927  loss: 2.0480  loss_rpn_cls: 0.0345'
     )
-    assert _progress(step) == 'epoch 2   80/100  loss  2.048  1.25 s a step'
+    assert _progress(step) == 'epoch 2   80/100  loss  2.048  1.25 s per step'
     assert _progress('mmengine - INFO - Saving checkpoint at 2 epochs') is None
 
 
 @pytest.mark.slow
-def test_the_whole_demo_on_a_few_images(data: Path, tmp_path: Path) -> None:
+def test_demo_on_few_images(data: Path, tmp_path: Path) -> None:
     runs = run_demo(tmp_path, data)
     assert set(runs) == {'pro-tuned', 'prompts off'}
     tuned, without = runs['pro-tuned'], runs['prompts off']
-    # the prompts of a ResNet-50 with 16 base channels; norms, biases and the hidden width's rounding by hand
+    # parameters of the prompts of a ResNet-50 with 16 base channels, computed by hand
     prompts = 0
     for c, hidden in ((64, 24), (128, 40), (256, 80), (512, 160)):  # 0.32 c to the next multiple of 8
         prompts += c * hidden + 2 * hidden + 25 * hidden + 2 * hidden + hidden * c + c

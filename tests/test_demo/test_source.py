@@ -1,4 +1,4 @@
-"""The demo's frozen weights: a plain network of the hosts takes them as they are."""
+"""The demo's frozen weights: plain networks of the host libraries load them as they are."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def state():
     return torch.load(WEIGHTS, map_location='cpu', weights_only=True)
 
 
-def test_file_is_small_and_of_plain_tensors(state):
+def test_file_is_small_and_has_only_tensors(state):
     assert WEIGHTS.stat().st_size <= 8e6
     assert all(isinstance(value, torch.Tensor) for value in state.values())
     assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
@@ -31,15 +31,15 @@ def test_plain_resnets_of_mmdet_and_mmseg_load_them_strictly(state):
     maps = []
     for plain in (DetResNet(50, base_channels=16), SegResNet(50, base_channels=16, stem_channels=16)):
         plain.load_state_dict(backbone, strict=True)
-        plain.eval()  # mmseg's returns None
+        plain.eval()  # mmseg's method returns None
         maps.append(plain(image))
     assert [m.shape[1] for m in maps[0]] == [64, 128, 256, 512]
     for ours, theirs in zip(*maps, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_weights_do_what_they_were_trained_for(state):
-    """Crops that it never saw, of its own photographs: far above one in eleven."""
+def test_weights_solve_the_source_task(state):
+    """New crops of its photographs: accuracy far above one in eleven."""
     from mmdet.models.backbones import ResNet
 
     from demo.source_task import SourceCrops

@@ -1,4 +1,4 @@
-"""The benchmark of frozen execution measures what it says, for backbones and for whole models."""
+"""The benchmark of frozen execution, for backbones and for whole models."""
 
 import gc
 import json
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_memory_is_what_is_allocated() -> None:
-    """Two mebibytes live at the most, one of them kept by the multiplication."""
+    """At most two mebibytes are allocated; the multiplication keeps one of them."""
     weight = nn.Linear(1, 1)
     factor = torch.ones(2**18, requires_grad=True)
 
@@ -32,14 +32,14 @@ def test_memory_is_what_is_allocated() -> None:
 
 
 def test_peak_memory_does_not_depend_on_when_garbage_is_collected() -> None:
-    """A tensor in a cycle is there until the step ends, however near Python is to its next collection."""
+    """A tensor in a reference cycle lives until the step ends, whenever Python would run its garbage collector."""
     assert gc.isenabled()
 
     def step() -> None:
         cycle: list[object] = [torch.ones(2**18)]
         cycle.append(cycle)
         del cycle
-        many: list[list[int]] = [[] for _ in range(50_000)]  # the collector would come by
+        many: list[list[int]] = [[] for _ in range(50_000)]  # would trigger the garbage collector
         torch.ones(2**18)
         del many
 
@@ -47,7 +47,7 @@ def test_peak_memory_does_not_depend_on_when_garbage_is_collected() -> None:
     assert gc.isenabled()
 
 
-def test_ratios_are_taken_round_by_round() -> None:
+def test_median_ratio_is_computed_by_round() -> None:
     assert median_ratio([1, 20, 3], [2, 40, 3]) == 0.5
 
 
@@ -123,7 +123,7 @@ def test_whole_models(model: str, tmp_path: Path) -> None:
     assert rows[EFFICIENT]['kept'] < rows[PLAIN]['kept'] and rows[EFFICIENT]['peak'] < rows[PLAIN]['peak']
 
 
-def test_method_that_is_not_there() -> None:
+def test_unknown_method_raises() -> None:
     with pytest.raises(
         SystemExit, match=r"--methods Protuning: none of full fine-tuning, host's default, .* begins so"
     ):

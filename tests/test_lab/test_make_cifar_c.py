@@ -1,4 +1,4 @@
-"""Files like CIFAR-10-C's: the images that are made on the fly, in the published format, and marked as made."""
+"""make_cifar_c.py: the same images as on the fly, in the published format, marked as generated."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.classification_data import without_checksums, write_cifar, write_cifa
 KINDS = ['gaussian_noise', 'fog', 'impulse_noise']
 
 
-def test_files_hold_what_is_made_on_the_fly(tmp_path: Path) -> None:
+def test_files_equal_images_made_on_the_fly(tmp_path: Path) -> None:
     without_checksums()
     clean, out = write_cifar(tmp_path / 'clean', test=1), tmp_path / 'c'
     main([str(clean), str(out), '--seed', '3', '--corruptions', *KINDS])
@@ -29,25 +29,25 @@ def test_files_hold_what_is_made_on_the_fly(tmp_path: Path) -> None:
         a, b = files.with_image(i), made.with_image(i)
         assert np.array_equal(a.pop('img'), b.pop('img')) and a == b and a['generated']
     before = (out / 'fog.npy').stat().st_mtime_ns
-    main([str(clean), str(out), '--seed', '3', '--corruptions', 'fog', 'contrast'])  # goes on where it stopped
+    main([str(clean), str(out), '--seed', '3', '--corruptions', 'fog', 'contrast'])  # continues with the missing files
     assert (out / 'fog.npy').stat().st_mtime_ns == before and (out / 'contrast.npy').is_file()
 
 
-def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     without_checksums()
     clean = write_cifar(tmp_path / 'clean', test=1)
     published = write_cifar_c(tmp_path / 'published', images=1)
     before = {path.name: path.read_bytes() for path in published.iterdir()}
-    with pytest.raises(SystemExit, match='has files that were not made here, the published ones perhaps'):
+    with pytest.raises(SystemExit, match='contains files that this tool did not make, perhaps the published ones'):
         main([str(clean), str(published)])
     assert {path.name: path.read_bytes() for path in published.iterdir()} == before
     main([str(clean), str(tmp_path / 'c'), '--corruptions', 'fog'])
-    with pytest.raises(SystemExit, match="'seed': 0}; these would be .*'seed': 1}: name another folder"):
+    with pytest.raises(SystemExit, match="'seed': 0}, but the new files would be .*'seed': 1}: choose another folder"):
         main([str(clean), str(tmp_path / 'c'), '--corruptions', 'fog', '--seed', '1'])
     other = write_cifar(tmp_path / 'other', classes=100, test=1)
     before = (tmp_path / 'c/labels.npy').read_bytes()
-    with pytest.raises(SystemExit, match="'clean': 'CIFAR10'.*these would be .*'clean': 'CIFAR100'"):
+    with pytest.raises(SystemExit, match="'clean': 'CIFAR10'.*the new files would be .*'clean': 'CIFAR100'"):
         main([str(other), str(tmp_path / 'c'), '--corruptions', 'fog'])
     assert (tmp_path / 'c/labels.npy').read_bytes() == before
-    with pytest.raises(SystemExit, match='should hold either cifar-10-batches-py or cifar-100-python'):
+    with pytest.raises(SystemExit, match='must contain either cifar-10-batches-py or cifar-100-python'):
         main([str(tmp_path), str(tmp_path / 'd')])

@@ -1,4 +1,4 @@
-"""tools/analysis_tools/plot_long_tail.py: accuracies by class against counting by hand; nothing in a file is run."""
+"""tools/analysis_tools/plot_long_tail.py: accuracy by class, and reading predictions without running code."""
 
 import os
 import pickle
@@ -13,8 +13,15 @@ from mmengine.config import Config
 from mmengine.evaluator import DumpResults
 
 from protuning_lab.pictures import plot_long_tail as tool
-from protuning_lab.pictures.canvas import PictureError
-from protuning_lab.pictures.long_tail import Classes, class_accuracy, count_config, group_means, read_counts, table
+from protuning_lab.pictures.figures import PictureError
+from protuning_lab.pictures.long_tail import (
+    Classes,
+    compute_class_accuracy,
+    compute_group_means,
+    count_training_images,
+    format_table,
+    read_counts,
+)
 from protuning_lab.pictures.long_tail_figure import draw_long_tail
 from protuning_lab.pictures.predictions import read_labels
 from protuning_mm.data import DataError
@@ -23,7 +30,7 @@ from tests.test_weights.malicious import FORMS, all_files, mapping, text
 
 
 def write_predictions(path: Path, true: list[int], predicted: list[int], classes: int = 3) -> Path:
-    """As tools/test.py --out does: mmpretrain's data samples, through mmengine's own metric."""
+    """Write predictions as tools/test.py --out does: mmpretrain's data samples, dumped by mmengine's metric."""
     from mmpretrain.structures import DataSample
 
     metric = DumpResults(str(path))
@@ -35,7 +42,7 @@ def write_predictions(path: Path, true: list[int], predicted: list[int], classes
     return path
 
 
-def test_labels_are_those_that_were_dumped(tmp_path: Path) -> None:
+def test_labels_equal_the_dumped_ones(tmp_path: Path) -> None:
     true, predicted = [0, 1, 2, 2, 1], [0, 2, 2, 1, 1]
     got = read_labels(write_predictions(tmp_path / 'a.pkl', true, predicted))
     assert [labels.tolist() for labels in got] == [true, predicted]
@@ -46,12 +53,12 @@ class Malice:
         return os.system, ('touch was-run',)
 
 
-def test_predictions_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_never_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path('a.pkl').write_bytes(pickle.dumps([dict(gt_label=Malice())]))
     with pytest.raises(PictureError, match=r'a.pkl cannot be read.*it would run (posix|nt).system'):
         read_labels('a.pkl')
-    # a tensor's storage is a pickle inside the pickle, and is loaded no less carefully
+    # a tensor's storage is a pickle inside the pickle; it must be refused as well
     inner = tmp_path / 'inner.pth'
     torch.save(Malice(), inner)
     payload = inner.read_bytes()
@@ -67,7 +74,7 @@ def test_predictions_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_predictions_that_bring_a_callable(tmp_path: Path) -> None:
-    """Called or not, it is refused; with a tensor in its place the same bytes are read."""
+    """A callable is refused, whether the file calls it or not; with a tensor instead, the same bytes are read."""
     canary.calls.clear()
     label = pickle.dumps(torch.tensor([1]), 2)[2:-1]
     for file in all_files()[::4]:
@@ -84,13 +91,13 @@ def test_predictions_that_bring_a_callable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('content', 'said'),
     [
-        ([], 'holds no list of predictions'),
-        (dict(gt_label=1), 'holds no list of predictions'),
-        ([dict(pred_label=torch.tensor([1]))], 'prediction 0 holds pred_label: it must have one gt_label'),
+        ([], 'does not contain a list of predictions'),
+        (dict(gt_label=1), 'does not contain a list of predictions'),
+        ([dict(pred_label=torch.tensor([1]))], 'prediction 0 has pred_label; it must have one gt_label'),
         ([dict(gt_label=torch.tensor([1, 2]), pred_label=torch.tensor([1]))], 'must have one gt_label'),
     ],
 )
-def test_other_predictions_are_told(content: Any, said: str, tmp_path: Path) -> None:
+def test_invalid_predictions_raise(content: Any, said: str, tmp_path: Path) -> None:
     (tmp_path / 'a.pkl').write_bytes(pickle.dumps(content))
     with pytest.raises(PictureError, match=said):
         read_labels(tmp_path / 'a.pkl')
@@ -101,30 +108,30 @@ def test_damaged_and_missing_predictions(tmp_path: Path) -> None:
     (tmp_path / 'cut.pkl').write_bytes(whole[: len(whole) // 2])
     with pytest.raises(PictureError, match='cut.pkl cannot be read as predictions'):
         read_labels(tmp_path / 'cut.pkl')
-    with pytest.raises(PictureError, match=r'no predictions .*none.pkl.*tools/test.py CONFIG CHECKPOINT --out'):
+    with pytest.raises(PictureError, match=r'predictions file .*none.pkl.*tools/test.py CONFIG CHECKPOINT --out'):
         read_labels(tmp_path / 'none.pkl')
 
 
 def test_accuracy_of_each_class_and_means_of_groups() -> None:
     rng = np.random.default_rng(0)
     true, predicted = rng.integers(0, 6, 200), rng.integers(0, 7, 200)
-    got = class_accuracy(true, predicted, 7)
+    got = compute_class_accuracy(true, predicted, 7)
     for label in range(6):
         hits = [p == t for t, p in zip(true, predicted) if t == label]
         assert got[label] == pytest.approx(sum(hits) / len(hits))
-    assert np.isnan(got[6])  # no test image has it
+    assert np.isnan(got[6])  # it has no test images
     groups = ['many', 'many', 'few', 'few', 'few', 'many', 'few']
-    means = group_means(got, groups)
+    means = compute_group_means(got, groups)
     assert means['many'] == pytest.approx((got[0] + got[1] + got[5]) / 3)
     assert means['few'] == pytest.approx((got[2] + got[3] + got[4]) / 3)
     assert means['all'] == pytest.approx(sum(got[:6]) / 6)
     assert 'medium' not in means
-    with pytest.raises(PictureError, match='true class 5, and the training data has 5 classes, from 0 to 4'):
-        class_accuracy(true, predicted, 5)
+    with pytest.raises(PictureError, match='true class 5, but the training data has only 5 classes, 0 to 4'):
+        compute_class_accuracy(true, predicted, 5)
 
 
-def test_groups_are_those_of_the_literature() -> None:
-    """More than 100, 100 to 20, fewer than 20."""
+def test_groups_follow_the_literature() -> None:
+    """More than 100 images, 100 to 20, fewer than 20."""
     classes = Classes(list('abcdef'), np.array([19, 101, 20, 500, 100, 0]))
     assert classes.groups() == ['few', 'many', 'medium', 'many', 'medium', 'few']
     assert classes.groups(many=400, few=100) == ['few', 'medium', 'few', 'many', 'medium', 'few']
@@ -152,8 +159,8 @@ def write_config(folder: Path) -> Path:
     return path
 
 
-def test_images_of_a_config_are_counted_once_however_often_they_are_seen(tmp_path: Path) -> None:
-    classes = count_config(Config.fromfile(write_config(tmp_path)))
+def test_repeated_images_are_counted_once(tmp_path: Path) -> None:
+    classes = count_training_images(Config.fromfile(write_config(tmp_path)))
     assert dict(zip(classes.names, classes.images.tolist())) == IMAGES
 
 
@@ -161,15 +168,15 @@ def test_configs_that_cannot_be_counted(tmp_path: Path) -> None:
     cfg = Config.fromfile(write_config(tmp_path))
     cfg.train_dataloader.dataset.dataset.data_root = str(tmp_path / 'nowhere')
     with pytest.raises(DataError, match='nowhere'):
-        count_config(cfg)
+        count_training_images(cfg)
     cfg.train_dataloader = None
     with pytest.raises(PictureError, match='has no train_dataloader'):
-        count_config(cfg)
+        count_training_images(cfg)
 
 
-def test_the_table_is_read_again(tmp_path: Path) -> None:
+def test_table_round_trip(tmp_path: Path) -> None:
     classes = Classes(['a', 'b, or c', 'd'], np.array([7, 300, 30]))
-    text = table(classes, classes.groups(), {'pro': np.array([0.5, np.nan, 0.25])})
+    text = format_table(classes, classes.groups(), {'pro': np.array([0.5, np.nan, 0.25])})
     assert text.splitlines() == [
         'label,class,images,group,pro',
         '1,"b, or c",300,many,',
@@ -186,22 +193,22 @@ def test_the_table_is_read_again(tmp_path: Path) -> None:
     [
         ('', 'must have the columns class and images'),
         ('name,count\na,3\n', r"must have the columns class and images.*\['name', 'count'\]"),
-        ('class,images\na,3\nb,many\n', "line 3: images is 'many', and must be a whole number"),
+        ('class,images\na,3\nb,many\n', "line 3: images is 'many', but must be a whole number"),
         ('class,images\na\n', 'line 2: images is None'),
     ],
 )
-def test_counts_that_are_none(text: str, said: str, tmp_path: Path) -> None:
+def test_invalid_counts_raise(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / 'counts.csv').write_text(text)
     with pytest.raises(PictureError, match=said):
         read_counts(tmp_path / 'counts.csv')
 
 
 def bars(axes: Any) -> dict[str, list[float]]:
-    """Heights by the legend's name."""
+    """Return the heights of the bars by the name in the legend."""
     return {group.get_label(): [bar.get_height() for bar in group] for group in axes.containers}
 
 
-def test_bars_stand_in_the_order_of_the_images() -> None:
+def test_bars_are_ordered_by_images() -> None:
     classes = Classes(['a', 'b', 'c'], np.array([10, 200, 50]))
     runs = {'pro': np.array([0.1, 0.9, 0.5]), 'full': np.array([0.2, 0.8, np.nan])}
     figure = draw_long_tail(classes, runs, classes.groups())
@@ -209,7 +216,7 @@ def test_bars_stand_in_the_order_of_the_images() -> None:
     assert list(counts.lines[0].get_ydata()) == [200, 50, 10]
     assert bars(accuracy) == {'pro': [90, 50, 10], 'full': [80, 0, 20]}
     assert [label.get_text() for label in accuracy.get_xticklabels()] == ['b', 'c', 'a']
-    assert [text.get_text() for text in accuracy.texts] == ['×']  # full, class c: no accuracy, not one of zero
+    assert [text.get_text() for text in accuracy.texts] == ['×']  # run full, class c: unknown accuracy, not zero
     means = [line.get_ydata()[0] for line in accuracy.lines]
     assert means == pytest.approx([90, 50, 10, 80, 20])
     assert [text.get_text() for text in counts.texts if text.get_text() in ('many', 'medium', 'few')] == [
@@ -217,7 +224,7 @@ def test_bars_stand_in_the_order_of_the_images() -> None:
     ]  # fmt: skip
 
 
-def test_many_classes_get_a_panel_a_run() -> None:
+def test_many_classes_get_one_panel_per_run() -> None:
     rng = np.random.default_rng(0)
     classes = Classes([str(i) for i in range(100)], rng.integers(5, 500, 100))
     runs = {'pro': rng.random(100), 'full': rng.random(100)}
@@ -228,7 +235,7 @@ def test_many_classes_get_a_panel_a_run() -> None:
 
 
 @pytest.mark.parametrize('ending', ['png', 'svg'])
-def test_the_command(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_command(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = write_config(tmp_path)
     one = write_predictions(tmp_path / 'one.pkl', [0, 0, 1, 1, 2], [0, 1, 1, 1, 0])
     two = write_predictions(tmp_path / 'two.pkl', [0, 0, 1, 1, 2], [0, 0, 1, 0, 2])
@@ -249,17 +256,17 @@ def test_the_command(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture)
     tool.main(again)
 
 
-def test_what_is_wrong_is_named(tmp_path: Path) -> None:
+def test_invalid_arguments_raise(tmp_path: Path) -> None:
     one, out = str(write_predictions(tmp_path / 'one.pkl', [0, 4], [0, 1], 5)), str(tmp_path / 'out.png')
     (tmp_path / 'counts.csv').write_text('class,images\na,3\nb,4\n')
     counts = str(tmp_path / 'counts.csv')
-    with pytest.raises(SystemExit, match='true class 4.*has 2 classes.*different data'):
+    with pytest.raises(SystemExit, match='true class 4.*has only 2 classes.*different data'):
         tool.main([one, '--counts', counts, '--out', out])
     with pytest.raises(SystemExit, match=r"are both named 'one': write NAME="):
         tool.main([one, one, '--counts', counts, '--out', out])
     with pytest.raises(SystemExit, match="there is no config 'none.py'"):
         tool.main([one, '--config', 'none.py', '--out', out])
-    with pytest.raises(SystemExit, match="no file of counts 'none.csv'"):
+    with pytest.raises(SystemExit, match="counts file 'none.csv' does not exist"):
         tool.main([one, '--counts', 'none.csv', '--out', out])
     with pytest.raises(SystemExit, match='must end in .png or .svg'):
         tool.main([one, '--counts', counts, '--out', 'out.pdf'])

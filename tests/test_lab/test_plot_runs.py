@@ -1,4 +1,4 @@
-"""tools/analysis_tools/plot_runs.py: what is drawn is what runs logged, resumed ones too."""
+"""tools/analysis_tools/plot_runs.py: the curves equal what runs logged, also resumed runs."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from protuning_lab.pictures import plot_runs as tool
-from protuning_lab.pictures.canvas import PictureError, spread
-from protuning_lab.pictures.runs import Curve, find_runs, mean_curve, smooth
+from protuning_lab.pictures.figures import PictureError, spread_labels
+from protuning_lab.pictures.run_logs import Curve, find_runs, mean_curve, smooth
 from tests.tiny import TinyClassifier, Weights, runner, tuned_resnet
 
 
@@ -30,7 +30,7 @@ def write_log(folder: Path, stamp: str, lines: list[str]) -> Path:
 
 
 def write_run(folder: Path, slope: float = 1.0, epochs: int = 3) -> Path:
-    """Ten iterations an epoch, logged every fifth."""
+    """Write a log with ten iterations per epoch, logged every five iterations."""
     lines = []
     for epoch in range(1, epochs + 1):
         lines += [trained(10 * epoch - 5, loss=slope / (10 * epoch - 5)), trained(10 * epoch, loss=slope / epoch / 10)]
@@ -59,15 +59,15 @@ def test_validations_of_iteration_based_runs(tmp_path: Path) -> None:
     assert curve(tmp_path / 'run', 'mIoU') == Curve([60, 120], [3, 4], 'iteration', False)
 
 
-def test_a_resumed_run_is_one_curve(tmp_path: Path) -> None:
-    """Killed in its third epoch, resumed from the second's end, and what it did again counts as done last."""
+def test_resumed_run_is_one_curve(tmp_path: Path) -> None:
+    """Killed in the third epoch and resumed from the end of the second; the last values of repeated steps count."""
     run = tmp_path / 'run'
     first = [
         trained(5, loss=9), trained(10, loss=8), validated(1, top1=10),
         trained(15, loss=7), trained(20, loss=6), validated(2, top1=20),
         trained(25, loss=5), trained(30, loss=4), validated(3, top1=-1),
     ]  # fmt: skip
-    write_log(run, '20260101_000000', [*first, '{"loss": 0.1, "it'])  # the kill cut a line
+    write_log(run, '20260101_000000', [*first, '{"loss": 0.1, "it'])  # the kill cut off a line
     write_log(run, '20260102_000000', [trained(25, loss=50), trained(30, loss=40), validated(3, top1=30)])
     write_log(run, '20260103_000000', [])  # died before it logged anything
     assert curve(run, 'loss').steps == [5, 10, 15, 20, 25, 30]
@@ -75,7 +75,7 @@ def test_a_resumed_run_is_one_curve(tmp_path: Path) -> None:
     assert curve(run, 'top1') == Curve([1, 2, 3], [10, 20, 30], 'epoch', False)
 
 
-def test_a_validation_of_steps_that_are_done_again_is_left_out(tmp_path: Path) -> None:
+def test_validation_of_repeated_steps_is_dropped(tmp_path: Path) -> None:
     """Resumed from iteration 40, and killed before it validates again."""
     run = tmp_path / 'run'
     lines = [trained(40, loss=3), validated(40, mIoU=1), trained(50, loss=2), validated(50, mIoU=2)]
@@ -85,7 +85,7 @@ def test_a_validation_of_steps_that_are_done_again_is_left_out(tmp_path: Path) -
     assert curve(run, 'loss') == Curve([40, 50], [3, 20], 'iteration', True)
 
 
-def test_a_run_that_was_begun_anew_forgets_the_old(tmp_path: Path) -> None:
+def test_new_run_replaces_the_old_run(tmp_path: Path) -> None:
     run = write_run(tmp_path / 'run')
     write_log(run, '20260102_000000', [trained(5, loss=70), trained(10, loss=60), validated(1, **{'accuracy/top1': 9})])
     assert curve(run, 'loss') == Curve([5, 10], [70, 60], 'iteration', True)
@@ -93,7 +93,7 @@ def test_a_run_that_was_begun_anew_forgets_the_old(tmp_path: Path) -> None:
 
 
 def test_logs_of_a_real_run_that_is_resumed(tmp_path: Path, weights: Weights) -> None:
-    """mmengine's own: two iterations an epoch, two epochs and then two more."""
+    """Logs of mmengine: two iterations per epoch, two epochs, then two more."""
     work_dir = tmp_path / 'run'
 
     def model() -> TinyClassifier:
@@ -114,8 +114,8 @@ def test_logs_of_a_real_run_that_is_resumed(tmp_path: Path, weights: Weights) ->
     assert score.values == [line['score'] for line in logged if 'score' in line]
 
 
-def test_a_folder_of_runs_is_its_runs(tmp_path: Path) -> None:
-    """As compare_runs.py leaves them: a folder a variant and seed."""
+def test_folder_of_work_dirs(tmp_path: Path) -> None:
+    """As compare_runs.py writes them: one folder per variant and seed."""
     for name in ('pro_seed0', 'pro_seed1', 'off_seed0'):
         write_run(tmp_path / 'compare' / name)
     (tmp_path / 'compare/metric.json').write_text('1')
@@ -124,13 +124,13 @@ def test_a_folder_of_runs_is_its_runs(tmp_path: Path) -> None:
     assert [run.group for run in runs] == ['off', 'pro', 'pro']
 
 
-def test_names_are_as_long_as_it_takes(tmp_path: Path) -> None:
+def test_names_are_the_shortest_distinct_paths(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / 'a/run'), write_run(tmp_path / 'b/run')]
     assert [run.name for run in find_runs(folders)] == ['a/run', 'b/run']
     assert [run.name for run in find_runs(folders, ['one', 'two'])] == ['one', 'two']
     with pytest.raises(PictureError, match='1 names for 2 runs'):
         find_runs(folders, ['one'])
-    with pytest.raises(PictureError, match='named twice'):
+    with pytest.raises(PictureError, match='given twice'):
         find_runs([folders[0]] * 2)
 
 
@@ -143,14 +143,14 @@ def test_smoothing_is_a_weighted_mean() -> None:
     assert smooth([2.0] * 5, 0.9) == pytest.approx([2.0] * 5)
 
 
-def test_the_mean_of_seeds_is_taken_where_all_have_a_value() -> None:
+def test_mean_curve_uses_common_steps() -> None:
     curves = [Curve([1, 2, 3], [1, 2, 3], 'epoch', False), Curve([2, 3, 4], [4, 7, 9], 'epoch', False)]
     assert mean_curve(curves) == Curve([2, 3], [3, 5], 'epoch', False)
 
 
 @pytest.mark.parametrize('wanted', [[0.5, 0.5, 0.5], [0.0, 0.01, 0.9, 0.92, 0.91], [3.0, 1.0, 2.0], [0.2]])
 def test_labels_keep_their_distance_and_their_order(wanted: list[float]) -> None:
-    placed = spread(wanted, 0.1)
+    placed = spread_labels(wanted, 0.1)
     ranked = sorted(range(len(wanted)), key=lambda i: wanted[i])
     gaps = np.diff([placed[i] for i in ranked])
     assert (gaps >= 0.1 - 1e-9).all()
@@ -163,22 +163,22 @@ def lines_of(axes: Any) -> list[tuple[list[float], list[float]]]:
     return [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
 
 
-def test_what_is_drawn(tmp_path: Path) -> None:
+def test_drawn_curves(tmp_path: Path) -> None:
     runs = find_runs([write_run(tmp_path / name, slope) for name, slope in (('one', 1.0), ('two', 2.0))])
     left, right = tool.plot_runs(runs, ['loss', 'accuracy/top1'], smoothing=0.5).axes
     loss = runs[1].curve('loss')
     assert lines_of(left)[2:] == [(loss.steps, loss.values), (loss.steps, smooth(loss.values, 0.5))]
-    # validations are drawn as they were
+    # validation metrics are not smoothed
     assert lines_of(right) == [([1, 2, 3], [1, 2, 3]), ([1, 2, 3], [2, 4, 6])]
     for axes, unit in ((left, 'iteration'), (right, 'epoch')):
         assert axes.get_xlabel() == unit
         texts = {text.get_text(): text for text in axes.texts}
         assert set(texts) == {'one', 'two'}
         assert [text.get_color() for text in texts.values()] == [axes.lines[0].get_color(), axes.lines[-1].get_color()]
-    assert right.texts[0].xyann[1] < right.texts[1].xyann[1]  # beside the ends, in their order
+    assert right.texts[0].xyann[1] < right.texts[1].xyann[1]  # next to the ends of the curves, in their order
 
 
-def test_seeds_are_one_colour_and_a_mean(tmp_path: Path) -> None:
+def test_seeds_share_a_colour_and_a_mean(tmp_path: Path) -> None:
     runs = find_runs([write_run(tmp_path / f'pro_seed{seed}', seed + 1.0) for seed in range(3)])
     (axes,) = tool.plot_runs(runs, ['accuracy/top1']).axes
     assert len({line.get_color() for line in axes.lines}) == 1
@@ -187,7 +187,7 @@ def test_seeds_are_one_colour_and_a_mean(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('ending', ['png', 'svg'])
-def test_the_command(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_command(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folders = [str(write_run(tmp_path / name, slope)) for name, slope in (('one', 1.0), ('two', 2.0))]
     out = tmp_path / 'out' / f'curves.{ending}'
     args = [*folders, '--metric', 'loss', 'accuracy/top1', '--out', str(out), '--smooth', '0.6', '--log', 'loss']
@@ -203,9 +203,9 @@ def test_the_command(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture)
     assert out.read_bytes() == first
 
 
-def test_what_is_wrong_is_named(tmp_path: Path) -> None:
+def test_invalid_arguments_raise(tmp_path: Path) -> None:
     run, out = write_run(tmp_path / 'run'), str(tmp_path / 'out.png')
-    with pytest.raises(SystemExit, match=r"run hold no 'mAP'. They hold: accuracy/top1, loss$"):
+    with pytest.raises(SystemExit, match=r"run do not contain 'mAP'; they contain: accuracy/top1, loss$"):
         tool.main([str(run), '--metric', 'mAP', '--out', out])
     with pytest.raises(SystemExit, match='must end in .png or .svg'):
         tool.main([str(run), '--metric', 'loss', '--out', 'out.jpg'])
@@ -213,16 +213,16 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         tool.main([str(run), '--metric', 'loss', '--out', out, '--smooth', '1'])
     with pytest.raises(SystemExit, match='--log mAP: not among --metric loss'):
         tool.main([str(run), '--metric', 'loss', '--out', out, '--log', 'mAP'])
-    with pytest.raises(SystemExit, match=r"there is no folder '.*nowhere'"):
+    with pytest.raises(SystemExit, match=r"folder '.*nowhere' does not exist"):
         tool.main([str(tmp_path / 'nowhere'), '--metric', 'loss', '--out', out])
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(SystemExit, match=r"empty' is no run.*tools/train.py writes"):
+    with pytest.raises(SystemExit, match=r"empty' is not the work dir of a run.*tools/train.py writes"):
         tool.main([str(tmp_path / 'empty'), '--metric', 'loss', '--out', out])
     by_iteration = [trained(20, **{'accuracy/top1': 1.0})]
     write_log(tmp_path / 'other', '20260101_000000', by_iteration)
-    with pytest.raises(SystemExit, match='counted differently: run by epoch, other by iteration'):
+    with pytest.raises(SystemExit, match='different units: run by epoch, other by iteration'):
         tool.main([str(run), str(tmp_path / 'other'), '--metric', 'accuracy/top1', '--out', out])
     write_log(tmp_path / 'damaged', '20260101_000000', [trained(5, loss=1), '{"lo', trained(10, loss=1)])
-    with pytest.raises(SystemExit, match=r'scalars.json, line 2 is no JSON object'):
+    with pytest.raises(SystemExit, match=r'scalars.json, line 2 is not a JSON object'):
         tool.main([str(tmp_path / 'damaged'), '--metric', 'loss', '--out', out])
     assert not Path(out).exists()

@@ -1,4 +1,4 @@
-"""tools/visualize_prompts.py: the numbers against stage-by-stage walks through the hosts' own networks."""
+"""tools/visualize_prompts.py: its numbers against stage-by-stage forward passes of the host libraries' networks."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from protuning_lab.pictures import canvas
+from protuning_lab.pictures import figures
 from protuning_lab.pictures import visualize_prompts as tool
-from protuning_lab.pictures.canvas import PictureError
-from protuning_lab.pictures.model_input import ModelInput, read_input, strides
+from protuning_lab.pictures.figures import PictureError
+from protuning_lab.pictures.model_input import ModelInput, map_strides, read_input
 from protuning_lab.pictures.prompt_figure import draw_prompts
-from protuning_lab.pictures.prompts import Change, StageMaps, changes, measure, tuned_backbone
+from protuning_lab.pictures.stage_changes import Change, StageMaps, get_tuned_backbone, measure_change, record_changes
 from protuning_mm import TUNINGS, ProTunedResNet, TunedBackbone
 from protuning_mm.data import DataError
 from protuning_mm.multitask.hosts import TestPipeline, load_model
@@ -38,7 +38,7 @@ def tuned(family: str, tuning: Any = 'pro', **kwargs: Any) -> TunedBackbone:
 
 
 def prompts_of(backbone: TunedBackbone) -> list[dict[str, Tensor]]:
-    """The tensors of each stage's prompt block."""
+    """Return the tensors of each stage's prompt block."""
     state = {key: tensor.detach() for key, tensor in backbone.state_dict().items()}
     return [
         {key.split('.', 2)[2]: tensor for key, tensor in state.items() if key.startswith(f'prompts.{i}.')}
@@ -47,11 +47,11 @@ def prompts_of(backbone: TunedBackbone) -> list[dict[str, Tensor]]:
 
 
 def twin(family: str, backbone: TunedBackbone) -> Any:
-    """The host's own network with the same frozen tensors."""
+    """Build the host library's network with the same frozen tensors."""
     plain = build_plain(family)
     state = backbone.state_dict()
     plain.load_state_dict({key: state[key] for key in plain.state_dict()})
-    plain.eval()  # returns None in some hosts
+    plain.eval()  # returns None in some host libraries
     return plain
 
 
@@ -78,7 +78,7 @@ def walk_swin(plain: Any, x: Tensor, prompts: list[dict[str, Tensor]]) -> list[t
 
 
 def walk_vit(plain: Any, x: Tensor, prompts: list[dict[str, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-    """Four layers are four stages; a class token leads the patches."""
+    """Four layers are four stages; the class token comes before the patches."""
     (x, size), seen = plain.patch_embed(x), []
     x = torch.cat((plain.cls_token, x), 1) + plain.pos_embed
     for layer, prompt in zip(plain.layers, prompts):
@@ -100,13 +100,13 @@ WALKS = {
 
 @pytest.mark.parametrize('efficient', [True, False])
 @pytest.mark.parametrize('family', list(WALKS))
-def test_norms_and_ratios_are_those_of_a_walk_by_hand(family: str, efficient: bool) -> None:
-    """However the blends run: x and P(x) at every stage, their norms at every place, and the ratio."""
+def test_norms_and_ratios_equal_a_manual_forward_pass(family: str, efficient: bool) -> None:
+    """With and without efficient execution: norms of x, P(x) and x + P(x) at every position, and the ratio."""
     backbone = tuned(family, efficient_frozen=efficient)
     x = images(family, batch=1)
     with torch.no_grad():
         expected = WALKS[family](twin(family, backbone), x, prompts_of(backbone))
-    seen = [measure(change) for change in changes(backbone, x)]
+    seen = [measure_change(change) for change in record_changes(backbone, x)]
     assert [maps.stage for maps in seen] == [0, 1, 2, 3]
     for maps, (feature, prompt) in zip(seen, expected):
         f, p = feature[0].double().numpy(), prompt[0].double().numpy()
@@ -114,15 +114,15 @@ def test_norms_and_ratios_are_those_of_a_walk_by_hand(family: str, efficient: bo
         for got, wanted in ((maps.before, f), (maps.prompt, p), (maps.after, f + p)):
             np.testing.assert_allclose(got, np.sqrt((wanted**2).sum(0)), rtol=2e-3)
         assert maps.ratio == pytest.approx(np.linalg.norm(p.ravel()) / np.linalg.norm(f.ravel()), rel=1e-3)
-        assert maps.ratio > 0.001  # the check would not see a prompt of nothing
+        assert maps.ratio > 0.001  # otherwise the check would pass with a prompt of zero
 
 
-def test_looking_changes_nothing() -> None:
+def test_recording_changes_nothing() -> None:
     backbone = tuned('mmdet.ResNet')
     x = images('mmdet.ResNet', batch=1)
     with torch.no_grad():
         before = backbone(x)
-        changes(backbone, x)
+        record_changes(backbone, x)
         after = backbone(x)
     assert all(torch.equal(a, b) for a, b in zip(before, after))
     assert not any(block._forward_hooks for block in backbone.prompts)
@@ -130,10 +130,10 @@ def test_looking_changes_nothing() -> None:
 
 def test_stages_without_a_prompt_have_no_column() -> None:
     backbone = tuned('mmdet.ResNet', dict(type='pro', prompt_stages=[1, 3]))
-    assert [change.stage for change in changes(backbone, images('mmdet.ResNet', 1))] == [1, 3]
+    assert [change.stage for change in record_changes(backbone, images('mmdet.ResNet', 1))] == [1, 3]
 
 
-def test_another_tuning_that_acts_after_stages_shows_what_it_changes() -> None:
+def test_other_tuning_with_after_stage() -> None:
     class Doubling(Tuning):
         def after_stage(self, i: int, x: Tensor) -> Tensor:
             return x.mul_(2) if i == 2 else x
@@ -141,63 +141,65 @@ def test_another_tuning_that_acts_after_stages_shows_what_it_changes() -> None:
     TUNINGS.register_module('doubling', module=Doubling)
     try:
         backbone = tuned('mmdet.ResNet', 'doubling')
-        (seen,) = changes(tuned_backbone(nn.ModuleDict(dict(backbone=backbone))), images('mmdet.ResNet', 1))
+        (seen,) = record_changes(get_tuned_backbone(nn.ModuleDict(dict(backbone=backbone))), images('mmdet.ResNet', 1))
     finally:
         TUNINGS.module_dict.pop('doubling')
     assert (seen.stage, seen.tuning) == (2, 'doubling') and 'after_stage' not in vars(backbone.tunings[0])
-    assert torch.equal(seen.prompt, seen.feature) and measure(seen).ratio == pytest.approx(1)
+    assert torch.equal(seen.prompt, seen.feature) and measure_change(seen).ratio == pytest.approx(1)
 
 
 @pytest.mark.parametrize('tuning', ['linear', 'lora', 'side', ['bias', 'ssf'], dict(type='pro', prompt_stages=[])])
-def test_a_tuning_without_prompts_is_named(tuning: Any) -> None:
+def test_tuning_without_prompts_raises(tuning: Any) -> None:
     name = 'bias, ssf' if isinstance(tuning, list) else 'pro' if isinstance(tuning, dict) else tuning
-    with pytest.raises(PictureError, match=rf'model.backbone.tuning is {name}, which makes no prompts.*after_stage'):
-        tuned_backbone(nn.ModuleDict(dict(backbone=tuned('mmdet.ResNet', tuning))))
+    with pytest.raises(
+        PictureError, match=rf'model.backbone.tuning is {name}, which changes no feature map.*after_stage'
+    ):
+        get_tuned_backbone(nn.ModuleDict(dict(backbone=tuned('mmdet.ResNet', tuning))))
 
 
-def test_a_backbone_without_tuning_is_named() -> None:
+def test_backbone_without_tuning_raises() -> None:
     with pytest.raises(PictureError, match='model.backbone is a ResNet without a tuning'):
-        tuned_backbone(nn.ModuleDict(dict(backbone=plain_resnet(depth=18))))
+        get_tuned_backbone(nn.ModuleDict(dict(backbone=plain_resnet(depth=18))))
 
 
-def test_values_that_are_not_finite_are_an_error() -> None:
+def test_non_finite_values_raise() -> None:
     x = torch.ones(1, 2, 3, 3)
-    with pytest.raises(PictureError, match='stage 2, pro: what is added to it has values that are not finite'):
-        measure(Change(1, 'pro', x, x * float('nan')))
+    with pytest.raises(PictureError, match='stage 2, pro: the prompt has values that are not finite'):
+        measure_change(Change(1, 'pro', x, x * float('nan')))
 
 
-def test_a_prompt_of_zero_is_a_ratio_of_zero() -> None:
+def test_zero_prompt_has_ratio_zero() -> None:
     backbone = ProTunedResNet(depth=18, base_channels=4, stem_channels=4, host='mmdet').eval()  # its initial values
-    assert [measure(change).ratio for change in changes(backbone, image(batch=1))] == [0, 0, 0, 0]
+    assert [measure_change(change).ratio for change in record_changes(backbone, image(batch=1))] == [0, 0, 0, 0]
 
 
-# (height, width) of the image, which few strides divide -> pixels a place of each stage
+# family -> (height, width) of the image, which few strides divide, and the stride of each stage
 GRIDS = {
     'mmdet.ResNet': ((100, 131), [4, 8, 16, 32]),
     'mmseg.ResNetV1c': ((97, 64), [4, 8, 8, 8]),  # dilated
     'mmpretrain.ConvNeXt': ((100, 70), [4, 8, 16, 32]),  # rounds down
     'mmdet.Swin': ((97, 130), [4, 8, 16, 32]),
     'mmpretrain.ViT': ((32, 32), [8, 8, 8, 8]),
-    'mmseg.ViT': ((30, 41), [8, 8, 8, 8]),  # patches reach beyond the image
+    'mmseg.ViT': ((30, 41), [8, 8, 8, 8]),  # patches extend beyond the image
     'timm.deit': ((32, 32), [8, 8, 8, 8]),
 }
 
 
 @pytest.mark.parametrize('family', list(GRIDS))
-def test_pixels_a_place(family: str) -> None:
+def test_map_strides(family: str) -> None:
     size, expected = GRIDS[family]
     backbone = tuned(family)
-    maps = [tuple(change.prompt.shape[2:]) for change in changes(backbone, images(family, 1, size))]
-    assert strides(backbone, size, maps) == [(step, step) for step in expected]
+    maps = [tuple(change.prompt.shape[2:]) for change in record_changes(backbone, images(family, 1, size))]
+    assert map_strides(backbone, size, maps) == [(step, step) for step in expected]
 
 
 @pytest.mark.parametrize(
     ('kind', 'padding', 'rgb'), [('det', True, True), ('seg', False, True), ('cls', False, True), ('cls', False, False)]
 )
-def test_the_picture_shows_the_pixels_of_the_file(
+def test_figure_shows_the_pixels_of_the_file(
     kind: str, padding: bool, rgb: bool, workshop: Workshop, tmp_path: Path
 ) -> None:
-    """Normalisation and order of channels are undone; padding lies right and below."""
+    """Normalisation and channel order are undone; padding is on the right and at the bottom."""
     cfg, checkpoint = workshop.task(kind)
     if not rgb:  # the model is given BGR
         cfg.data_preprocessor.to_rgb = False
@@ -205,7 +207,7 @@ def test_the_picture_shows_the_pixels_of_the_file(
     pixels = cv2.resize(cv2.imread(workshop.images[0]), (120, 90))
     path = tmp_path / 'image.png'
     cv2.imwrite(str(path), pixels)
-    if kind == 'det':  # its pipeline resizes to 128×96 at most; 96 wants no padding, so ask for another size
+    if kind == 'det':  # its pipeline resizes to 128×96, which needs no padding, so use another size
         cfg.test_dataloader.dataset.pipeline[1].scale = (120, 90)
     seen = read_input(model, TestPipeline(cfg), str(path))
     assert seen.shown == (90, 120)
@@ -215,12 +217,12 @@ def test_the_picture_shows_the_pixels_of_the_file(
 
 
 def arrays(figure: Any) -> dict[str, np.ndarray]:
-    """What the axes with a map show, by their titles and labels."""
+    """Return the images of the axes with a map, by title or label."""
     return {axes.get_ylabel() or axes.get_title(): axes.images[0] for axes in figure.axes if axes.images}
 
 
 @pytest.mark.parametrize('scale', ['stage', 'shared'])
-def test_maps_lie_on_the_image_and_scales_are_what_is_said(scale: str) -> None:
+def test_maps_are_aligned_and_scaled(scale: str) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)
     maps = [
@@ -262,22 +264,22 @@ def is_drawn(path: Path) -> bool:
         pytest.param('seg', 'delta', marks=pytest.mark.slow),
     ],
 )
-def test_the_command(kind: str, form: str, workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_command(kind: str, form: str, workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     cfg, checkpoint = workshop.task(kind, form=form)
     config, out = tmp_path / 'config.py', tmp_path / 'out'
     cfg.dump(config)
     tool.main([str(config), checkpoint, *workshop.images[:1], '--out', str(out), '--device', 'cpu', '--dpi', '60'])
     printed = capsys.readouterr().out
     picture = out / f'{Path(workshop.images[0]).stem}.png'
-    assert list(out.iterdir()) == [picture]  # and nothing half-written
+    assert list(out.iterdir()) == [picture]  # and no half-written file
     assert is_drawn(picture)
     assert str(picture) in printed and printed.count('  pro') == 4
 
 
-def test_a_picture_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_keeps_the_old_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / 'picture.png'
-    figure = canvas.new_figure(2, 2)
-    canvas.save(figure, path)
+    figure = figures.new_figure(2, 2)
+    figures.save_figure(figure, path)
     whole = path.read_bytes()
 
     def cut(file: Any, **kwargs: Any) -> None:
@@ -286,22 +288,22 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(figure, 'savefig', cut)
     with pytest.raises(MemoryError):
-        canvas.save(figure, path)
+        figures.save_figure(figure, path)
     assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
 
 
-def test_images_of_one_name_are_drawn_beside_each_other(workshop: Workshop, tmp_path: Path) -> None:
+def test_images_with_equal_names_get_separate_figures(workshop: Workshop, tmp_path: Path) -> None:
     cfg, checkpoint = workshop.task('cls')
     paths = [tmp_path / folder / 'photo.jpg' for folder in ('one', 'other')]
     for path, pixels in zip(paths, workshop.images):
         path.parent.mkdir()
         path.write_bytes(Path(pixels).read_bytes())
     drawn = tool.visualize_prompts(cfg, checkpoint, [*map(str, paths), str(paths[0])], tmp_path / 'out', device='cpu')
-    assert [each.image for each in drawn] == [str(path) for path in paths], 'one that is named twice is drawn once'
+    assert [each.image for each in drawn] == [str(path) for path in paths], 'an image that is given twice is drawn once'
     assert len({each.picture for each in drawn}) == 2 and all(each.picture.is_file() for each in drawn)
 
 
-def test_bad_input_is_told_plainly(workshop: Workshop, tmp_path: Path) -> None:
+def test_invalid_input_raises(workshop: Workshop, tmp_path: Path) -> None:
     cfg, checkpoint = workshop.task('cls')
     out = str(tmp_path / 'out')
     with pytest.raises(SystemExit, match="there is no config 'none.py'"):

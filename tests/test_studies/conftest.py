@@ -1,4 +1,4 @@
-"""The studies' data, with few pictures a class."""
+"""The data of the studies, with few images per class."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ COUNTS = {'train': 6, 'val': 2, 'test': 3, 'source': 3, 'source_val': 1}
 
 @pytest.fixture(scope='session')
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both tasks; digits of val and test are all there, twice."""
+    """Write both tasks into a folder. The val and test splits contain all their digits twice."""
     out = tmp_path_factory.mktemp('studies')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, 'COUNTS', COUNTS)

@@ -1,4 +1,4 @@
-"""Splits share no digit and no part of a photograph, worlds share no picture; the same seed, the same bytes."""
+"""Splits share no digit and no part of a photograph, worlds share no image, and a seed determines every byte."""
 
 import hashlib
 from itertools import combinations
@@ -17,7 +17,7 @@ Metas = dict[str, dict[str, Any]]
 
 
 def overlap(one: list[float], other: list[float]) -> float:
-    """The area that two boxes share."""
+    """Return the area that two boxes share."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     return max(0.0, width) * max(0.0, height)
@@ -42,7 +42,7 @@ def test_splits_share_no_part_of_a_photograph(metas: Metas, task: str) -> None:
             assert shared < 1, f'{picture}: {one} and {other} share {shared:.1f} pixels'  # boxes are rounded
 
 
-def test_worlds_share_no_picture_and_letters_are_no_digits(metas: Metas) -> None:
+def test_worlds_share_no_images(metas: Metas) -> None:
     pictures = {task: {o['picture'] for s in meta['origins'].values() for o in s} for task, meta in metas.items()}
     assert not pictures['digits'] & pictures['textures']
     assert all('digit' not in origin for split in metas['textures']['origins'].values() for origin in split)
@@ -73,6 +73,6 @@ def test_same_seed_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for name, seed in (('a', 0), ('b', 0), ('c', 1)):
         make_data(tmp_path / name, seed)
     assert digest(tmp_path / 'a') == digest(tmp_path / 'b') != digest(tmp_path / 'c')
-    assert make_data(tmp_path / 'a', 0)  # what is there stays
+    assert make_data(tmp_path / 'a', 0)  # existing data are kept
     with pytest.raises(ValueError, match=r"a/digits' holds data of seed 0, not 2: remove it first"):
         make_data(tmp_path / 'a', 2)

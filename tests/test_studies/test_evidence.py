@@ -1,4 +1,4 @@
-"""The one command: from an empty folder to the page, and what it says of a study that is not whole."""
+"""studies/evidence.py: from an empty folder to the page, and with failed studies."""
 
 import csv
 import statistics
@@ -13,9 +13,9 @@ from tests.test_studies.conftest import COUNTS
 TWO_STEPS = {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2}
 
 
-@pytest.mark.slow  # trains the four source networks, two steps each, with the hosts' import
-def test_from_nothing_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data, source networks, a part of a study and the page. The same command again trains nothing."""
+@pytest.mark.slow  # trains four source networks for two steps each, and imports the host libraries
+def test_evidence_from_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data, source networks, a part of a study, and the page. A second call trains nothing."""
     import studies.data
     import studies.sources
 
@@ -47,16 +47,16 @@ def test_from_nothing_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def never(*_: object) -> None:
         pytest.fail('trained again')
 
-    monkeypatch.setattr('protuning_lab.study.workers.execute', never)
+    monkeypatch.setattr('protuning_lab.study.workers.execute_job', never)
     monkeypatch.setattr(studies.sources, 'train_source', never)
     evidence.main(command)
     assert (tmp_path / 'docs/evidence.md').read_text() == page
 
 
-def test_a_study_that_is_not_whole_does_not_stop_the_others(
+def test_failed_study_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The page is made of what there is, and the exit says which; Ctrl-C ends it all."""
+    """The page is written from the existing results, and the error names the failed study; Ctrl-C stops everything."""
     ran = []
 
     def fails_first(argv: list[str]) -> None:
@@ -71,9 +71,9 @@ def test_a_study_that_is_not_whole_does_not_stop_the_others(
     (template := tmp_path / 'page.md.in').write_text('a page\n')
     monkeypatch.setattr(evidence, 'TEMPLATE', template)
     command = ['--studies', 'spatial', 'steps', '--docs', str(tmp_path / 'docs')]
-    with pytest.raises(SystemExit, match='runs failed in spatial; the page is made'):
+    with pytest.raises(SystemExit, match='runs failed in spatial; the page is written'):
         evidence.main(command)
-    assert ran == ['spatial', 'steps'] and 'spatial is not whole' in capsys.readouterr().out
+    assert ran == ['spatial', 'steps'] and 'spatial is incomplete' in capsys.readouterr().out
     assert (tmp_path / 'docs/evidence.md').read_text() == 'a page\n'
 
     def interrupted(argv: list[str]) -> None:

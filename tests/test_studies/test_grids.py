@@ -1,4 +1,4 @@
-"""Every study's file is read; what its cells train is what the tuning says; what is skipped cannot be built."""
+"""Every study is valid, its cells train what the tuning says, and skipped combinations cannot be built."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from protuning_lab.study import read_study
-from protuning_lab.study.configs import Configs, lay_over
-from protuning_lab.study.grid import Cell, Group, all_groups
+from protuning_lab.study.configs import ConfigBuilder, apply_options
+from protuning_lab.study.grid import Cell, Group, list_groups
 from protuning_mm.tunings import TuningError
 from tests.mini import REPO
 
@@ -19,7 +19,7 @@ REFUSED = [('resnet', 'adapter'), ('resnet', 'adaptformer'), ('resnet', 'vpt'), 
 
 
 def build(cfg: Any) -> Any:
-    """Build a model on random frozen weights: the source networks are not there."""
+    """Build a model with random frozen weights, because the tests have no source networks."""
     cfg.model.backbone.init_cfg = None
     cfg.model.backbone.allow_random_backbone = True
     init_default_scope('mmpretrain')
@@ -28,32 +28,32 @@ def build(cfg: Any) -> Any:
 
 
 @pytest.mark.parametrize('path', GRIDS, ids=lambda path: path.stem)
-def test_every_study_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_study_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPO)
     study = read_study(path)
-    groups, configs = all_groups(study), Configs(study)
+    groups, configs = list_groups(study), ConfigBuilder(study)
     for group in (groups[0], groups[-1]):
-        assert configs.of(Cell(group, group.learning_rates[0], study.seeds[0])).tests
+        assert configs.build(Cell(group, group.learning_rates[0], study.seeds[0])).tests
     assert study.work_dir == Path(f'work_dirs/studies/{path.stem}')
     assert study.table.metric
 
 
-def test_the_headline_is_all_tunings_on_three_targets_and_two_backbones() -> None:
+def test_headline_covers_all_tunings() -> None:
     study = read_study(REPO / 'studies/grids/headline.py')
     assert len(study.axes['tuning']) == 13 and set(study.axes['tuning']) >= PAPER_S
     assert len(study.axes['target']) == 3 and len(study.axes['backbone']) == 2
-    assert len(all_groups(study)) == 3 * (2 * 13 - len(REFUSED))
+    assert len(list_groups(study)) == 3 * (2 * 13 - len(REFUSED))
     assert len(study.seeds) == 5
 
 
-HEADLINE = all_groups(read_study(REPO / 'studies/grids/headline.py'))
+HEADLINE = list_groups(read_study(REPO / 'studies/grids/headline.py'))
 ONE_TARGET = [group for group in HEADLINE if group['target'] == 'digits']
 
 
 @pytest.mark.parametrize('group', ONE_TARGET, ids=lambda group: f'{group["backbone"]}-{group["tuning"]}')
 def test_cells_build_and_freeze(group: Group) -> None:
     study = read_study(REPO / 'studies/grids/headline.py')
-    model = build(Configs(study).of(Cell(group, 0.01, 0)).cfg)
+    model = build(ConfigBuilder(study).build(Cell(group, 0.01, 0)).cfg)
     backbone, kind = model.backbone, group['tuning']
     trained = {name for name, param in backbone.named_parameters() if param.requires_grad}
     own = set(dict(backbone.plain.named_parameters()))
@@ -76,38 +76,38 @@ def added(backbone: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(('backbone', 'tuning'), REFUSED)
-def test_what_is_skipped_cannot_be_built(backbone: str, tuning: str) -> None:
+def test_skipped_combinations_cannot_be_built(backbone: str, tuning: str) -> None:
     study = read_study(REPO / 'studies/grids/headline.py')
-    cfg = Configs(study).of(Cell(next(g for g in ONE_TARGET if g['backbone'] == backbone), 0.01, 0)).cfg
-    lay_over(cfg, study.axes['tuning'][tuning].options, tuning)
+    cfg = ConfigBuilder(study).build(Cell(next(g for g in ONE_TARGET if g['backbone'] == backbone), 0.01, 0)).cfg
+    apply_options(cfg, study.axes['tuning'][tuning].options, tuning)
     with pytest.raises(TuningError, match=tuning):
         build(cfg)
 
 
 @pytest.mark.parametrize(('name', 'most'), [('ablations', 1.1), ('spatial', 1.15)])  # widths are multiples of 8
-def test_a_bottleneck_of_the_same_size(name: str, most: float) -> None:
-    """The ablation's block without spatial convolution has no fewer parameters, and few more."""
+def test_bottleneck_of_same_size(name: str, most: float) -> None:
+    """The block without spatial convolution has at least as many parameters as the default, and only a few more."""
     study = read_study(REPO / f'studies/grids/{name}.py')
     counts = {}
-    for group in all_groups(study):
+    for group in list_groups(study):
         if group['target'] == 'digits' and group['block'] in ('default', 'bottleneck_same_size'):
-            backbone = build(Configs(study).of(Cell(group, 0.01, 0)).cfg).backbone
+            backbone = build(ConfigBuilder(study).build(Cell(group, 0.01, 0)).cfg).backbone
             counts[group['block']] = sum(param.numel() for param in backbone.prompts.parameters())
     assert counts['default'] <= counts['bottleneck_same_size'] <= most * counts['default']
 
 
-@pytest.mark.slow  # a run of mmengine's, with the hosts' import
-def test_a_cell_runs_to_its_end(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a network whose file holds both worlds, as studies/sources.py writes it."""
+@pytest.mark.slow  # a run with mmengine, which imports the host libraries
+def test_study_cell_runs(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a source network whose file contains both worlds, as studies/sources.py writes it."""
     from protuning_lab.study import main
     from protuning_mm.registry import MODELS as OURS
     from protuning_mm.weights.write import write_checkpoint
 
     study = read_study(REPO / 'studies/grids/headline.py')
-    configs = Configs(study)
+    configs = ConfigBuilder(study)
     state = {}
     for world in ('digits', 'textures'):
-        cfg = configs.of(Cell(ONE_TARGET[0], 0.01, 0)).cfg.model.backbone
+        cfg = configs.build(Cell(ONE_TARGET[0], 0.01, 0)).cfg.model.backbone
         with OURS.switch_scope_and_registry('mmpretrain') as registry:
             plain = registry.build(cfg.backbone)
         state |= {f'{world}.{name}': tensor for name, tensor in plain.state_dict().items()}

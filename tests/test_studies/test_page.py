@@ -1,4 +1,4 @@
-"""The page's numbers are those of the tables, by hand; a placeholder that means nothing is an error."""
+"""The numbers of the evidence page against hand-computed ones; errors for invalid placeholders."""
 
 import itertools
 import shutil
@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 
 from studies.claims import agreement, verdict
-from studies.evidence import MORE, ROOT, STUDIES, TEMPLATE, keep, write_page
-from studies.page import Kept, fill
+from studies.evidence import MORE, ROOT, STUDIES, TEMPLATE, copy_results, write_page
+from studies.page import StudyResults, fill_template
 from studies.results import EvidenceError
 
 HEADER = (
     'target,backbone,tuning,learning_rate,seed,chosen,split,set,metric,value,trained_parameters,share,'
     'peak_memory_mib,step_seconds,seconds'
 )
-# accuracy by seed, at the chosen rate; another rate was better on test and was not chosen
+# accuracy by seed at the chosen learning rate
 SCORES = {'pro': (80, 82, 84), 'full': (85, 88, 91), 'linear': (60, 61, 62), 'lora': (81, 82, 83)}
 LOSS = {'pro': 2, 'full': 1, 'linear': 5, 'lora': 5}
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Kept:
+def kept(tmp_path: Path) -> StudyResults:
     lines = [HEADER]
     for tuning, scores in SCORES.items():
         for seed, score in enumerate(scores):
@@ -30,14 +30,14 @@ def kept(tmp_path: Path) -> Kept:
             lines.append(f'digits,vit,{tuning},0.01,{seed},True,test,test,accuracy/top1,{score},{end}')
             lines.append(f'digits,vit,{tuning},0.01,{seed},True,test,test,loss,{LOSS[tuning] + seed},{end}')
         lines.append(f'digits,vit,{tuning},0.1,0,False,val,,accuracy/top1,10,1000,0.25,5.0,0.1,60')
-    # of lora a smaller rate was tried as well: its chosen one alone is not at the edge
+    # a smaller rate was tried for lora too, so only its chosen rate is not at an edge
     lines.append('digits,vit,lora,0.001,0,False,val,,accuracy/top1,10,1000,0.25,5.0,0.1,60')
     (tmp_path / 'headline.csv').write_text('\n'.join(lines) + '\n')
     (tmp_path / 'headline.md').write_text(
         '# Title\n\n## accuracy/top1\n\n| a |\n|---|\n| 1 |\n\n## Learning rates and costs\n\n'
         '| b |\n|---|\n| 2 |\n\n- † edge\n- ± spread\n'
     )
-    return Kept(tmp_path, {'headline': 'tuning', 'other': 'tuning'}, {'headline': 'accuracy/top1', 'other': ''})
+    return StudyResults(tmp_path, {'headline': 'tuning', 'other': 'tuning'}, {'headline': 'accuracy/top1', 'other': ''})
 
 
 @pytest.mark.parametrize(
@@ -60,73 +60,76 @@ def kept(tmp_path: Path) -> Kept:
         ('minutes headline', '17'),
         ('tables headline', '**accuracy/top1**\n\n| a |\n|---|\n| 1 |'),
         (
-            'validation headline',  # a point below the test, at the chosen rate alone
+            'validation headline',  # one point below test, only at the chosen rate
             '| tuning | digits, vit | mean |\n|---|---:|---:|\n| pro | 81.0 ± 2.0 † | 81.0 |\n'
             '| full | 87.0 ± 3.0 † | 87.0 |\n| linear | 60.0 ± 1.0 † | 60.0 |\n| lora | 81.0 ± 1.0 | 81.0 |',
         ),
         ('costs headline', '**Learning rates and costs**\n\n| b |\n|---|\n| 2 |\n\n- † edge\n- ± spread'),
     ],
 )
-def test_a_placeholder(kept: Kept, placeholder: str, expected: str) -> None:
-    assert fill(f'x {{{{{placeholder}}}}} y', kept) == f'x {expected} y'
+def test_placeholder(kept: StudyResults, placeholder: str, expected: str) -> None:
+    assert fill_template(f'x {{{{{placeholder}}}}} y', kept) == f'x {expected} y'
 
 
-def test_a_metric_between_zero_and_one(kept: Kept) -> None:
-    """It is told as in the study's tables, times their scale."""
+def test_metric_with_scale(kept: StudyResults) -> None:
+    """The metric is multiplied by the scale of the study's tables."""
     (kept.folder / 'detection.csv').write_text((kept.folder / 'headline.csv').read_text())
-    scaled = Kept(kept.folder, {'detection': 'tuning'}, {'detection': 'accuracy/top1'}, {'detection': 0.5})
-    assert fill('{{mean detection target=digits backbone=vit tuning=pro}}', scaled) == '41.0 ± 1.0'
-    assert fill('{{diff detection target=digits backbone=vit tuning=pro/full}}', scaled) == '-3.0 ± 0.5'
+    scaled = StudyResults(kept.folder, {'detection': 'tuning'}, {'detection': 'accuracy/top1'}, {'detection': 0.5})
+    assert fill_template('{{mean detection target=digits backbone=vit tuning=pro}}', scaled) == '41.0 ± 1.0'
+    assert fill_template('{{diff detection target=digits backbone=vit tuning=pro/full}}', scaled) == '-3.0 ± 0.5'
 
 
 @pytest.mark.parametrize(
     ('placeholder', 'why'),
     [
         ('men headline', 'the first word must be one of mean, '),
-        ('mean elsewhere', "there is no study 'elsewhere', but headline, other"),
+        ('mean elsewhere', "there is no study 'elsewhere'; the studies are headline, other"),
         ('mean other target=digits', 'run the study first'),
         ('mean headline tuning=pro', 'must name a value of each of target, backbone, tuning'),
         (
             'mean headline target=digits backbone=vit tuning=ssf',
             'no test run of target=digits, backbone=vit, tuning=ssf',
         ),
-        ('rank headline target=digits backbone=vit tuning=ssf', 'ssf was not run there, but full, pro, lora, linear'),
+        (
+            'rank headline target=digits backbone=vit tuning=ssf',
+            'ssf was not run with these values; full, pro, lora, linear were',
+        ),
         ('diff headline target=digits backbone=vit tuning=pro', 'one axis must name two values'),
         ('count headline count=agrees against=ful', 'against one of all, full, others'),
         ('count headline count=agree', 'count must be one of agrees, open, contradicts'),
     ],
 )
-def test_a_placeholder_that_means_nothing(kept: Kept, placeholder: str, why: str) -> None:
+def test_invalid_placeholder_raises(kept: StudyResults, placeholder: str, why: str) -> None:
     with pytest.raises(EvidenceError, match=why) as caught:
-        fill(f'{{{{{placeholder}}}}}', kept)
+        fill_template(f'{{{{{placeholder}}}}}', kept)
     assert placeholder in str(caught.value)
 
 
-def test_sections_stand_where_their_study_was_run(kept: Kept) -> None:
+def test_sections_depend_on_finished_studies(kept: StudyResults) -> None:
     text = '<!-- if headline -->\nrun\n<!-- end -->\n<!-- if other -->\nthere\n<!-- else -->\nnot run\n<!-- end -->\n'
-    assert fill(text, kept) == 'run\nnot run\n'
+    assert fill_template(text, kept) == 'run\nnot run\n'
 
 
-def test_the_paper_s_order(kept: Kept) -> None:
-    """Below full: contradicts; far above linear: agrees. LoRA is not in the paper's comparison."""
+def test_comparison_with_the_papers_ranking(kept: StudyResults) -> None:
+    """Below full: contradicts. Far above linear: agrees. LoRA is not in the paper's comparison."""
     assert agreement(kept.study('headline')) == {'agrees': 1, 'open': 0, 'contradicts': 1}
     agrees = 'count headline count=agrees against'
-    assert fill(f'{{{{{agrees}=full}}}} {{{{{agrees}=others}}}}', kept) == '0 1'
-    table = fill('{{claims headline}}', kept)
+    assert fill_template(f'{{{{{agrees}=full}}}} {{{{{agrees}=others}}}}', kept) == '0 1'
+    table = fill_template('{{claims headline}}', kept)
     assert '| full | ≥ | -6.0 ± 1.0 ✗ |' in table
     assert '| linear | > | +21.0 ± 1.0 ✓ |' in table
     assert '| lora |  | +0.0 ± 1.0 ≈ |' in table
 
 
-def test_student_s_t() -> None:
-    """Three differences: the table has 4.303 for two degrees of freedom, where the standard error is 1/√3."""
+def test_students_t_test() -> None:
+    """Three differences with standard error 1/√3; the t table has 4.303 for two degrees of freedom."""
     bound = 4.303 / 3**0.5  # 2.484
     for mean, expected in ((bound - 0.001, 'even'), (bound + 0.001, 'above'), (0.001 - bound, 'even'), (-3, 'below')):
         assert verdict([mean - 1, mean, mean + 1]) == expected
-    assert verdict([50.0]) == 'even'  # one difference says nothing
+    assert verdict([50.0]) == 'even'  # one difference is not enough
 
 
-def test_the_template_s_conclusions_hold_no_number_of_their_own() -> None:
+def test_template_text_contains_no_measured_numbers() -> None:
     """A decimal number or a percentage in the prose can only come from a placeholder."""
     import re
 
@@ -134,10 +137,10 @@ def test_the_template_s_conclusions_hold_no_number_of_their_own() -> None:
     assert not re.findall(r'\d+\.\d+|\d+ ?%|± ?\d', text)
 
 
-def test_the_template_is_filled_from_whole_studies(tmp_path: Path) -> None:
-    """Every placeholder means something, whichever study was run: here all are, with made-up scores."""
+def test_template_accepts_complete_studies(tmp_path: Path) -> None:
+    """Every placeholder of the template is valid when all studies were run; the scores are fake."""
     from protuning_lab.study import read_study
-    from protuning_lab.study.grid import all_groups
+    from protuning_lab.study.grid import list_groups
 
     (folder := tmp_path / 'evidence').mkdir()
     worlds = [f'{backbone},{world},50.0,60.0' for backbone in ('resnet', 'vit') for world in ('digits', 'textures')]
@@ -145,7 +148,7 @@ def test_the_template_is_filled_from_whole_studies(tmp_path: Path) -> None:
     for name in (*STUDIES, *MORE):
         study = read_study(ROOT / f'studies/grids/{name}.py')
         lines = [','.join((*study.axes, *HEADER.split(',')[3:]))]
-        for i, group in enumerate(all_groups(study)):
+        for i, group in enumerate(list_groups(study)):
             labels = ','.join(value for _, value in group.values)
             for seed in study.seeds:
                 validated = f'{labels},0.01,{seed},True,val,,{study.table.metric},{i},1000,0.25,5.0,0.1,60'
@@ -163,13 +166,13 @@ def test_the_template_is_filled_from_whole_studies(tmp_path: Path) -> None:
     assert 'was not run as one' in write_page(tmp_path, TEMPLATE.read_text()).read_text()
 
 
-def test_the_page_is_what_the_template_makes_of_the_results(tmp_path: Path) -> None:
+def test_committed_page_equals_filled_template(tmp_path: Path) -> None:
     shutil.copytree(ROOT / 'docs/evidence', tmp_path / 'evidence')
     assert write_page(tmp_path, TEMPLATE.read_text()).read_bytes() == (ROOT / 'docs/evidence.md').read_bytes()
 
 
-def test_what_a_study_wrote_is_kept_beside_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its table always, its plots where the page shows them; a study that was not run here leaves what is there."""
+def test_study_output_is_copied_next_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are always copied, plots only if the page shows them; files of studies that were not run are kept."""
     monkeypatch.chdir(tmp_path)
     for name in ('shown', 'told'):
         (run := tmp_path / 'work_dirs/studies' / name).mkdir(parents=True)
@@ -178,7 +181,7 @@ def test_what_a_study_wrote_is_kept_beside_the_page(tmp_path: Path, monkeypatch:
     (folder := tmp_path / 'evidence').mkdir()
     (folder / 'elsewhere.csv').write_text('of another day')
     for name in ('shown', 'told', 'elsewhere'):
-        keep(name, folder, '{{figure shown}}, {{tables told}}')
+        copy_results(name, folder, '{{figure shown}}, {{tables told}}')
     files = {path.name: path.read_text() for path in folder.iterdir()}
     assert files == {
         'elsewhere.csv': 'of another day',

@@ -5,7 +5,7 @@ cls_backbone = dict(
     arch='deit-small',
     init_cfg=dict(type='Pretrained', checkpoint=file),
 )
-cls_neck = None  # the class token
+cls_neck = None  # the head reads the class token
 cls_channels = 384
 det_backbone = dict(
     type='timm',

@@ -1,4 +1,4 @@
-# ResNet-101, with torchvision's weights; segmentation takes mmseg's V1c
+# ResNet-101, with torchvision's weights; for segmentation, mmseg's V1c
 cls_backbone = dict(
     type='mmpretrain.ResNet',
     depth=101,

@@ -1,4 +1,4 @@
-# Caltech101 with its background class, mmpretrain's split (30 images a class for training)
+# Caltech101 with its background class, mmpretrain's split (30 training images per class)
 _base_ = './photographs.py'
 
 data_root = 'data/caltech-101'

@@ -1,9 +1,9 @@
-# CIFAR-10 at 224 px, normalized as the pre-trained networks were
+# CIFAR-10 at 224 px, normalised as for the pre-trained networks
 _base_ = 'mmpretrain::_base_/datasets/cifar10_bs16.py'
 
 data_root = 'data/cifar10'
 num_classes = 10
-# mmpretrain's CIFAR is RGB already
+# mmpretrain's CIFAR images are RGB already
 data_preprocessor = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 
 resize = dict(type='Resize', scale=224, interpolation='bicubic')

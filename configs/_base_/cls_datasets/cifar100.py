@@ -1,4 +1,4 @@
-# CIFAR-100 at 224 px, as CIFAR-10
+# CIFAR-100 at 224 px, like CIFAR-10
 _base_ = './cifar10.py'
 
 data_root = 'data/cifar100'

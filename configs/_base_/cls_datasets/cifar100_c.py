@@ -1,5 +1,5 @@
-# Trained on CIFAR-100, tested on CIFAR-100-C: 15 corruptions in 5 severities. Where its files are absent the clean test
-# set is corrupted on the fly, more strongly, and the log and the metric say so.
+# Trained on CIFAR-100, tested on CIFAR-100-C: 15 corruptions at 5 severities. If its files are missing, the clean
+# test set is corrupted on the fly, with stronger corruptions; the log and the metric say so.
 _base_ = './cifar100.py'
 
 test_dataloader = dict(

@@ -1,5 +1,5 @@
-# Trained on CIFAR-10, tested on CIFAR-10-C: 15 corruptions in 5 severities. Where its files are absent the clean test
-# set is corrupted on the fly, more strongly, and the log and the metric say so.
+# Trained on CIFAR-10, tested on CIFAR-10-C: 15 corruptions at 5 severities. If its files are missing, the clean
+# test set is corrupted on the fly, with stronger corruptions; the log and the metric say so.
 _base_ = './cifar10.py'
 
 test_dataloader = dict(

@@ -1,5 +1,5 @@
-# Long-tailed CIFAR-10 (Cui et al., CVPR 2019), 100 to 1; another ratio by train_dataloader.dataset.imbalance_ratio.
-# The test set is CIFAR-10's own, balanced.
+# Long-tailed CIFAR-10 (Cui et al., CVPR 2019), imbalance ratio 100; train_dataloader.dataset.imbalance_ratio
+# sets another. The test set is CIFAR-10's balanced one.
 _base_ = './cifar10.py'
 
 train_dataloader = dict(

@@ -1,4 +1,4 @@
-# Clothing1M: trained on the million noisy labels, validated and tested on the clean ones
+# Clothing1M: trained on the million images with noisy labels, validated and tested on images with clean labels
 _base_ = './photographs.py'
 
 data_root = 'data/clothing1m'

@@ -1,4 +1,4 @@
-# Oxford 102 Flowers; training and validation images are trained on
+# Oxford 102 Flowers; trained on the training and the validation images
 _base_ = './photographs.py'
 
 data_root = 'data/Flowers102'

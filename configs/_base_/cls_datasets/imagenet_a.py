@@ -1,4 +1,5 @@
-# Trained on ImageNet, a head of 1000 classes; tested on ImageNet-A among its 200. data/imagenet-a is imagenet-a.tar.
+# Trained on ImageNet with a head of 1000 classes, tested on ImageNet-A among its 200 classes. data/imagenet-a is the
+# unpacked imagenet-a.tar.
 _base_ = './photographs.py'
 
 data_root = 'data/imagenet'

@@ -1,5 +1,5 @@
-# Photographs at 224 px: crops and flips for training, the middle of the image for testing. The data sets lie over it.
-num_classes = None  # the data set's
+# Base of the data sets of photographs, at 224 px: random crops and flips for training, center crops for testing.
+num_classes = None  # set by each data set
 data_preprocessor = dict(
     num_classes=num_classes, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
 )

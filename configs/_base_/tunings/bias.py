@@ -1,4 +1,4 @@
-# Bias tuning: every bias of the pre-trained network
-# docs/tunings.md; a config takes it by
+# Bias tuning: trains every bias of the pre-trained network
+# See docs/tunings.md. Inherit this file and write:
 #   model = dict(backbone=dict(tuning=_base_.tuning))
 tuning = dict(type='bias')

@@ -1,4 +1,4 @@
-# Linear probing: neck and head alone
-# docs/tunings.md; a config takes it by
+# Linear probing: only neck and head are trained
+# See docs/tunings.md. Inherit this file and write:
 #   model = dict(backbone=dict(tuning=_base_.tuning))
 tuning = dict(type='linear')

@@ -1,4 +1,4 @@
-"""Learning rates are chosen on validation alone, and the rest of a group runs at what was chosen."""
+"""Learning rates are chosen by validation metrics only; the remaining seeds run at the chosen rate."""
 
 import math
 import statistics
@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from protuning_lab.study.choice import choose
 from protuning_lab.study.definition import Study
 from protuning_lab.study.errors import StudyError
-from protuning_lab.study.grid import Cell, Group, all_groups
-from protuning_lab.study.reading import read_study
+from protuning_lab.study.grid import Cell, Group, list_groups
+from protuning_lab.study.learning_rate_choice import choose_learning_rate
 from protuning_lab.study.schedule import Schedule
-from tests.test_lab.test_study.fake import fake_result
+from tests.test_lab.test_study.fake import fake_result, make_study
 
 RATES = (0.001, 0.01, 0.1)
 STUDY = """
@@ -25,10 +24,8 @@ seeds = (0, 1, 2)
 
 
 def study_of(folder: Path, seeds: str = '(0,)', rule: str = 'greater') -> tuple[Study, Group]:
-    (folder / 'base.py').write_text('a = 1\n')
-    (folder / 'study.py').write_text(STUDY.format(seeds=seeds, rule=rule))
-    study = read_study(folder / 'study.py')
-    return study, all_groups(study)[0]
+    study = make_study(folder, STUDY.format(seeds=seeds, rule=rule))
+    return study, list_groups(study)[0]
 
 
 def results(group: Group, values: dict[float, list[float]]) -> dict[Cell, dict[str, Any]]:
@@ -37,68 +34,70 @@ def results(group: Group, values: dict[float, list[float]]) -> dict[Cell, dict[s
     }
 
 
-def test_the_test_split_has_no_say(tmp_path: Path) -> None:
-    """Validation and test disagree on every learning rate, and without any test metrics the choice is the same."""
+def test_choice_ignores_test_metrics(tmp_path: Path) -> None:
+    """Validation and test metrics rank the learning rates differently; without test metrics the choice is the same."""
     study, group = study_of(tmp_path)
     found = {Cell(group, rate, 0): fake_result(val, test) for rate, val, test in zip(RATES, (50, 70, 60), (99, 1, 100))}
-    chosen = choose(study, group, found)
+    chosen = choose_learning_rate(study, group, found)
     assert chosen is not None and chosen.learning_rate == 0.01
-    assert choose(study, group, {cell: {'val': result['val']} for cell, result in found.items()}) == chosen
+    assert (
+        choose_learning_rate(study, group, {cell: {'val': result['val']} for cell, result in found.items()}) == chosen
+    )
 
 
-def test_the_mean_over_the_seeds_decides(tmp_path: Path) -> None:
+def test_mean_over_seeds_decides(tmp_path: Path) -> None:
     study, group = study_of(tmp_path, '(0, 1)')
     values = {0.001: [90.0, 10.0], 0.01: [60.0, 61.0], 0.1: [20.0, 95.0]}
-    chosen = choose(study, group, results(group, values))
+    chosen = choose_learning_rate(study, group, results(group, values))
     assert chosen is not None
     assert chosen.learning_rate == max(values, key=lambda rate: statistics.mean(values[rate])) == 0.01
     assert not chosen.at_edge and not chosen.failed
 
 
-def test_less_may_be_better_and_the_edge_is_told(tmp_path: Path) -> None:
+def test_rule_less_and_edge(tmp_path: Path) -> None:
     study, group = study_of(tmp_path, rule='less')
-    chosen = choose(study, group, results(group, {0.001: [3.0], 0.01: [2.0], 0.1: [1.0]}))
+    chosen = choose_learning_rate(study, group, results(group, {0.001: [3.0], 0.01: [2.0], 0.1: [1.0]}))
     assert chosen is not None and chosen.learning_rate == 0.1 and chosen.at_edge
 
 
-def test_what_is_not_finite_is_never_chosen_and_equals_are_taken_in_order(tmp_path: Path) -> None:
+def test_non_finite_metrics_lose_and_ties_go_to_the_first(tmp_path: Path) -> None:
     study, group = study_of(tmp_path)
     for bad in (math.nan, math.inf, -math.inf):
-        chosen = choose(study, group, results(group, {0.001: [bad], 0.01: [1.0], 0.1: [1.0]}))
+        chosen = choose_learning_rate(study, group, results(group, {0.001: [bad], 0.01: [1.0], 0.1: [1.0]}))
         assert chosen is not None and chosen.learning_rate == 0.01
 
 
-def test_a_candidate_that_failed_is_told(tmp_path: Path) -> None:
+def test_failed_candidate_is_reported(tmp_path: Path) -> None:
     study, group = study_of(tmp_path, '(0, 1)')
     found = results(group, {0.001: [50.0, 50.0], 0.01: [99.0], 0.1: [60.0, 60.0]})
-    chosen = choose(study, group, found)
+    chosen = choose_learning_rate(study, group, found)
     assert chosen is not None and chosen.learning_rate == 0.1 and chosen.failed == (0.01,)
-    assert choose(study, group, {}) is None
+    assert choose_learning_rate(study, group, {}) is None
 
 
-def test_a_metric_that_nobody_reports_is_named(tmp_path: Path) -> None:
+def test_missing_metric_raises(tmp_path: Path) -> None:
     study, group = study_of(tmp_path)
     found = {Cell(group, rate, 0): fake_result(1.0) | dict(val={'accuracy/top5': 1.0}) for rate in RATES}
     with pytest.raises(
         StudyError, match=r"learning_rate.metric='accuracy/top1': the validation reports accuracy/top5; did you mean"
     ):
-        choose(study, group, found)
+        choose_learning_rate(study, group, found)
 
 
 def run_through(schedule: Schedule, value: dict[float, float], fails: tuple[float, ...] = ()) -> list[tuple[str, Any]]:
     handed = []
-    while (cell := schedule.next()) is not None:
+    while (cell := schedule.next_cell()) is not None:
         handed.append((cell.group['tuning'], (cell.learning_rate, cell.seed)))
         if cell.learning_rate in fails:
-            schedule.failed_at(cell, 'it broke')
+            schedule.mark_failed(cell, 'it broke')
         else:
-            schedule.succeeded(cell, fake_result(value[cell.learning_rate or 0.0]))
+            schedule.mark_succeeded(cell, fake_result(value[cell.learning_rate or 0.0]))
     return handed
 
 
-def test_the_remaining_seeds_run_at_the_chosen_rate_alone(tmp_path: Path) -> None:
+def test_remaining_seeds_run_only_at_the_chosen_rate(tmp_path: Path) -> None:
     study, _ = study_of(tmp_path)
-    schedule = Schedule(study, all_groups(study), {})
+    schedule = Schedule(study, list_groups(study), {})
     assert (schedule.total, schedule.left, schedule.done) == (10, 10, 0)
     handed = run_through(schedule, {0.001: 1.0, 0.01: 3.0, 0.1: 2.0})
     search = [(rate, 0) for rate in RATES]
@@ -107,7 +106,7 @@ def test_the_remaining_seeds_run_at_the_chosen_rate_alone(tmp_path: Path) -> Non
     assert (schedule.total, schedule.left, schedule.done) == (10, 0, 10)
 
 
-def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
+def test_existing_results_are_not_run_again(tmp_path: Path) -> None:
     study, group = study_of(tmp_path)
     there = {Cell(group, rate, 0): fake_result(rate) for rate in RATES} | {Cell(group, 0.1, 2): fake_result(1.0)}
     schedule = Schedule(study, [group], there)
@@ -115,7 +114,7 @@ def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
     assert run_through(schedule, {0.1: 1.0}) == [('pro', (0.1, 1))]
 
 
-def test_failures_leave_the_rest_running(tmp_path: Path) -> None:
+def test_failed_runs_do_not_stop_the_schedule(tmp_path: Path) -> None:
     study, group = study_of(tmp_path)
     schedule = Schedule(study, [group], {})
     handed = run_through(schedule, {0.001: 1.0, 0.1: 2.0}, fails=(0.01,))

@@ -1,16 +1,17 @@
-"""From a cell to its config: options land where --cfg-options would put them, and the hash knows every change."""
+"""The config of a cell: options act like --cfg-options, the hash changes with every setting, validation is not test."""
 
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
-from protuning_lab.study.configs import Configs
+from protuning_lab.study.configs import ConfigBuilder
 from protuning_lab.study.errors import StudyError
-from protuning_lab.study.grid import Cell, all_groups
-from protuning_lab.study.reading import read_study
-from protuning_lab.study.validation import check_validation
+from protuning_lab.study.grid import Cell, list_groups
+from protuning_lab.study.study_file import read_study
+from protuning_lab.study.validation_data import check_validation_data
 from tests.mini import REPO
+from tests.test_lab.test_study.fake import make_study
 
 BASE = """
 model = dict(backbone=dict(type='A', depth=18), tuning=dict(type='vpt', tokens=4))
@@ -31,20 +32,18 @@ test = dict(clean={}, hard={'test_dataloader.dataset.data_prefix': 'hard'})
 """
 
 
-def configs(folder: Path, old: str = '', new: str = '', base: tuple[str, str] = ('', '')) -> Configs:
-    (folder / 'base.py').write_text(BASE.replace(*base))
+def configs(folder: Path, old: str = '', new: str = '', base: tuple[str, str] = ('', '')) -> ConfigBuilder:
     (folder / 'other.py').write_text(BASE.replace('depth=18', 'depth=101'))
-    (folder / 'study.py').write_text(STUDY.replace(old, new))
-    return Configs(read_study(folder / 'study.py'))
+    return ConfigBuilder(make_study(folder, STUDY.replace(old, new), BASE.replace(*base)))
 
 
-def cell(found: Configs, index: int, rate: float = 0.1, seed: int = 3) -> Cell:
-    return Cell(all_groups(found.study)[index], rate, seed)
+def cell(found: ConfigBuilder, index: int, rate: float = 0.1, seed: int = 3) -> Cell:
+    return Cell(list_groups(found.study)[index], rate, seed)
 
 
-def test_options_are_laid_over_as_cfg_options_are(tmp_path: Path) -> None:
+def test_options_are_applied_like_cfg_options(tmp_path: Path) -> None:
     found = configs(tmp_path)
-    of = [found.of(cell(found, i)).cfg for i in range(4)]
+    of = [found.build(cell(found, i)).cfg for i in range(4)]
     expected = Config.fromfile(tmp_path / 'base.py')
     expected.merge_from_dict({'model.tuning': dict(type='pro', _delete_=True), 'pipeline.1.prob': 0.25})
     expected.merge_from_dict({'optim_wrapper.optimizer.lr': 0.1, 'randomness': dict(seed=3)})
@@ -52,18 +51,18 @@ def test_options_are_laid_over_as_cfg_options_are(tmp_path: Path) -> None:
     assert of[0].to_dict() == expected.to_dict()
     assert [cfg.model.backbone.depth for cfg in of] == [18, 50, 101, 50]
     assert of[1].model.tuning == dict(type='vpt', tokens=4)
-    tests = found.of(cell(found, 0)).tests
+    tests = found.build(cell(found, 0)).tests
     assert {name: parts['test_dataloader']['dataset']['data_prefix'] for name, parts in tests.items()} == {
         'clean': 'test',
         'hard': 'hard',
     }
 
 
-def test_command_line_options_come_last(tmp_path: Path) -> None:
+def test_command_line_options_are_applied_last(tmp_path: Path) -> None:
     found = configs(tmp_path)
-    over = Configs(found.study, {'model.backbone.depth': 34})
-    assert over.of(cell(found, 1)).cfg.model.backbone.depth == 34
-    assert over.of(cell(found, 1)).digest != found.of(cell(found, 1)).digest
+    over = ConfigBuilder(found.study, {'model.backbone.depth': 34})
+    assert over.build(cell(found, 1)).cfg.model.backbone.depth == 34
+    assert over.build(cell(found, 1)).digest != found.build(cell(found, 1)).digest
 
 
 CHANGES = [
@@ -75,43 +74,43 @@ CHANGES = [
 ]
 
 
-def test_the_hash_knows_every_change_and_nothing_else(tmp_path: Path) -> None:
+def test_hash_changes_with_every_setting(tmp_path: Path) -> None:
     digests = []
     for old, new in CHANGES:
         found = configs(tmp_path, old, new) if old else configs(tmp_path)
-        digests.append(found.of(cell(found, 0)).digest)
+        digests.append(found.build(cell(found, 0)).digest)
     for rate, seed in ((0.01, 3), (0.1, 4)):
         found = configs(tmp_path)
-        digests.append(found.of(cell(found, 0, rate, seed)).digest)
+        digests.append(found.build(cell(found, 0, rate, seed)).digest)
     found = configs(tmp_path, base=('depth=18', 'depth=19'))
-    digests.append(found.of(cell(found, 0)).digest)
+    digests.append(found.build(cell(found, 0)).digest)
     assert len(set(digests)) == len(digests)
     again = configs(tmp_path)
-    assert again.of(cell(again, 0)).digest == digests[0]
+    assert again.build(cell(again, 0)).digest == digests[0]
 
 
 WRONG = [
     ("'model.backbone.depth'", "'model.backbnoe.depth'", "'model.backbnoe.depth': model has no 'backbnoe'.*backbone"),
     ("'model.backbone.depth'", "'train_dataloder'", "config has no such key; did you mean 'train_dataloader'"),
     ("'model.backbone.depth'", "'model.backbone.depth.x'", 'model.backbone.depth is 18, not a dict'),
-    ("'pipeline.1.prob'", "'pipeline.2.prob'", "pipeline has no '2', but 0, 1"),
+    ("'pipeline.1.prob'", "'pipeline.2.prob'", "pipeline has no '2'; it has 0, 1"),
     ("metric='acc'", "key='optim_wrapper.optimiser.lr', metric='acc'", "learning_rate.key: .*'optimiser'.*optimizer"),
     ("'test_dataloader.dataset.data_prefix'", "'test_dataloader.datasets.x'", 'test.hard: .*datasets'),
 ]
 
 
 @pytest.mark.parametrize(('old', 'new', 'said'), WRONG)
-def test_an_option_that_leads_nowhere_is_named(old: str, new: str, said: str, tmp_path: Path) -> None:
+def test_unknown_option_raises(old: str, new: str, said: str, tmp_path: Path) -> None:
     assert old in STUDY
     found = configs(tmp_path, old, new)
     with pytest.raises(StudyError, match=said):
-        found.of(cell(found, 1))
+        found.build(cell(found, 1))
 
 
 SAME = [
-    ("data_prefix='val'", "data_prefix='test'"),  # though pipelines and a slash differ
+    ("data_prefix='val'", "data_prefix='test'"),  # pipelines and a trailing slash differ
     ("data_root='data/', data_prefix='val'", "data_prefix='data/test'"),
-    ("data_prefix='val'", "data_prefix='hard'"),  # the second test set's
+    ("data_prefix='val'", "data_prefix='hard'"),  # the second test set
 ]
 CIFAR = """
 val_dataloader = dict(dataset=dict(type='{val}', data_root='data/cifar10', split='{split}'))
@@ -127,48 +126,46 @@ learning_rate = dict(values=(0.01, 0.1), metric='acc')
 
 
 @pytest.mark.parametrize('change', SAME)
-def test_validation_on_the_test_data_is_refused(change: tuple[str, str], tmp_path: Path) -> None:
+def test_validation_on_test_data_raises(change: tuple[str, str], tmp_path: Path) -> None:
     found = configs(tmp_path, base=change)
     with pytest.raises(StudyError, match=r'val_dataloader.dataset and the test set .* are the same data'):
-        check_validation('a', found.of(cell(found, 0)))
+        check_validation_data('a', found.build(cell(found, 0)))
 
 
 @pytest.mark.parametrize(
     ('val', 'split', 'refused'),
     [('CIFAR10', 'test', True), ('mmpretrain.CIFAR10', 'train', False), ('CIFAR100', 'test', False)],
 )
-def test_corrupted_cifar_is_cifar_s_test_set(val: str, split: str, refused: bool, tmp_path: Path) -> None:
-    """Whether it is read from its own files or made of the clean ones, whose folder is another."""
+def test_cifar_c_counts_as_cifars_test_set(val: str, split: str, refused: bool, tmp_path: Path) -> None:
+    """Whether CIFAR-C is read from its own files or made from the clean ones in another folder."""
     for clean in ('', ", clean=dict(type='CIFAR10', data_root='data/cifar10', split='test')"):
         base = CIFAR.format(val=val, split=split).replace("'data/CIFAR-10-C'", "'data/CIFAR-10-C'" + clean)
-        (tmp_path / 'base.py').write_text(base)
-        (tmp_path / 'study.py').write_text(CIFAR_STUDY)
-        found = Configs(read_study(tmp_path / 'study.py'))
+        found = ConfigBuilder(make_study(tmp_path, CIFAR_STUDY, base))
         if refused:
             with pytest.raises(StudyError, match='are the same data, the test set of CIFAR10'):
-                check_validation('a', found.of(cell(found, 0)))
+                check_validation_data('a', found.build(cell(found, 0)))
         else:
-            check_validation('a', found.of(cell(found, 0)))
+            check_validation_data('a', found.build(cell(found, 0)))
 
 
-def test_validation_data_of_its_own_are_fine_and_none_are_not(tmp_path: Path) -> None:
+def test_separate_validation_data_pass_and_missing_data_raise(tmp_path: Path) -> None:
     found = configs(tmp_path)
-    check_validation('a', found.of(cell(found, 0)))
+    check_validation_data('a', found.build(cell(found, 0)))
     found = configs(tmp_path, base=('val_dataloader', 'no_dataloader'))
     with pytest.raises(StudyError, match='the config has none: set val_dataloader'):
-        check_validation('a', found.of(cell(found, 0)))
+        check_validation_data('a', found.build(cell(found, 0)))
 
 
-def test_the_documented_study(tmp_path: Path) -> None:
-    """The example of docs/study.md beside our configs: every cell has a config, and validation data of its own."""
+def test_documented_study(tmp_path: Path) -> None:
+    """The example of docs/study.md with our configs: every cell has a config with separate validation data."""
     text = (REPO / 'docs/study.md').read_text().split('```python\n')[1].split('```')[0]
     (tmp_path / 'studies').mkdir()
     (tmp_path / 'configs').symlink_to(REPO / 'configs')
     (path := tmp_path / 'studies/clothing.py').write_text(text)
     study = read_study(path)
-    found, groups = Configs(study), all_groups(study)
+    found, groups = ConfigBuilder(study), list_groups(study)
     assert len(groups) == 3 * 3 - 1
     for group in groups:
-        config = found.of(Cell(group, group.learning_rates[0], 0))
-        check_validation(group.name, config)
+        config = found.build(Cell(group, group.learning_rates[0], 0))
+        check_validation_data(group.name, config)
         assert config.cfg.model.backbone.tuning.type == group['tuning']

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from protuning_lab.study import read_study
-from protuning_lab.study.configs import Configs
-from protuning_lab.study.grid import Cell, all_groups
-from protuning_lab.study.running import make_job
+from protuning_lab.study.configs import ConfigBuilder
+from protuning_lab.study.grid import Cell, list_groups
+from protuning_lab.study.run_loop import make_job
 from protuning_lab.study.workers import Workers
 from tests.mini import REPO
 from tests.test_lab.test_study.toy import write_study
@@ -55,7 +55,7 @@ def wait_for(work_dir: Path, number: int) -> None:
         if len(list(work_dir.glob('cells/*/*/result.json'))) >= number:
             return
         time.sleep(0.05)
-    raise AssertionError(f'{number} results did not come')
+    raise AssertionError(f'{number} results were not written in time')
 
 
 @pytest.fixture(scope='module')
@@ -77,7 +77,7 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
-def test_two_processes_find_what_one_finds(folder: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_same_results_as_one(folder: Path, tmp_path: Path) -> None:
     printed = run(folder / 'toy.py', '--jobs', 2, '--work-dir', tmp_path / 'work')
     assert '12 of 12 runs done, 0 failed' in printed
     assert results(tmp_path / 'work') == results(folder / 'work')
@@ -85,7 +85,7 @@ def test_two_processes_find_what_one_finds(folder: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_killed_and_resumed(jobs: int, folder: Path, tmp_path: Path) -> None:
-    """``kill -9`` of the first process alone: its workers end by themselves, and nothing is half written."""
+    """``kill -9`` of the main process only: its workers end by themselves, and no file is half-written."""
     work_dir = tmp_path / 'work'
     process = start(folder / 'toy.py', '--jobs', jobs, '--work-dir', work_dir)
     wait_for(work_dir, 3)
@@ -102,18 +102,18 @@ def test_killed_and_resumed(jobs: int, folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_interrupted(jobs: int, folder: Path, tmp_path: Path) -> None:
-    """Ctrl-C reaches every process of a terminal."""
+    """Ctrl-C in a terminal reaches every process."""
     work_dir = tmp_path / 'work'
     process = start(folder / 'toy.py', '--jobs', jobs, '--work-dir', work_dir)
     wait_for(work_dir, 2)
     os.killpg(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert 'the same command with --resume goes on' in printed and 'Traceback' not in printed
+    assert 'to continue, run the same command with --resume' in printed and 'Traceback' not in printed
     assert group_is_gone(process.pid)
 
 
-def test_a_worker_that_dies_fails_its_run_alone(folder: Path, tmp_path: Path) -> None:
+def test_dead_worker_fails_only_its_run(folder: Path, tmp_path: Path) -> None:
     study = """
 work_dir = {work_dir!r}
 config = 'base.py'
@@ -137,7 +137,7 @@ seeds = (0, 1)
     assert len(list((tmp_path / 'work').rglob('error.txt'))) == 2
 
 
-def test_shards_merged_are_the_whole(folder: Path, tmp_path: Path) -> None:
+def test_merged_shards_equal_the_whole_study(folder: Path, tmp_path: Path) -> None:
     shards = [tmp_path / 'one', tmp_path / 'two']
     for i, shard in enumerate(shards, 1):
         run(folder / 'toy.py', '--shard', f'{i}/2', '--work-dir', shard)
@@ -147,22 +147,22 @@ def test_shards_merged_are_the_whole(folder: Path, tmp_path: Path) -> None:
     assert results(tmp_path / 'all') == results(folder / 'work') == first | second
 
 
-def test_a_second_study_in_the_same_work_dir_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_second_study_in_the_same_work_dir_raises(folder: Path, tmp_path: Path) -> None:
     work_dir = tmp_path / 'work'
     process = start(folder / 'toy.py', '--work-dir', work_dir)
     wait_for(work_dir, 1)
-    process.send_signal(signal.SIGSTOP)  # or it would be done before the other looks
+    process.send_signal(signal.SIGSTOP)  # so that it cannot finish before the second study starts
     printed = run(folder / 'toy.py', '--work-dir', work_dir, '--resume', code=1)
     process.kill()
     process.communicate()
     assert f'another run is writing to work dir {str(work_dir)!r}: process {process.pid}' in printed
 
 
-def test_a_worker_that_dies_idle_is_replaced(folder: Path, tmp_path: Path) -> None:
-    """Killed between two jobs: the next job runs in a new process."""
+def test_dead_idle_worker_is_replaced(folder: Path, tmp_path: Path) -> None:
+    """The worker is killed between two jobs; the next job runs in a new process."""
     study = read_study(folder / 'toy.py')
-    cells = [Cell(all_groups(study)[0], 0.1, seed) for seed in (0, 1)]
-    jobs = [make_job(cell, Configs(study), tmp_path) for cell in cells]
+    cells = [Cell(list_groups(study)[0], 0.1, seed) for seed in (0, 1)]
+    jobs = [make_job(cell, ConfigBuilder(study), tmp_path) for cell in cells]
     with Workers(1, 1) as pool:
         for job in jobs:
             pool.submit(job)

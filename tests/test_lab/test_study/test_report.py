@@ -1,4 +1,4 @@
-"""The tables say what the results say; nothing is drawn over anything; the page needs nobody else."""
+"""Tables, plots and the HTML page of a study, from fake results."""
 
 import csv
 import re
@@ -12,16 +12,16 @@ import pyarrow.parquet
 import pytest
 
 from protuning_lab.study import main
-from protuning_lab.study.configs import Configs
+from protuning_lab.study.configs import ConfigBuilder
 from protuning_lab.study.definition import COLUMNS, Study
-from protuning_lab.study.grid import Cell, all_groups
-from protuning_lab.study.labels import Box, place_labels
-from protuning_lab.study.markdown import as_markdown
-from protuning_lab.study.merging import merge
-from protuning_lab.study.reading import read_study
+from protuning_lab.study.grid import Cell, list_groups
+from protuning_lab.study.label_placement import Box, place_labels
+from protuning_lab.study.markdown import render_markdown
 from protuning_lab.study.report import make_overview
-from protuning_lab.study.tidy import write_tidy
-from tests.test_lab.test_study.fake import METRIC, fake_result, fill
+from protuning_lab.study.result_merging import merge_results
+from protuning_lab.study.results_table import write_results_table
+from protuning_lab.study.study_file import read_study
+from tests.test_lab.test_study.fake import METRIC, fake_result, make_study, write_fake_results
 
 STUDY = """
 title = 'A <study> & more'
@@ -51,7 +51,7 @@ def score_of(cell: Cell) -> float:
 
 
 def result(cell: Cell) -> dict[str, Any] | None:
-    """The best learning rate has all seeds, the others the search's alone; their test metrics are far better."""
+    """All seeds at the best learning rate, one seed at the others, which have far better test metrics."""
     best = BEST[cell.group['tuning']] == cell.learning_rate
     if not best:
         return fake_result(50.0, 1000.0) if cell.seed == 0 else None
@@ -61,10 +61,8 @@ def result(cell: Cell) -> dict[str, Any] | None:
 @pytest.fixture(scope='module')
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp('report')
-    (folder / 'base.py').write_text(BASE)
-    (folder / 'study.py').write_text(STUDY.format(work_dir=str(folder / 'work')))
-    found = read_study(folder / 'study.py')
-    fill(found, result)
+    found = make_study(folder, STUDY.format(work_dir=str(folder / 'work')), BASE)
+    write_fake_results(found, result)
     main([str(folder / 'study.py'), '--report'])
     return found
 
@@ -74,7 +72,7 @@ def expected(target: str, tuning: str) -> tuple[float, float]:
     return statistics.mean(scores), statistics.stdev(scores)
 
 
-def test_markdown_against_the_statistics_module(study: Study) -> None:
+def test_markdown_table_equals_statistics_module(study: Study) -> None:
     text = (study.work_dir / 'tables.md').read_text()
     rows = {
         cells[0]: cells[1:]
@@ -91,12 +89,12 @@ def test_markdown_against_the_statistics_module(study: Study) -> None:
             edge = ' †' if tuning == 'linear' else ''
             told = f'{mean:.3f} ± {deviation:.3f}{edge}'
             assert rows[tuning][i] == (f'**{told}**' if tuning == 'linear' else told)
-    assert '1000' not in text  # what was not chosen is not told
+    assert '1000' not in text  # test metrics of other learning rates are not shown
     assert '- target hard, tuning vpt: no tokens' in text
     assert '† The best learning rate is at the edge' in text and 'at the edge of those tried' in text
 
 
-def test_the_tidy_table_holds_every_metric_but_no_test_of_what_was_not_chosen(study: Study) -> None:
+def test_results_csv_has_test_metrics_only_of_chosen_runs(study: Study) -> None:
     with (study.work_dir / 'results.csv').open() as file:
         rows = list(csv.DictReader(file))
     runs = {(r['target'], r['tuning'], r['learning_rate'], r['seed']) for r in rows}
@@ -109,14 +107,14 @@ def test_the_tidy_table_holds_every_metric_but_no_test_of_what_was_not_chosen(st
     assert (statistics.mean(easy), statistics.stdev(easy)) == pytest.approx(expected('easy', 'pro'))
 
 
-def test_the_tidy_table_s_columns_are_the_axes_and_those_whose_names_no_axis_can_have(study: Study) -> None:
+def test_columns_of_results_csv(study: Study) -> None:
     with (study.work_dir / 'results.csv').open() as file:
         header = next(csv.reader(file))
     assert header == ['target', 'tuning', *COLUMNS]
 
 
-def test_parquet_holds_what_the_csv_does(study: Study) -> None:
-    """Read by pyarrow itself, against the csv module."""
+def test_parquet_equals_csv(study: Study) -> None:
+    """Read by pyarrow, compared with the csv module."""
     table = pyarrow.parquet.read_table(study.work_dir / 'results.parquet')
     with (study.work_dir / 'results.csv').open() as file:
         rows = list(csv.DictReader(file))
@@ -124,15 +122,15 @@ def test_parquet_holds_what_the_csv_does(study: Study) -> None:
     assert [{name: str(value) for name, value in row.items()} for row in table.to_pylist()] == rows
 
 
-def test_without_pyarrow_there_is_the_csv_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_csv_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'pyarrow', None)
-    assert write_tidy(tmp_path, [dict(seed=0, value=1.5)]) == [tmp_path / 'results.csv']
+    assert write_results_table(tmp_path, [dict(seed=0, value=1.5)]) == [tmp_path / 'results.csv']
     assert [file.name for file in tmp_path.iterdir()] == ['results.csv']
     assert (tmp_path / 'results.csv').read_text() == 'seed,value\n0,1.5\n'
 
 
 class Page(HTMLParser):
-    """Tables as lists of (text, data-value), and everything that a browser would fetch."""
+    """Parses tables as lists of (text, data-value), and collects everything that a browser would fetch."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -163,7 +161,7 @@ class Page(HTMLParser):
             self.tables[-1][-1].append((data, self._value))
 
 
-def test_the_page_is_whole_and_its_tables_are_the_same(study: Study) -> None:
+def test_html_page_is_self_contained(study: Study) -> None:
     text = (study.work_dir / 'index.html').read_text()
     page = Page(text)
     assert page.fetched == [] and 'import' not in re.sub(r'.*<script>', '', text, flags=re.DOTALL).split('</script>')[0]
@@ -177,7 +175,7 @@ def test_the_page_is_whole_and_its_tables_are_the_same(study: Study) -> None:
         assert float(row[1][1] or 'nan') == pytest.approx(expected('easy', tuning)[0])
 
 
-def test_plots_are_there_in_both_forms_and_are_the_same_every_time(study: Study) -> None:
+def test_plots_are_deterministic(study: Study) -> None:
     before = {name: (study.work_dir / name).read_bytes() for name in ('parameters.png', 'parameters.svg')}
     assert before['parameters.png'].startswith(b'\x89PNG') and b'</svg>' in before['parameters.svg']
     for name in (*BEST, 'easy', 'hard', METRIC):
@@ -186,8 +184,8 @@ def test_plots_are_there_in_both_forms_and_are_the_same_every_time(study: Study)
     assert {name: (study.work_dir / name).read_bytes() for name in before} == before
 
 
-def test_labels_cover_nothing() -> None:
-    """Thirteen points, eight of them within two labels of each other."""
+def test_labels_do_not_overlap() -> None:
+    """Thirteen points; eight of them are closer than the labels are wide."""
     points = [(200 + 9.0 * (i % 4), 150 + 12.0 * (i // 4)) for i in range(8)] + [
         (60.0 + 70 * i, 60.0) for i in range(5)
     ]
@@ -203,7 +201,7 @@ def test_labels_cover_nothing() -> None:
             assert apart or box.top <= other.bottom or other.top <= box.bottom
 
 
-def test_merge_tells_what_contradicts_and_what_is_of_another_config(
+def test_merge_reports_conflicts_and_stale_results(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = study.path.read_text().replace(repr(str(study.work_dir)), repr(str(tmp_path / 'whole')))
@@ -218,42 +216,44 @@ def test_merge_tells_what_contradicts_and_what_is_of_another_config(
 
     other = path.with_name('other.py')
     other.write_text(text.replace(str(tmp_path / 'whole'), str(tmp_path / 'second')))
-    fill(read_study(other), differing)
+    write_fake_results(read_study(other), differing)
     with pytest.raises(SystemExit) as stopped:
         main([str(path), '--merge', str(study.work_dir), str(tmp_path / 'second')])
     assert stopped.value.code == 1
     printed = capsys.readouterr().out
     assert printed.count('disagree') == 1
     name, first, second = 'target=easy,tuning=pro/lr=0.01,seed=1', study.work_dir, tmp_path / 'second'
-    assert f'{name}: {second} and {first} disagree on test; that of {first} is taken' in printed
+    assert f'{name}: {second} and {first} disagree on test; kept the result in {first}' in printed
     for name in ('results.csv', 'parameters.svg'):
         assert (tmp_path / 'whole' / name).read_bytes() == (study.work_dir / name).read_bytes()
 
     path.write_text(text.replace("'a': 1", "'a': 2"))
     changed = read_study(path)
-    told = merge(changed, all_groups(changed), Configs(changed), [tmp_path / 'second'])
-    assert len(told) == 2 * 5 and all('made it with another config: not taken' in line for line in told)
+    told = merge_results(changed, list_groups(changed), ConfigBuilder(changed), [tmp_path / 'second'])
+    assert len(told) == 2 * 5 and all('it was made with another config' in line for line in told)
     third = path.with_name('third.py')
     third.write_text(path.read_text().replace(str(tmp_path / 'whole'), str(tmp_path / 'third')))
-    fill(read_study(third), result)
-    # what is there is of before the change: it gives way
-    assert merge(changed, all_groups(changed), Configs(changed), [tmp_path / 'third']) == []
-    assert not make_overview(changed, all_groups(changed), Configs(changed)).stale
-    with pytest.raises(SystemExit, match='no work dir of a study'):
+    write_fake_results(read_study(third), result)
+    # the existing results are from before the change and are replaced
+    assert merge_results(changed, list_groups(changed), ConfigBuilder(changed), [tmp_path / 'third']) == []
+    assert not make_overview(changed, list_groups(changed), ConfigBuilder(changed)).stale
+    with pytest.raises(SystemExit, match='not the work dir of a study'):
         main([str(path), '--merge', str(tmp_path / 'nowhere')])
 
 
-def test_tables_tell_where_validation_may_be_the_test_split(study: Study) -> None:
+def test_tables_warn_if_validation_may_be_test_data(study: Study) -> None:
     path = study.path.with_name('allowed.py')
     path.write_text(study.path.read_text() + 'allow_test_as_validation = True\n')
     allowed = read_study(path)
-    said = as_markdown(make_overview(allowed, all_groups(allowed), Configs(allowed)))
+    said = render_markdown(make_overview(allowed, list_groups(allowed), ConfigBuilder(allowed)))
     assert 'VALIDATION AND TEST MAY BE THE SAME DATA' in said
 
 
-def test_tables_name_the_study_from_where_one_stands(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder of this machine says nothing to those who read the tables elsewhere."""
+def test_tables_name_the_study_relative_to_the_working_dir(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An absolute path would mean nothing to readers on other machines."""
     folder = study.path.resolve().parent
     for here, told in ((folder.parent, f'{folder.name}/study.py'), (folder, 'study.py'), (folder / 'work', 'study.py')):
         monkeypatch.chdir(here)
-        assert f'`tools/study.py {told}`' in as_markdown(make_overview(study, all_groups(study), Configs(study)))
+        assert f'`tools/study.py {told}`' in render_markdown(
+            make_overview(study, list_groups(study), ConfigBuilder(study))
+        )

@@ -1,4 +1,4 @@
-"""A grid of real runs in one process: the toy's classifier, through mmengine's runner and mmpretrain's data sets."""
+"""Real runs in one process: the toy classifier with mmengine's runner and mmpretrain's data sets."""
 
 import json
 import logging
@@ -15,11 +15,11 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from protuning_lab.study import main
-from protuning_lab.study.cell import execute
-from protuning_lab.study.configs import Configs
-from protuning_lab.study.grid import Cell, all_groups
-from protuning_lab.study.reading import read_study
-from protuning_lab.study.running import make_job
+from protuning_lab.study.configs import ConfigBuilder
+from protuning_lab.study.grid import Cell, list_groups
+from protuning_lab.study.job import execute_job
+from protuning_lab.study.run_loop import make_job
+from protuning_lab.study.study_file import read_study
 from tests.test_lab.test_study.toy import write_study
 
 STUDY = """
@@ -40,13 +40,13 @@ def results(folder: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study that has run."""
+    """A study that was run."""
     found = tmp_path_factory.mktemp('study')
     main([str(write_study(found, STUDY))])
     return found
 
 
-def test_everything_is_written_and_measured(folder: Path) -> None:
+def test_study_writes_all_results(folder: Path) -> None:
     work_dir = folder / 'work'
     for name in ('results.csv', 'tables.md', 'index.html', 'parameters-clean.png', 'parameters-half.svg'):
         assert (work_dir / name).stat().st_size > 500, name
@@ -61,8 +61,8 @@ def test_everything_is_written_and_measured(folder: Path) -> None:
     assert not [p for p in (work_dir / 'cells').rglob('*') if p.suffix in ('.pth', '.py')]
 
 
-def test_a_run_is_the_plain_runners(folder: Path, tmp_path: Path) -> None:
-    """mmengine's own Runner, called as train.py calls it, reaches the same metrics to the last bit."""
+def test_run_equals_mmengines_runner(folder: Path, tmp_path: Path) -> None:
+    """mmengine's own Runner, called as in train.py, gives bit-identical metrics."""
     cfg = Config.fromfile(folder / 'base.py')
     cfg.merge_from_dict({'optim_wrapper.optimizer.lr': 0.1, 'randomness': dict(seed=0)})
     cfg.train_cfg.val_interval = 2
@@ -75,25 +75,25 @@ def test_a_run_is_the_plain_runners(folder: Path, tmp_path: Path) -> None:
     assert runner.test()['accuracy/top1'] == found['test']['clean']['accuracy/top1']
 
 
-def test_a_cell_is_the_same_alone_and_after_others(folder: Path, tmp_path: Path) -> None:
-    """It ran sixth in its process; here it runs first, and after a run with other settings of the process."""
+def test_result_does_not_depend_on_earlier_runs_of_the_process(folder: Path, tmp_path: Path) -> None:
+    """The run was the sixth in its process; here it runs first, and again after a run with other global settings."""
     study = read_study(folder / 'toy.py')
-    group = all_groups(study)[1]
+    group = list_groups(study)[1]
     whole = results(folder / 'work')
     last = next(name for name in whole if name.startswith(f'{group.name}/') and 'seed=1' in name)
     rate = float(re.findall('lr=([^,]+)', last)[0])
     torch.manual_seed(123)
     for name in ('first', 'second'):
-        job = make_job(Cell(group, rate, 1), Configs(study), tmp_path / name)
-        outcome = execute(job)
+        job = make_job(Cell(group, rate, 1), ConfigBuilder(study), tmp_path / name)
+        outcome = execute_job(job)
         assert outcome.result is not None, outcome.error
         assert {k: outcome.result[k] for k in SAME} == {k: whole[last][k] for k in SAME}
-        other = Configs(study, {'randomness.deterministic': True, 'train_cfg.max_epochs': 1})
-        assert execute(make_job(Cell(group, 0.5, 0), other, tmp_path / 'other')).error is None
+        other = ConfigBuilder(study, {'randomness.deterministic': True, 'train_cfg.max_epochs': 1})
+        assert execute_job(make_job(Cell(group, 0.5, 0), other, tmp_path / 'other')).error is None
 
 
-def test_a_cell_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, 'benchmark', False)  # an earlier test's runner may have set it
+def test_run_restores_global_state(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, 'benchmark', False)  # a runner of an earlier test may have set it
     study = read_study(folder / 'toy.py')
     DefaultScope.get_instance('mine', scope_name='mmengine')
     hub = MessageHub.get_instance('mine')
@@ -101,19 +101,17 @@ def test_a_cell_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch:
     options = {'randomness': dict(deterministic=True), 'env_cfg': dict(cudnn_benchmark=True)}
     handlers = len(logging._handlerList)
     for _ in range(2):
-        job = make_job(Cell(all_groups(study)[0], 0.1, 0), Configs(study, options), tmp_path)
-        assert execute(job).error is None
+        job = make_job(Cell(list_groups(study)[0], 0.1, 0), ConfigBuilder(study, options), tmp_path)
+        assert execute_job(job).error is None
     assert [dict(each._instance_dict) for each in (MMLogger, MessageHub, Visualizer, DefaultScope)] == before
     assert MessageHub.get_current_instance() is hub
     assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
     assert len(logging._handlerList) <= handlers + 2
 
 
-def test_results_are_refused_resumed_and_known_by_their_config(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resume_and_config_hash(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(folder / 'toy.py')
-    with pytest.raises(SystemExit, match='holds results: go on with --resume'):
+    with pytest.raises(SystemExit, match='contains results: continue with --resume'):
         main([path])
     times = {p: p.stat().st_mtime_ns for p in (folder / 'work' / 'cells').rglob('result.json')}
     main([path, '--resume'])
@@ -121,24 +119,24 @@ def test_results_are_refused_resumed_and_known_by_their_config(
     capsys.readouterr()
     main([path, '--resume', '--dry-run', '--only', 'tuning=bias', '--cfg-options', 'train_cfg.max_epochs=1'])
     printed = capsys.readouterr().out
-    assert printed.count('its result was made with another config, and is made anew') == 3
-    assert '1 groups, 3 runs: 0 there, 3 to run' in printed
+    assert printed.count('its result was made with another config; it will run again') == 3
+    assert '1 groups, 3 runs: 0 done, 3 to run' in printed
 
 
-def test_a_dry_run_tells_what_is_left_and_how_long(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_prints_remaining_runs_and_time(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(folder / 'toy.py')
     main([path, '--dry-run', '--work-dir', str(folder / 'new')])
     printed = capsys.readouterr().out
     assert not (folder / 'new').exists()
     assert len(re.findall('^to run ', printed, re.MULTILINE)) == 4
     assert printed.count('/ at the chosen learning rate: seeds 1') == 2
-    assert '2 groups, 6 runs: 0 there, 6 to run, no result yet to tell the time by' in printed
+    assert '2 groups, 6 runs: 0 done, 6 to run, no finished run to estimate the time from' in printed
     main([path, '--dry-run', '--jobs', '2'])
-    assert '2 groups, 6 runs: 6 there, 0 to run, about 0 s with --jobs 2' in capsys.readouterr().out
+    assert '2 groups, 6 runs: 6 done, 0 to run, about 0 s with --jobs 2' in capsys.readouterr().out
 
 
-def test_one_failure_does_not_stop_the_rest(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No head for one value of the axis: its run breaks, with a traceback in its folder; resuming tries it again."""
+def test_failed_run_does_not_stop_the_others(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The head of one axis value does not fit, so its runs fail with a traceback; --resume tries them again."""
     broken = STUDY.replace("'model.backbone.tuning.type': 'bias'", "'model.head.in_channels': 31")
     broken = '\n'.join(line for line in broken.split('\n') if 'learning_rate' not in line)
     path = str(write_study(folder, broken).rename(folder / 'broken.py'))
@@ -159,13 +157,13 @@ def test_one_failure_does_not_stop_the_rest(folder: Path, tmp_path: Path, capsys
     assert '0 of 2 runs done, 2 failed' in capsys.readouterr().out
 
 
-def test_a_part_that_is_run_again_leaves_the_tables_whole(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_keeps_the_other_rows_of_the_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (folder / 'work/results.csv').read_text()
     assert ',bias,' not in before.splitlines()[0] and '\nbias,' in before and '\nlinear,' in before
     main([str(folder / 'toy.py'), '--resume', '--only', 'tuning=bias'])
     assert (folder / 'work/results.csv').read_text() == before
     (folder / 'work/cells/tuning=linear/lr=0.1,seed=0/result.json').rename(folder / 'kept.json')
-    main([str(folder / 'toy.py'), '--resume', '--only', 'tuning=bias'])  # of that part nothing is missing
+    main([str(folder / 'toy.py'), '--resume', '--only', 'tuning=bias'])  # no run of this part is missing
     assert 'still missing' not in capsys.readouterr().out
     (folder / 'kept.json').rename(folder / 'work/cells/tuning=linear/lr=0.1,seed=0/result.json')
 
@@ -181,8 +179,8 @@ keep_checkpoints = True
 """
 
 
-def test_validated_as_configured_and_with_checkpoints(folder: Path, tmp_path: Path) -> None:
-    """By the config's own interval; what its hook saved is the trained model, which the plain runner tests alike."""
+def test_validate_as_configured_and_keep_checkpoints(folder: Path, tmp_path: Path) -> None:
+    """Validate by the config's interval; mmengine's runner gets the same test result from the saved checkpoint."""
     path = write_study(folder, AS_CONFIGURED).rename(folder / 'as_configured.py')
     write_study(folder, STUDY)
     options = [f'{key}={value}' for key, value in NO_FLIP.items()]
@@ -197,7 +195,7 @@ def test_validated_as_configured_and_with_checkpoints(folder: Path, tmp_path: Pa
     assert runner.val()['accuracy/top1'] == found['val']['accuracy/top1']
 
 
-def test_a_metric_that_no_run_reports_stops_the_study_at_the_first(folder: Path, tmp_path: Path) -> None:
+def test_missing_metric_stops_the_study_after_the_first_run(folder: Path, tmp_path: Path) -> None:
     path = write_study(folder, STUDY.replace('accuracy/top1', 'accuracy/top2')).rename(folder / 'metric.py')
     write_study(folder, STUDY)
     with pytest.raises(SystemExit, match=r"learning_rate.metric='accuracy/top2': the validation reports accuracy/top1"):
@@ -205,7 +203,7 @@ def test_a_metric_that_no_run_reports_stops_the_study_at_the_first(folder: Path,
     assert len(results(tmp_path / 'work')) == 1
 
 
-def test_choosing_on_the_test_data_is_refused_before_anything_runs(folder: Path, tmp_path: Path) -> None:
+def test_validation_on_test_data_raises_before_anything_runs(folder: Path, tmp_path: Path) -> None:
     work_dir = ['--work-dir', str(tmp_path / 'work')]
     with pytest.raises(SystemExit, match='are the same data'):
         main([str(folder / 'toy.py'), *work_dir, '--cfg-options', 'val_dataloader.dataset.data_prefix=test'])

@@ -1,4 +1,4 @@
-"""A study on 32x32 PNG files in class folders: a run of mmpretrain's classifier takes half a second."""
+"""A study on 32×32 PNG files in class folders; a run of its mmpretrain classifier takes half a second."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ table = dict(rows='tuning', columns=('size',), metric='accuracy/top1', digits=1)
 
 
 def write_images(root: Path, number: int = 4) -> None:
-    """Three classes of noise around three colours, in three splits."""
+    """Write three classes of noise around three colours, in three splits."""
     rng = np.random.default_rng(0)
     for split in ('train', 'val', 'test'):
         for name, colour in zip(CLASSES, ((60, 60, 60), (190, 190, 190), (60, 160, 60))):

@@ -1,4 +1,4 @@
-"""What every picture shares: its errors, its colours, and that its file is whole."""
+"""What all figures share: the error class, colours, axis style, label spacing, and atomic saving."""
 
 import io
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from protuning_mm.data import DataError
 from protuning_mm.weights.atomic import write_atomically
 
-# told apart by colour-blind people, too (Okabe and Ito); then the same again with dashes
+# the colour-blind palette of Okabe and Ito; further runs repeat the colours with dashes
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000')
 DASHES = ('-', '--', ':', '-.')
 INK, FAINT = '#2b2d42', '#8d99ae'
@@ -16,14 +16,18 @@ FORMATS = ('.png', '.svg')
 
 
 class PictureError(DataError):
-    """What is to be drawn is not there, or is not what was asked for."""
+    """The data to draw are missing or do not fit."""
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A figure of some inches that no window and no global state of matplotlib's knows.
+    """Create a figure that does not use pyplot's global state.
+
+    Args:
+        width (float): Width in inches.
+        height (float): Height in inches.
 
     Raises:
-        PictureError: matplotlib is missing.
+        PictureError: matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -33,20 +37,20 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def check_format(path: str | Path) -> None:
-    """Find out before the work that a picture can be written.
+    """Check the suffix of an output file before the work starts.
 
     Raises:
-        PictureError: it is neither PNG nor SVG by its ending.
+        PictureError: the suffix is neither ``.png`` nor ``.svg``.
     """
     if Path(path).suffix.lower() not in FORMATS:
         raise PictureError(f'--out {path}: must end in {" or ".join(FORMATS)}')
 
 
-def save(figure: Any, path: str | Path, dpi: int = 130) -> None:
-    """Write a figure as its file's ending says, whole or not at all; the same figure gives the same bytes.
+def save_figure(figure: Any, path: str | Path, dpi: int = 130) -> None:
+    """Write a figure atomically in the format of the file's suffix. The same figure gives the same bytes.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     from matplotlib import rc_context
 
@@ -57,31 +61,31 @@ def save(figure: Any, path: str | Path, dpi: int = 130) -> None:
     write_atomically(buffer.getvalue(), path)
 
 
-def plain(axes: Any) -> None:
-    """Leave the frame and ticks out that carry nothing."""
+def style_axes(axes: Any) -> None:
+    """Remove the upper and right frame, and draw a light grid behind the data."""
     axes.spines[['top', 'right']].set_visible(False)
     axes.tick_params(colors=INK, labelsize=8)
     axes.grid(axis='y', color='#e5e7eb', linewidth=0.8)
     axes.set_axisbelow(True)
 
 
-def style(i: int) -> tuple[str, str]:
-    """Colour and dashes of the i-th run."""
+def line_style(i: int) -> tuple[str, str]:
+    """Return colour and line style of the i-th run."""
     return COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
 
 
-def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Move places apart until neighbours are ``gap`` from each other, in their order, as little as that takes.
+def spread_labels(wanted: Sequence[float], gap: float) -> list[float]:
+    """Move positions apart to a minimum distance. Their order stays, and they move as little as needed.
 
     Args:
-        wanted (Sequence[float]): Places.
-        gap (float): The smallest distance.
+        wanted (Sequence[float]): The preferred positions.
+        gap (float): The minimum distance.
 
     Returns:
-        list[float]: A place for each of ``wanted``.
+        list[float]: The new position for each of ``wanted``.
     """
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    # clusters of places that touch each other: their sum of (place - rank * gap), and their members
+    # clusters of positions that touch each other: the sum of their wanted positions, and their indices in order
     clusters: list[tuple[float, list[int]]] = []
     for i in order:
         total, members = wanted[i], [i]

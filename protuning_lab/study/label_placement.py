@@ -1,6 +1,8 @@
 """Places labels beside their points without overlaps.
 
-adjustText 1.4 left overlaps in at least three of thirteen crowded plots with each of 22 settings; this leaves none.
+adjustText 1.4 does not replace this module. On the 39 panels of the studies in docs/evidence, 33 of 34 settings left a
+label that covers a label or a point, or lies outside the frame. The other setting moves labels far from their points,
+and its lines cross labels.
 """
 
 import math
@@ -8,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _ANGLES = [i * math.pi / 12 for i in range(24)]
-_DISTANCES = (3.0, 9.0, 16.0, 26.0, 40.0, 58.0, 80.0, 110.0)  # from a point's edge to its label's, in pixels of 100 dpi
+# from a point's edge to its label, in pixels
+_DISTANCES = (3.0, 9.0, 16.0, 26.0, 40.0, 58.0, 80.0, 110.0)
 _ROUNDS = 6
 
 
@@ -39,20 +42,23 @@ def place_labels(
     frame: Box,
     radius: float,
 ) -> list[Box]:
-    """Choose the nearest place for each label that covers nothing.
+    """Place each label as near to its point as possible without covering anything.
 
-    Each label tries candidates around its point and takes the one with the lowest cost. Labels in crowded places choose
+    Each label takes the candidate position around its point with the lowest cost. Labels in crowded regions choose
     first. This repeats until no label moves. The result is deterministic.
 
     Args:
-        points (Sequence[tuple[float, float]]): The points.
-        sizes (Sequence[tuple[float, float]]): The width and height of each label.
-        obstacles (Sequence[Box]): Boxes that no label may cover, beside the points.
-        frame (Box): The box that contains all labels.
-        radius (float): The radius of a point.
+        points (Sequence[tuple[float, float]]): The (x, y) of each point, in pixels.
+        sizes (Sequence[tuple[float, float]]): The width and height of each label, in pixels.
+        obstacles (Sequence[Box]): Boxes that no label may cover, in addition to the points.
+        frame (Box): The box that must contain all labels.
+        radius (float): The radius of a point, in pixels.
+
+    Returns:
+        list[Box]: The box of each label.
     """
     fixed = [*obstacles, *(Box(x - radius, y - radius, x + radius, y + radius) for x, y in points)]
-    order = sorted(range(len(points)), key=lambda i: _room(points, i))
+    order = sorted(range(len(points)), key=lambda i: _distance_to_neighbours(points, i))
     placed: dict[int, Box] = {}
     for _ in range(_ROUNDS):
         before = dict(placed)
@@ -66,20 +72,21 @@ def place_labels(
     return [placed[i] for i in range(len(points))]
 
 
-def _room(points: Sequence[tuple[float, float]], i: int) -> float:
+def _distance_to_neighbours(points: Sequence[tuple[float, float]], i: int) -> float:
+    """Return the summed distance to the three nearest points."""
     distances = sorted(math.dist(points[i], other) for other in points)
     return sum(distances[:4])
 
 
 def _candidates(point: tuple[float, float], size: tuple[float, float], radius: float) -> list[tuple[float, Box]]:
-    """Boxes around a point whose nearest edge is a given distance away, with that distance."""
+    """Return boxes around a point, each with its base cost: the distance, and a preference for the right side."""
     found = []
     for distance in _DISTANCES:
         for angle in _ANGLES:
             cos, sin = math.cos(angle), math.sin(angle)
             x = point[0] + (radius + distance) * cos + size[0] / 2 * cos
             y = point[1] + (radius + distance) * sin + size[1] / 2 * sin
-            # straight to the right reads best
+            # a label directly to the right is easiest to read
             found.append((distance + 1.5 * (1 - cos) + abs(sin), _box((x, y), size)))
     return found
 
@@ -96,7 +103,7 @@ def _cost(
     distance, box = candidate
     covered = sum(box.overlap(other) for other in others) + sum(box.overlap(each) for each in fixed)
     crossed = sum(_crosses(points[i], _centre(box), *line) for line in lines)
-    through = sum(_passes(points[i], _centre(box), point) for j, point in enumerate(points) if j != i)
+    through = sum(_passes_near(points[i], _centre(box), point) for j, point in enumerate(points) if j != i)
     return distance + 30 * covered + 60 * box.outside(frame) + 200 * crossed + 60 * through
 
 
@@ -110,7 +117,7 @@ def _centre(box: Box) -> tuple[float, float]:
 
 
 def _crosses(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float], d: tuple[float, float]) -> bool:
-    """Whether two lines from points to their labels cross."""
+    """Whether the line from a to b crosses the line from c to d."""
 
     def side(p: tuple[float, float], q: tuple[float, float], r: tuple[float, float]) -> bool:
         return (q[0] - p[0]) * (r[1] - p[1]) > (q[1] - p[1]) * (r[0] - p[0])
@@ -118,8 +125,8 @@ def _crosses(a: tuple[float, float], b: tuple[float, float], c: tuple[float, flo
     return side(a, b, c) != side(a, b, d) and side(c, d, a) != side(c, d, b)
 
 
-def _passes(a: tuple[float, float], b: tuple[float, float], point: tuple[float, float], near: float = 5.0) -> bool:
-    """Whether a line from a point to its label passes over another point."""
+def _passes_near(a: tuple[float, float], b: tuple[float, float], point: tuple[float, float], near: float = 5.0) -> bool:
+    """Whether the line from a to b passes over a point."""
     length = math.dist(a, b)
     if not length:
         return False

@@ -1,4 +1,4 @@
-"""One run: trained, validated, tested and measured, with a result that is written whole or not at all."""
+"""Runs one cell of a study: trains, validates, tests, measures, and writes the result atomically."""
 
 import os
 import platform
@@ -20,17 +20,18 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 from torch import Tensor
 
-from protuning_lab.study.alone import alone
-from protuning_lab.study.quiet import device_name, quiet_config, quiet_runner
+from protuning_lab.hardware import get_device_name, get_processor_name
+from protuning_lab.study.isolation import isolate_run
+from protuning_lab.study.measurement_hook import MeasurementHook, measure_training_memory
+from protuning_lab.study.minimal_runner import build_minimal_runner, make_minimal_config
 from protuning_lab.study.results import ERROR, write_result
-from protuning_lab.study.watching import WatchingHook, memory_of_training
 from protuning_mm.data import check_data_files
 from protuning_mm.engine.parameter_table import count_parameters
 from protuning_mm.patches import prepare_process
 from protuning_mm.weights.atomic import write_atomically
 from protuning_mm.weights.fingerprint import fingerprint
 
-_HOSTS = ('mmdet', 'mmpretrain', 'mmseg')
+_HOST_SCOPES = ('mmdet', 'mmpretrain', 'mmseg')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _PACKAGES = (
     'torch', 'numpy', 'timm', 'onedl-mmcv', 'onedl-mmengine', 'onedl-mmpretrain', 'onedl-mmdetection',
@@ -40,19 +41,19 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Job:
-    """A cell, as a worker gets it.
+    """What a worker needs to run a cell.
 
     Args:
         name (str): The cell's name.
-        folder (Path): Where its result goes.
-        labels (dict): Axis -> value, ``learning_rate`` and ``seed``, for the result.
-        cfg (Config): Its whole config.
-        tests (dict): The test sets' parts of it.
-        digest (str): The hash of both.
-        validate (str): ``'end'`` or ``'as configured'``.
-        keep_checkpoints (bool): Whether checkpoints stay.
-        threads (int): torch's threads on a CPU.
-        jobs (int): How many run beside each other, which times depend on.
+        folder (Path): The folder for its result.
+        labels (dict): Axis -> value, ``learning_rate`` and ``seed``, to store in the result.
+        cfg (Config): Its full config.
+        tests (dict): Test set -> its ``test_dataloader``, ``test_evaluator`` and ``test_cfg``.
+        digest (str): The hash of ``cfg`` and ``tests``.
+        validate (str): ``'end'`` or ``'as configured'``. Defaults to ``'end'``.
+        keep_checkpoints (bool): Whether to keep checkpoints. Defaults to False.
+        threads (int): Number of torch threads. Defaults to 1.
+        jobs (int): Number of runs at the same time, to store in the result, because times depend on it. Defaults to 1.
     """
 
     name: str
@@ -69,21 +70,27 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: with a result, or with the last line of an error whose traceback is in its folder."""
+    """How a job ended.
+
+    Args:
+        name (str): The cell's name.
+        result (dict, optional): The result. None if the job failed.
+        error (str, optional): The first line of the error. The traceback is in the job's folder.
+    """
 
     name: str
     result: dict[str, Any] | None = None
     error: str | None = None
 
 
-def execute(job: Job) -> Outcome:
-    """Run a job and write its result, or its traceback, to its folder. Only an interruption gets out."""
-    shutil.rmtree(job.folder, ignore_errors=True)  # what a killed run left
+def execute_job(job: Job) -> Outcome:
+    """Run a job and write its result, or its traceback, to its folder. Raises only KeyboardInterrupt."""
+    shutil.rmtree(job.folder, ignore_errors=True)  # leftovers of a killed run
     job.folder.mkdir(parents=True)
     printed = job.folder / 'printed.log'
     try:
-        with _said_to(printed), alone():
-            result = run(job)
+        with _redirect_output(printed), isolate_run():
+            result = run_job(job)
         write_result(job.folder, result)
     except (Exception, SystemExit) as error:
         write_atomically(traceback.format_exc().encode(), job.folder / ERROR)
@@ -94,8 +101,8 @@ def execute(job: Job) -> Outcome:
 
 
 @contextmanager
-def _said_to(path: Path) -> Iterator[None]:
-    """Send what is printed to a file, also what C++ prints on standard error: it would tear the display."""
+def _redirect_output(path: Path) -> Iterator[None]:
+    """Redirect printed text to a file, also text from C++ on standard error, which would disturb the live display."""
     before = os.dup(2)
     with path.open('w') as file, redirect_stdout(file), redirect_stderr(file):
         os.dup2(file.fileno(), 2)
@@ -106,29 +113,32 @@ def _said_to(path: Path) -> Iterator[None]:
             os.close(before)
 
 
-def run(job: Job) -> dict[str, Any]:
+def run_job(job: Job) -> dict[str, Any]:
     """Train, validate, test and measure.
 
+    Returns:
+        dict: The result, with values that JSON can store.
+
     Raises:
-        Exception: whatever the hosts raise.
+        Exception: any error of the host libraries.
     """
-    _prepare(job)
-    start = time.perf_counter()  # a process imports the hosts once, whichever run is its first
+    _prepare_process(job)
+    start = time.perf_counter()  # without the imports above: only the first run of a process pays for them
     scratch = job.folder / 'run'
-    runner = quiet_runner(quiet_config(job.cfg, str(scratch), job.validate, job.keep_checkpoints))
-    watched = WatchingHook()
-    runner.register_hook(watched)
+    runner = build_minimal_runner(make_minimal_config(job.cfg, str(scratch), job.validate, job.keep_checkpoints))
+    hook = MeasurementHook()
+    runner.register_hook(hook)
     runner.train()
-    if not watched.validations and runner.val_loop is not None:
+    if not hook.validations and runner.val_loop is not None:
         runner.val_loop.run()
     trained = {name: param for name, param in runner.model.named_parameters() if param.requires_grad}
     weights = fingerprint(trained).total
-    tests = {name: _test(runner, Config(dict(parts))) for name, parts in job.tests.items()}
+    tests = {name: _run_test_set(runner, Config(dict(parts))) for name, parts in job.tests.items()}
     parameters = count_parameters(runner.model)
-    memory = memory_of_training(runner, watched)
+    memory = measure_training_memory(runner, hook)
     if not job.keep_checkpoints:
         shutil.rmtree(scratch, ignore_errors=True)
-    validations = [plain(each) for each in watched.validations]
+    validations = [to_plain_values(each) for each in hook.validations]
     return dict(
         cell=dict(job.labels),
         config_hash=job.digest,
@@ -140,24 +150,24 @@ def run(job: Job) -> dict[str, Any]:
         share=parameters.share,
         trained_weights=weights,
         peak_memory_mib=memory,
-        memory_measured_by='CUDA allocator' if watched.cuda_peak is not None else 'profiled step',
-        step_seconds=watched.step_time,
-        steps=len(watched.steps),
+        memory_measured_by='CUDA allocator' if hook.cuda_peak is not None else 'profiled step',
+        step_seconds=hook.step_time,
+        steps=len(hook.steps),
         seconds=time.perf_counter() - start,
         finished=time.strftime('%Y-%m-%d %H:%M:%S'),
-        machine=machine(),
+        machine=describe_machine(),
         threads=job.threads,
         jobs=job.jobs,
-        versions=versions(),
+        versions=installed_versions(),
     )
 
 
-def _prepare(job: Job) -> None:
+def _prepare_process(job: Job) -> None:
     torch.set_num_threads(job.threads)
-    if job.cfg.get('custom_imports'):  # in a worker nobody has read the file
+    if job.cfg.get('custom_imports'):  # a worker got the config without reading its file
         import_modules_from_strings(**job.cfg.custom_imports)
     scope = job.cfg.get('default_scope') or ''
-    if scope in _HOSTS:
+    if scope in _HOST_SCOPES:
         for part in ('models', 'datasets', 'evaluation'):
             import_module(f'{scope}.{part}')
     check_data_files(job.cfg, _LOADERS)
@@ -166,28 +176,31 @@ def _prepare(job: Job) -> None:
     prepare_process(scope)
 
 
-def _test(runner: Any, parts: Config) -> dict[str, Any]:
-    """Run a test set through the trained model; ``runner.test`` would begin a new run, and average weights anew."""
+def _run_test_set(runner: Any, parts: Config) -> dict[str, Any]:
+    """Test the trained model on one test set.
+
+    ``runner.test`` cannot do this: it would start a new run and average weights again.
+    """
     runner._test_dataloader, runner._test_evaluator = parts.test_dataloader, parts.test_evaluator
     runner._test_loop = runner.build_test_loop(parts.test_cfg)
-    found: dict[str, Any] = plain(runner.test_loop.run())
+    found: dict[str, Any] = to_plain_values(runner.test_loop.run())
     return found
 
 
-def plain(value: Any) -> Any:
-    """Numbers, lists and dicts of numbers that JSON takes, out of what metrics return."""
+def to_plain_values(value: Any) -> Any:
+    """Convert what metrics return to values that JSON can store."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_plain_values(item) for item in value]
     if isinstance(value, Tensor | np.ndarray | np.generic):
         return value.tolist()
     return value if isinstance(value, int | float | str | None) else str(value)
 
 
 @lru_cache
-def versions() -> dict[str, str]:
-    """The installed packages that a result depends on."""
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the packages that a result depends on."""
     found = {}
     for name in _PACKAGES:
         try:
@@ -198,11 +211,6 @@ def versions() -> dict[str, str]:
 
 
 @lru_cache
-def machine() -> dict[str, Any]:
-    """Where a result was made."""
-    cpu = platform.processor() or platform.machine()
-    info = Path('/proc/cpuinfo')
-    if info.is_file():
-        models = [line.partition(':')[2].strip() for line in info.read_text().splitlines() if 'model name' in line]
-        cpu = models[0] if models else cpu
-    return dict(name=platform.node(), cpu=cpu, cores=os.cpu_count(), device=device_name())
+def describe_machine() -> dict[str, Any]:
+    """Describe the machine for the result."""
+    return dict(name=platform.node(), cpu=get_processor_name(), cores=os.cpu_count(), device=get_device_name())

@@ -1,4 +1,4 @@
-"""The paper's Figure 1 for a study: a test metric against the number of trained parameters."""
+"""Plots a test metric against the number of trained parameters, as in the paper's Figure 1."""
 
 import io
 import math
@@ -7,26 +7,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from protuning_lab.study.labels import Box, place_labels
+from protuning_lab.study.label_placement import Box, place_labels
 from protuning_lab.study.summary import Overview, Summary
-from protuning_lab.study.tables import at, panels
+from protuning_lab.study.tables import find_summary, panels
 
 INK = '#1f2430'
-# Okabe and Ito's colours for the colour-blind, without the yellow that white swallows; shapes tell them apart too
+# the colour-blind palette of Okabe and Ito without yellow, which is hard to see on white; shapes differ too
 _COLOURS = ('#d55e00', '#0072b2', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#7f7f7f')
 _SHAPES = ('o', 's', '^', 'D', 'v', 'P', 'X', '<', '>', 'p', 'h', '*', 'd')
-_DPI = 100  # that labels are placed at; a PNG has twice as many
+_DPI = 100  # used for placing the labels; PNGs have twice this resolution
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot in two forms.
+    """A plot in three formats.
 
     Args:
-        title (str): What it shows.
-        png (bytes): On white.
-        svg (bytes): On white.
-        inline (str): An SVG element without background, whose ink is the page's.
+        title (str): Its title.
+        png (bytes): PNG with a white background.
+        svg (bytes): SVG with a white background.
+        inline (str): SVG element for the page, without background and in the page's text colour.
     """
 
     title: str
@@ -42,11 +42,15 @@ class _Point:
     parameters: float
     mean: float
     error: float
-    set_off: bool
+    highlighted: bool
 
 
-def draw(overview: Overview) -> dict[str, Plot]:
-    """Draw one plot a test set and combination of the axes that are neither rows nor columns: file name -> plot."""
+def draw_plots(overview: Overview) -> dict[str, Plot]:
+    """Draw one plot for each test set and each combination of the axes that are neither rows nor columns.
+
+    Returns:
+        dict[str, Plot]: File name without suffix -> plot.
+    """
     plots = {}
     for test in overview.tests:
         for fixed, columns in panels(overview.study):
@@ -55,8 +59,8 @@ def draw(overview: Overview) -> dict[str, Plot]:
             if not found:
                 continue
             names = [] if overview.tests == ['test'] else [test]
-            told = [f'test set {name}' for name in names] + [f'{axis} {name}' for axis, name in fixed.items()]
-            title = ', '.join([f'{overview.metric} against trained parameters', *told])
+            qualifiers = [f'test set {name}' for name in names] + [f'{axis} {name}' for axis, name in fixed.items()]
+            title = ', '.join([f'{overview.metric} against trained parameters', *qualifiers])
             plots['-'.join(['parameters', *names, *fixed.values()])] = _draw(overview, title, found)
     return plots
 
@@ -64,7 +68,7 @@ def draw(overview: Overview) -> dict[str, Plot]:
 def _points(overview: Overview, test: str, values: dict[str, str]) -> Iterator[_Point]:
     layout = overview.study.table
     for order, name in enumerate(overview.study.axes[layout.rows]):
-        summary: Summary | None = at(overview.summaries, values | {layout.rows: name})
+        summary: Summary | None = find_summary(overview.summaries, values | {layout.rows: name})
         scores = summary.scores(test, overview.metric) if summary else []
         parameters = summary.median('trained_parameters') if summary else None
         if scores and parameters:
@@ -101,18 +105,18 @@ def _draw(overview: Overview, title: str, found: list[tuple[dict[str, str], list
             axes.remove()
         shared = [point.parameters for _, points in found for point in points]
         for i, (axes, (values, points)) in enumerate(zip(all_axes.flat, found)):
-            _panel(axes, ', '.join(values.values()), points, (min(shared), max(shared)))
+            _draw_panel(axes, ', '.join(values.values()), points, (min(shared), max(shared)))
             axes.set_ylabel(overview.metric if i % columns == 0 else '')
             if i + columns >= len(found):
                 axes.set_xlabel('trained parameters, head included')
         canvas.draw()
-        figure.set_layout_engine('none')  # labels were placed for this layout
+        figure.set_layout_engine('none')  # the layout must not change after the labels are placed
         for axes, (_, points) in zip(all_axes.flat, found):
-            _label(axes, points, canvas.get_renderer())
-        return Plot(title, _saved(figure, 'png'), _saved(figure, 'svg'), _inline(figure, title))
+            _place_labels(axes, points, canvas.get_renderer())
+        return Plot(title, _render(figure, 'png'), _render(figure, 'svg'), _render_inline(figure, title))
 
 
-def _panel(axes: Any, title: str, points: list[_Point], span: tuple[float, float]) -> None:
+def _draw_panel(axes: Any, title: str, points: list[_Point], span: tuple[float, float]) -> None:
     axes.set_xscale('log')
     axes.set_title(title, fontsize=10.5, fontweight='bold', loc='left')
     axes.grid(True, which='major', color=INK, alpha=0.12, linewidth=0.8)
@@ -122,8 +126,8 @@ def _panel(axes: Any, title: str, points: list[_Point], span: tuple[float, float
         axes.errorbar(
             point.parameters, point.mean, yerr=point.error or None, color=colour, elinewidth=1.4, capsize=3, alpha=0.55
         )
-        size = (10 if shape in '*PX' else 7.5) * (1.35 if point.set_off else 1)
-        edge = INK if point.set_off else 'white'
+        size = (10 if shape in '*PX' else 7.5) * (1.35 if point.highlighted else 1)
+        edge = INK if point.highlighted else 'white'
         axes.plot(point.parameters, point.mean, shape, color=colour, markersize=size, mec=edge, mew=0.8, zorder=3)
     room = max((span[1] / span[0]) ** 0.16, 1.6)
     axes.set_xlim(span[0] / room, span[1] * room)
@@ -132,10 +136,10 @@ def _panel(axes: Any, title: str, points: list[_Point], span: tuple[float, float
     axes.set_ylim(low - margin, high + margin)
 
 
-def _label(axes: Any, points: list[_Point], renderer: Any) -> None:
-    """Write each tuning's name beside its point, with a line to it where it had to go further away."""
-    places = [tuple(axes.transData.transform((p.parameters, p.mean))) for p in points]
-    weights = ['bold' if p.set_off else 'normal' for p in points]
+def _place_labels(axes: Any, points: list[_Point], renderer: Any) -> None:
+    """Write each row's name beside its point; connect them with a line if the name is further away."""
+    positions = [tuple(axes.transData.transform((p.parameters, p.mean))) for p in points]
+    weights = ['bold' if p.highlighted else 'normal' for p in points]
     texts = [
         axes.text(0, 0, p.name, fontsize=9, fontweight=weight, ha='center', va='center')
         for p, weight in zip(points, weights)
@@ -148,26 +152,26 @@ def _label(axes: Any, points: list[_Point], renderer: Any) -> None:
         _, high = axes.transData.transform((point.parameters, point.mean + point.error))
         bars.append(Box(x - 3, low - 1, x + 3, high + 1))
     frame = axes.get_window_extent(renderer)
-    boxes = place_labels(places, sizes, bars, Box(frame.x0 + 2, frame.y0 + 2, frame.x1, frame.y1), radius=6)
+    boxes = place_labels(positions, sizes, bars, Box(frame.x0 + 2, frame.y0 + 2, frame.x1, frame.y1), radius=6)
     back = axes.transData.inverted()
-    for point, place, text, box in zip(points, places, texts, boxes):
+    for point, position, text, box in zip(points, positions, texts, boxes):
         centre = (box.left + box.right) / 2, (box.bottom + box.top) / 2
         text.set_position(back.transform(centre))
-        nearest = min(max(place[0], box.left), box.right), min(max(place[1], box.bottom), box.top)
-        if math.dist(place, nearest) > 14:
-            ends = back.transform([place, nearest])
+        nearest = min(max(position[0], box.left), box.right), min(max(position[1], box.bottom), box.top)
+        if math.dist(position, nearest) > 14:
+            ends = back.transform([position, nearest])
             axes.plot(*ends.T, color=_COLOURS[point.order % len(_COLOURS)], linewidth=0.8, alpha=0.7, zorder=1)
 
 
-def _saved(figure: Any, form: str, **kwargs: Any) -> bytes:
+def _render(figure: Any, form: str, **kwargs: Any) -> bytes:
     file = io.BytesIO()
     metadata = dict(metadata={'Date': None}) if form == 'svg' else dict(dpi=2 * _DPI)
     figure.savefig(file, format=form, **dict(facecolor='white') | metadata | kwargs)
     return file.getvalue()
 
 
-def _inline(figure: Any, title: str) -> str:
-    svg = _saved(figure, 'svg', facecolor='none').decode()
+def _render_inline(figure: Any, title: str) -> str:
+    svg = _render(figure, 'svg', facecolor='none').decode()
     svg = svg[svg.index('<svg') :].replace(INK, 'currentColor').replace('stroke: #ffffff', 'stroke: var(--paper)')
-    # a reader of the page sees it as one picture; the numbers are in the tables
+    # for screen readers the plot is one image; the numbers are in the tables
     return svg.replace('<svg ', f'<svg role="img" aria-label="{title}" ', 1)

@@ -1,4 +1,4 @@
-"""Isolates runs that share a process from each other."""
+"""Isolates the runs of one process from each other."""
 
 import gc
 import logging
@@ -11,15 +11,15 @@ from mmengine.utils import ManagerMixin
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Run the body with fresh global state, and restore the state of before afterwards.
+def isolate_run() -> Iterator[None]:
+    """Run the body with fresh global state of mmengine and torch, and restore the previous state afterwards.
 
     mmengine keeps loggers, message hubs, visualizers and default scopes in global tables. Their names contain the time
-    in seconds, so that two short runs would share them. Runners set cuDNN's deterministic and benchmark flags and never
+    in seconds, so two short runs would share them. Runners set cuDNN's deterministic and benchmark flags and never
     reset them. Random states are not restored, since every run sets its own seed.
 
-    Existing objects (modules, registries) are hidden from the garbage collector: mmengine collects once for each data
-    set, and scanning all objects of the host libraries takes 0.6 s each time. ``gc.unfreeze`` makes them visible again.
+    Existing objects (modules, registries) are hidden from the garbage collector, because mmengine runs it for each data
+    set, and scanning all objects of the host libraries takes 0.6 s. ``gc.unfreeze`` makes them visible again.
     """
     managers = [ManagerMixin, *_subclasses(ManagerMixin)]
     before: dict[Any, dict[str, Any]] = {cls: dict(cls._instance_dict) for cls in managers}
@@ -31,7 +31,7 @@ def alone() -> Iterator[None]:
     try:
         yield
     finally:
-        for cls in [ManagerMixin, *_subclasses(ManagerMixin)]:  # a run may have imported more of them
+        for cls in [ManagerMixin, *_subclasses(ManagerMixin)]:  # the run may have imported more subclasses
             for instance in cls._instance_dict.values():
                 for handler in instance.handlers if isinstance(instance, logging.Logger) else ():
                     handler.close()
