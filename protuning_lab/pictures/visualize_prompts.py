@@ -13,7 +13,7 @@ from protuning_lab.pictures.model_input import read_input, strides
 from protuning_lab.pictures.prompt_figure import SCALES, draw_prompts
 from protuning_lab.pictures.prompts import StageMaps, changes, measure, tuned_backbone
 from protuning_mm.cli.command import command
-from protuning_mm.cli.flags import add_cfg_options, add_device, at_least, best_device
+from protuning_mm.cli.flags import add_prediction_arguments, at_least, best_device
 from protuning_mm.cli.output_names import distinct_names
 from protuning_mm.cli.predict import find_images
 from protuning_mm.engine.config import read_config
@@ -38,17 +38,12 @@ class Drawn:
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Draw what the prompts of a trained model do to an image')
-    parser.add_argument('config', help='path of the config')
-    parser.add_argument('checkpoint', help='path of the checkpoint, whole or a delta')
-    parser.add_argument('images', nargs='+', help='images or folders of images')
-    parser.add_argument('--out', required=True, help='folder for the pictures, one an image')
+    add_prediction_arguments(parser, out='folder for the pictures, one per image')
     parser.add_argument(
         '--scale', choices=SCALES, default='stage', help="the prompts' colours: a scale for each stage, or one for all"
     )
     parser.add_argument('--format', choices=['png', 'svg'], default='png', help='of the pictures')
     parser.add_argument('--dpi', type=at_least(1), default=130, help='pixels an inch; a map is 2.5 inches wide')
-    add_device(parser)
-    add_cfg_options(parser)
     return parser.parse_args(argv)
 
 

@@ -1,4 +1,4 @@
-"""``tools/multitask.py``: draw what several tasks predict for an image into one picture."""
+"""``tools/multitask.py``: draw the predictions of several tasks on an image into one picture."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,27 +18,30 @@ from protuning_mm.weights.atomic import write_atomically
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Predict with several tasks on one frozen backbone')
+    parser = argparse.ArgumentParser(
+        description='Predict with several tasks on one frozen backbone, and draw one picture per image'
+    )
     parser.add_argument(
         '--task',
         action='append',
         required=True,
         metavar='NAME=CONFIG,CHECKPOINT',
-        help='a task: its name, its config, and its delta or whole checkpoint; once for each',
+        help='name of a task, its config, and its whole checkpoint or delta; repeat the flag for each task',
     )
     parser.add_argument('--image', nargs='+', required=True, help='images or folders of images')
-    parser.add_argument('--out', default='multitask', help='folder for the pictures')
+    parser.add_argument('--out', default='multitask', help="folder for the pictures; defaults to 'multitask'")
     add_device(parser)
-    parser.add_argument('--score-thr', type=from_0_to_1, default=0.3, help='boxes drawn (detectors)')
-    parser.add_argument('--several-bases', action='store_true', help='let tasks have different bases')
+    help_text = 'lowest score of a box to draw (detectors); defaults to 0.3'
+    parser.add_argument('--score-thr', type=from_0_to_1, default=0.3, help=help_text)
+    parser.add_argument('--several-bases', action='store_true', help='allow tasks with different frozen backbones')
     return parser.parse_args(argv)
 
 
 def split_task(written: str) -> tuple[str, str, str]:
-    """Read ``name=config,checkpoint``.
+    """Split ``name=config,checkpoint``.
 
     Raises:
-        MultiTaskError: it is written otherwise.
+        MultiTaskError: the text has another form.
     """
     name, equals, rest = written.partition('=')
     config, comma, checkpoint = rest.partition(',')

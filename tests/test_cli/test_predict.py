@@ -1,4 +1,4 @@
-"""tools/predict.py: pictures and predictions for images and folders; a bad image does not stop the others."""
+"""tools/predict.py: pictures and predictions of images and folders; damaged images are skipped."""
 
 from pathlib import Path
 
@@ -41,10 +41,10 @@ def test_folder_and_undecodable_image(model: str, tmp_path: Path, capsys: pytest
     assert len(list(preds.iterdir())) == 4
 
 
-def test_inputs_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_inputs(tmp_path: Path) -> None:
     from protuning_mm.data import DataError
 
     with pytest.raises(DataError, match='no-such.jpg'):
         tool.find_images([str(tmp_path / 'no-such.jpg')])
-    with pytest.raises(DataError, match='holds no image'):
+    with pytest.raises(DataError, match='contains no image'):
         tool.find_images([str(tmp_path)])
