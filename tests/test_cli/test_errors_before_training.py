@@ -156,7 +156,7 @@ def test_best_checkpoint_by_an_unknown_metric(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_mask_metric_of_a_box_detector(tmp_path: Path) -> None:
+def test_masks_of_a_box_detector(tmp_path: Path) -> None:
     extra = "model['bbox_head'] = dict(num_classes=3)\nval_evaluator['metric'] = ['bbox', 'segm']\n"
     message = error_of(detector('retinanet/retinanet_r50_fpn_1x_coco.py', tmp_path, extra))
     assert "the model predicts no masks: set val_evaluator.metric='bbox'" in message
