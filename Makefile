@@ -15,8 +15,8 @@ help:  ## show this list
 
 setup:  ## make .venv with everything in it, compiled operators included (8 to 16 min once, then a second)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 7))' || { \
-	  echo "Needed is Python 3.10 to 3.13; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || echo 'not there')."; \
-	  echo "Install one (Debian, Ubuntu: sudo apt-get install python3 python3-venv python3-dev) or name it: make setup PYTHON=python3.11"; \
+	  echo "Python 3.10 to 3.13 is needed; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || echo 'not there')."; \
+	  echo "Install one (Debian, Ubuntu: sudo apt-get install python3 python3-venv python3-dev) or select it: make setup PYTHON=python3.11"; \
 	  exit 1; }
 	@$(PYTHON) tools/dev/setup_venv.py
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Examine a config before it is trained: tools/doctor.py CONFIG [--data]."""
+"""Check a config, its model and its data before training: tools/doctor.py CONFIG [--data]."""
 
 import signal
 
-if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports exits without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from protuning_mm.cli.doctor import main

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Draw what the prompts do: tools/visualize_prompts.py CONFIG CHECKPOINT IMAGES-OR-FOLDER --out DIR."""
+"""Draw what the prompts change: tools/visualize_prompts.py CONFIG CHECKPOINT IMAGES-OR-FOLDER --out DIR."""
 
 import signal
 
-if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports exits without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from protuning_lab.pictures.visualize_prompts import main

@@ -13,8 +13,8 @@ from protuning_lab.pictures.model_input import map_strides, read_input
 from protuning_lab.pictures.prompt_figure import SCALES, draw_prompts
 from protuning_lab.pictures.stage_changes import StageMaps, get_tuned_backbone, measure_change, record_changes
 from protuning_mm.cli.command import command
-from protuning_mm.cli.flags import add_cfg_options, add_device, at_least, best_device
-from protuning_mm.cli.output_names import distinct_names
+from protuning_mm.cli.flags import add_prediction_arguments, at_least, best_device
+from protuning_mm.cli.output_names import make_distinct_names
 from protuning_mm.cli.predict import find_images
 from protuning_mm.engine.config import read_config
 from protuning_mm.multitask.hosts import TestPipeline, load_model
@@ -37,13 +37,8 @@ class DrawnImage:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Draw what the prompts of a trained model change in the features of an image'
-    )
-    parser.add_argument('config', help='path of the config')
-    parser.add_argument('checkpoint', help='path of the checkpoint, whole or a delta')
-    parser.add_argument('images', nargs='+', help='images or folders of images')
-    parser.add_argument('--out', required=True, help='output folder; one figure per image')
+    parser = argparse.ArgumentParser(description='Draw what the prompts of a trained model do to an image')
+    add_prediction_arguments(parser, out='folder for the pictures, one per image')
     parser.add_argument(
         '--scale',
         choices=SCALES,
@@ -56,8 +51,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--dpi', type=at_least(1), default=130, help='pixels per inch (default: 130); a map is 2.5 inches wide'
     )
-    add_device(parser)
-    add_cfg_options(parser)
+    parser.add_argument('--format', choices=['png', 'svg'], default='png', help='of the pictures')
+    parser.add_argument('--dpi', type=at_least(1), default=130, help='pixels an inch; a map is 2.5 inches wide')
     return parser.parse_args(argv)
 
 
@@ -88,7 +83,7 @@ def visualize_prompts(
         DataError: an input does not exist or cannot be read.
         PictureError: the model has no tuning that changes the ends of stages.
     """
-    names = distinct_names(find_images(inputs))
+    names = make_distinct_names(find_images(inputs))
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise CheckpointError(f'checkpoint {checkpoint!r} does not exist')
     cfg = config if isinstance(config, Config) else read_config(config)

@@ -1,4 +1,4 @@
-"""``tools/model_converters/extract_delta.py`` and ``merge_delta.py``: whole checkpoints to deltas and back."""
+"""``tools/model_converters/extract_delta.py`` and ``merge_delta.py``: convert whole checkpoints to deltas and back."""
 
 import argparse
 from collections import OrderedDict
@@ -26,25 +26,26 @@ _EMA = 'module.'
 def extract_delta(
     cfg: Config, checkpoint: str, out: str | Path, base: str | None = None, training_state: bool = False
 ) -> None:
-    """Take the frozen base out of a whole checkpoint.
+    """Remove the frozen base from a whole checkpoint.
 
     Args:
-        cfg (Config): The config that it was trained with.
-        checkpoint (str): The whole checkpoint; a delta with its training state is fine too.
-        out (str | Path): The delta, ``.pth`` or ``.safetensors``.
-        base (str, optional): The file or scheme of the base. Defaults to the config's ``init_cfg``, then to what the
-            checkpoint says.
-        training_state (bool): Keep optimizer, schedulers, EMA and all else that training resumes from.
+        cfg (Config): The config with which the checkpoint was trained.
+        checkpoint (str): The whole checkpoint, or a delta with its training state.
+        out (str | Path): The delta to write, ``.pth`` or ``.safetensors``.
+        base (str, optional): File or scheme of the base. Defaults to the config's ``init_cfg``, then to the base that
+            the checkpoint names.
+        training_state (bool): Whether to keep optimizer, schedulers, EMA and everything else that a resumed run needs.
+            Defaults to False.
 
     Raises:
         CheckpointError: a file cannot be read, or does not fit the config's model.
-        FrozenWeightsError: frozen tensors of the checkpoint are not the base's, so no delta of it can be made.
+        FrozenWeightsError: frozen tensors of the checkpoint differ from those of the base.
     """
     content = load_checkpoint_file(checkpoint)
     state = _state_dict(content, checkpoint)
     if RECORD not in state:
-        model, backbones = _model(cfg)
-        _fill(backbones, base, content)
+        model, backbones = _build_tuned(cfg)
+        _load_bases(backbones, base, content)
         bases = {name: fingerprint(each.frozen_tensors()) for name, each in backbones.items()}
         sources = {name: (each.frozen_source, each.frozen_prefix) for name, each in backbones.items()}
         _load(model, state, checkpoint)
@@ -53,8 +54,8 @@ def extract_delta(
             if moved:
                 raise FrozenWeightsError(
                     f'{checkpoint} was not trained on {sources[name][0]}: {len(moved)} of {len(each.frozen_keys)} '
-                    f'frozen tensors of {name} differ, {moved[0]} among them. Name its base by --base; if they were '
-                    'trained, the config freezes what the run did not.'
+                    f'frozen tensors of {name} differ, such as {moved[0]}. Give its base by --base; if these tensors '
+                    'were trained, the config freezes more than the run did.'
                 )
             each.frozen_source, each.frozen_prefix = sources[name]
         make_delta(content, backbones, bases)
@@ -62,25 +63,26 @@ def extract_delta(
 
 
 def merge_delta(cfg: Config, delta: str, out: str | Path, base: str | None = None, fold: bool = False) -> None:
-    """Put a delta and its base together into a whole checkpoint.
+    """Join a delta and its base into a whole checkpoint.
 
     Args:
-        cfg (Config): The config that the delta was trained with.
+        cfg (Config): The config with which the delta was trained.
         delta (str): The delta.
-        out (str | Path): The whole checkpoint, ``.pth`` or ``.safetensors``.
-        base (str, optional): The file or scheme of the base; it is verified. Defaults to the config's ``init_cfg``,
-            then to what the delta says.
-        fold (bool): Fold the tuning into the backbone's own weights: a plain model of the host computes the same.
+        out (str | Path): The whole checkpoint to write, ``.pth`` or ``.safetensors``.
+        base (str, optional): File or scheme of the base, which is verified. Defaults to the config's ``init_cfg``, then
+            to the base that the delta names.
+        fold (bool): Whether to fold the tuning into the backbone's weights, so that the host's plain model computes the
+            same. Defaults to False.
 
     Raises:
         CheckpointError: a file cannot be read, the delta does not fit the config's model, or its base is not found.
-        TuningError: ``fold`` is asked of a tuning that is no change of the frozen weights.
+        TuningError: ``fold`` is set, and the tuning cannot be folded into weights.
     """
     content = load_checkpoint_file(delta)
     state = _state_dict(content, delta)
     if RECORD not in state:
-        raise CheckpointError(f'{delta} is no delta: it holds no record of its base')
-    model, backbones = _model(cfg)
+        raise CheckpointError(f'{delta} is not a delta: it has no record of its base')
+    model, backbones = _build_tuned(cfg)
     if base is not None:
         for each in backbones.values():
             each.init_cfg = dict(type='Pretrained', checkpoint=base)
@@ -88,41 +90,41 @@ def merge_delta(cfg: Config, delta: str, out: str | Path, base: str | None = Non
     whole = model.state_dict()
     averages = content.get('ema_state_dict')
     if averages is not None:
-        content['ema_state_dict'] = _whole_averages(averages, whole)
-    content['state_dict'] = _folded(whole, backbones) if fold else whole
+        content['ema_state_dict'] = _complete_averages(averages, whole)
+    content['state_dict'] = _fold_state(whole, backbones) if fold else whole
     write_checkpoint(drop_training_state(content) if fold or str(out).endswith('.safetensors') else content, out)
 
 
-def _model(cfg: Config) -> tuple[nn.Module, dict[str, TunedBackbone]]:
+def _build_tuned(cfg: Config) -> tuple[nn.Module, dict[str, TunedBackbone]]:
     model = build_model(cfg)
     backbones = tuned_backbones(model)
     if not backbones:
         raise CheckpointError(
-            f"the config's {type(model).__name__} has no ProTunedResNet or TunedBackbone: there is no base to leave out"
+            f"the config's {type(model).__name__} has no ProTunedResNet or TunedBackbone, so there is no frozen base"
         )
     return model, backbones
 
 
-def _fill(backbones: Mapping[str, TunedBackbone], base: str | None, content: Mapping[str, Any]) -> None:
-    said = read_frozen_sources(content)
+def _load_bases(backbones: Mapping[str, TunedBackbone], base: str | None, content: Mapping[str, Any]) -> None:
+    sources = read_frozen_sources(content)
     for name, each in backbones.items():
         cfg = each.init_cfg if isinstance(each.init_cfg, Mapping) and each.init_cfg.get('type') == 'Pretrained' else {}
         source, prefix = (base, None) if base else (cfg.get('checkpoint'), cfg.get('prefix'))
         if source is None:
-            source, prefix = said.get(name, (None, None))
+            source, prefix = sources.get(name, (None, None))
             reason = None if source is None else explain_refusal(source)
             if reason is not None:
                 raise CheckpointError(f'the checkpoint names {source!r} as the base of {name}: {reason}. Use --base')
         if source is not None:
             each.fill_from(source, prefix)
         elif each.frozen_source is None:
-            raise CheckpointError(f'the base of {name} is not known: name its file or scheme by --base')
+            raise CheckpointError(f'the base of {name} is not known: give its file or scheme by --base')
 
 
 def _state_dict(content: Mapping[str, Any], path: str) -> Any:
     state = content.get('state_dict', content)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f'{path} holds no state_dict of named tensors')
+        raise CheckpointError(f'{path} has no state_dict of named tensors')
     return state
 
 
@@ -135,13 +137,13 @@ def _load(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
         raise CheckpointError(f"{path} does not fit the config's model: {error}") from None
 
 
-def _whole_averages(averages: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> 'OrderedDict[str, Tensor]':
+def _complete_averages(averages: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> 'OrderedDict[str, Tensor]':
     own = {name: tensor for name, tensor in averages.items() if not name.startswith(_EMA)}
     completed = {_EMA + name: averages.get(_EMA + name, tensor) for name, tensor in whole.items()}
     return OrderedDict(own | completed)
 
 
-def _folded(whole: Mapping[str, Tensor], backbones: Mapping[str, TunedBackbone]) -> 'OrderedDict[str, Tensor]':
+def _fold_state(whole: Mapping[str, Tensor], backbones: Mapping[str, TunedBackbone]) -> 'OrderedDict[str, Tensor]':
     state = OrderedDict(whole)
     for name, each in backbones.items():
         lead = f'{name}.' if name else ''
@@ -151,42 +153,49 @@ def _folded(whole: Mapping[str, Tensor], backbones: Mapping[str, TunedBackbone])
     return state
 
 
-def _parser(what: str, source: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=what)
-    parser.add_argument('config', help='path of the config that it was trained with')
-    parser.add_argument('checkpoint', help=f'path of the {source}')
-    parser.add_argument('out', help='file to write, .pth or .safetensors')
-    parser.add_argument('--base', help="file or scheme of the base; the config's init_cfg where it is not given")
+def _make_parser(description: str, checkpoint: str, out: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='path of the config that was used for training')
+    parser.add_argument('checkpoint', help=f'path of the {checkpoint}')
+    parser.add_argument('out', help=f'{out} to write, .pth or .safetensors')
+    parser.add_argument(
+        '--base',
+        help="file or scheme of the base; defaults to the config's init_cfg, then to the base that the file names",
+    )
     add_cfg_options(parser)
     return parser
 
 
 @command
 def main_extract(argv: Sequence[str] | None = None) -> None:
-    parser = _parser('Take the frozen base out of a checkpoint', 'whole checkpoint')
-    parser.add_argument('--training-state', action='store_true', help='keep what training resumes from')
+    parser = _make_parser('Remove the frozen base from a whole checkpoint', 'whole checkpoint', 'delta')
+    parser.add_argument(
+        '--training-state', action='store_true', help='keep the optimizer and everything else that a resumed run needs'
+    )
     args = parser.parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
     extract_delta(cfg, args.checkpoint, args.out, args.base, args.training_state)
-    _tell(args)
+    _print_sizes(args)
 
 
 @command
 def main_merge(argv: Sequence[str] | None = None) -> None:
-    parser = _parser('Put a delta and its base together', 'delta')
-    parser.add_argument('--fold', action='store_true', help="fold the tuning into the backbone's own weights")
+    parser = _make_parser('Join a delta and its base into a whole checkpoint', 'delta', 'whole checkpoint')
+    parser.add_argument(
+        '--fold', action='store_true', help="fold the tuning into the backbone's weights, for the host's plain model"
+    )
     args = parser.parse_args(argv)
     merge_delta(read_config(args.config, args.cfg_options), args.checkpoint, args.out, args.base, args.fold)
-    _tell(args)
+    _print_sizes(args)
 
 
-def _tell(args: argparse.Namespace) -> None:
+def _print_sizes(args: argparse.Namespace) -> None:
     before, after = (Path(path).stat().st_size / 1e6 for path in (args.checkpoint, args.out))
     print(f'{args.out}: {after:.2f} MB (of {before:.2f} MB)')
 
 
 if __name__ == '__main__':
     raise SystemExit(
-        'error: this module holds two commands: tools/model_converters/extract_delta.py takes the base out of a whole '
-        'checkpoint, tools/model_converters/merge_delta.py puts a delta and its base together'
+        'error: this module has two commands: tools/model_converters/extract_delta.py removes the base from a whole '
+        'checkpoint, tools/model_converters/merge_delta.py joins a delta and its base'
     )

@@ -1,4 +1,4 @@
-"""``tools/model_converters/export.py``: one task as TorchScript, ``torch.export`` or ONNX, checked first."""
+"""``tools/model_converters/export.py``: export a task to TorchScript, ``torch.export`` or ONNX, and check the file."""
 
 import argparse
 import warnings
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from protuning_mm.backbones import tuned_backbones
 from protuning_mm.cli.command import command
-from protuning_mm.cli.export_parts import ExportError, exportable
+from protuning_mm.cli.export_parts import ExportError, select_part
 from protuning_mm.cli.flags import add_cfg_options, at_least
 from protuning_mm.engine.build_model import build_model
 from protuning_mm.engine.config import read_config
@@ -27,7 +27,11 @@ Run = Callable[[Tensor], list[Tensor]]
 
 
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:
-    """Build a config's model on the CPU in eval mode, of plain torch operations alone, from a checkpoint or a delta.
+    """Build and load a config's model on the CPU, in eval mode and without memory-efficient execution.
+
+    Args:
+        cfg (Config): The config.
+        checkpoint (str): A whole checkpoint or a delta.
 
     Raises:
         CheckpointError: the file is missing or damaged, or does not fit the model.
@@ -41,7 +45,7 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
         raise
     except RuntimeError as error:
         raise CheckpointError(f"{checkpoint} does not fit the config's model: {error}") from None
-    for backbone in tuned_backbones(model).values():  # autograd functions of ours are no operations of an exporter
+    for backbone in tuned_backbones(model).values():  # exporters do not support our autograd functions
         release(backbone.plain)
         for tuning in backbone.tunings:
             tuning.efficient = False
@@ -58,46 +62,47 @@ def export(
     preprocessing: bool = False,
     opset: int | None = None,
 ) -> float:
-    """Export a model or its backbone; the file is kept only if it computes the same.
+    """Export a model or its backbone, and keep the file only if its outputs match the model's.
 
     Args:
         model (nn.Module): A segmentor, classifier or detector of the hosts, as :func:`load_model` returns it.
-        out (str | Path): ``.ts`` or ``.pt`` (TorchScript), ``.pt2`` (``torch.export``) or ``.onnx``.
-        part (str): ``model``: logits (N, classes, H, W) of a segmentor, (N, classes) of a classifier; ``backbone``: the
-            features that feed the neck. Of a detector ``backbone`` alone. Defaults to ``model``.
+        out (str | Path): The file to write: ``.ts`` or ``.pt`` (TorchScript), ``.pt2`` (``torch.export``) or ``.onnx``.
+        part (str): ``model``: the logits, (N, classes, H, W) of a segmentor or (N, classes) of a classifier.
+            ``backbone``: the features that feed the neck; the only part of a detector that can be exported. Defaults to
+            ``model``.
         size (tuple[int, int]): Height and width of the input. Defaults to (512, 512).
-        dynamic (str): What may differ later: ``none``, ``batch``, or ``size`` (batch, height and width). Defaults to
-            ``batch``.
-        preprocessing (bool): Take images of 0 to 255 in the order of OpenCV (BGR) and normalise them in the graph,
-            instead of normalised input.
+        dynamic (str): What may vary in the input of the exported model: ``none``, ``batch``, or ``size`` (batch size,
+            height and width). Defaults to ``batch``.
+        preprocessing (bool): Whether the input is a BGR image with values of 0 to 255, which the graph normalizes,
+            instead of a normalized image. Defaults to False.
         opset (int, optional): ONNX's operator set. Defaults to the exporter's.
 
     Returns:
-        float: The largest difference of an output on an input that the exporter has not seen; relative to the largest
-        value of that output where it is above 1.
+        float: The largest difference of an output, on an input that the exporter has not seen. It is relative to the
+        largest value of that output if that is above 1.
 
     Raises:
-        ExportError: the ending, part or size cannot be exported, the exporter fails, or the outputs differ by more than
-            1e-4. There is no file then.
+        ExportError: the file extension, part or size is not supported, the exporter fails, or the outputs differ by
+            more than 1e-4. No file is written then.
     """
     out = Path(out)
     if out.suffix not in FORMATS:
-        raise ExportError(f'{out}: the ending tells the format and must be one of {", ".join(FORMATS)}')
+        raise ExportError(f'{out}: the file extension selects the format and must be one of {", ".join(FORMATS)}')
     kind = FORMATS[out.suffix]
-    module = exportable(model, part, preprocessing)
+    module = select_part(model, part, preprocessing)
     scale = 255.0 if preprocessing else 1.0
     seen = scale * torch.rand(2, 3, *size)
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f'.{out.stem}.part{out.suffix}')
+    temporary = out.with_name(f'.{out.stem}.part{out.suffix}')
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # deprecations within torch's exporters
-            run = _WRITERS[kind](module, seen, aside, _DYNAMIC[dynamic], opset)
-            fresh = scale * torch.rand(*_other_shape(seen, dynamic))
-            difference = _difference(module(fresh), run(fresh), kind)
-        aside.replace(out)
+            warnings.simplefilter('ignore')  # deprecation warnings of torch's exporters
+            run = _WRITERS[kind](module, seen, temporary, _DYNAMIC[dynamic], opset)
+            unseen = scale * torch.rand(*_other_shape(seen, dynamic))
+            difference = _compare(module(unseen), run(unseen), kind)
+        temporary.replace(out)
     finally:
-        for left in out.parent.glob(f'{aside.name}*'):  # large ONNX models have a second file
+        for left in out.parent.glob(f'{temporary.name}*'):  # large ONNX models have a second file
             left.unlink()
     return difference
 
@@ -107,14 +112,14 @@ def _other_shape(seen: Tensor, dynamic: str) -> tuple[int, ...]:
     return (n if dynamic == 'none' else 3, c, *((h + 64, w + 32) if dynamic == 'size' else (h, w)))
 
 
-def _difference(expected: Sequence[Tensor], got: Sequence[Tensor], kind: str) -> float:
+def _compare(expected: Sequence[Tensor], got: Sequence[Tensor], kind: str) -> float:
     if [tuple(t.shape) for t in expected] != [tuple(t.shape) for t in got]:
-        raise ExportError(f'{kind}: the outputs have other shapes than the model gives; nothing was written')
+        raise ExportError(f"{kind}: the exported outputs have other shapes than the model's; no file was written")
     difference = max(float((a - b).abs().max() / a.abs().max().clamp(min=1)) for a, b in zip(expected, got))
     if not difference <= TOLERANCE:
         raise ExportError(
             f"{kind}: the exported outputs differ from the model's by {difference:.2e}, more than {TOLERANCE:.0e}; "
-            'nothing was written'
+            'no file was written'
         )
     return difference
 
@@ -129,8 +134,8 @@ def _torch_export(module: nn.Module, seen: Tensor, path: Path, dynamic: dict[int
     shapes = dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC)
     try:
         program = torch.export.export(module, (seen,), dynamic_shapes=(shapes,))
-    except Exception as error:  # torch's exporters fail in many ways; each says why in its first line
-        raise _failed('torch.export', error, dynamic) from error
+    except Exception as error:  # exporters raise errors of many classes; the first line gives the reason
+        raise _export_error('torch.export', error, dynamic) from error
     torch.export.save(program, path)
     loaded = torch.export.load(path).module()
     return lambda x: list(loaded(x))
@@ -158,15 +163,15 @@ def _onnx(module: nn.Module, seen: Tensor, path: Path, dynamic: dict[int, str], 
             verbose=False,
         )
     except Exception as error:
-        raise _failed('the ONNX exporter', error, dynamic) from error
+        raise _export_error('the ONNX exporter', error, dynamic) from error
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     return lambda x: [torch.from_numpy(y) for y in session.run(None, {'image': x.numpy()})]
 
 
-def _failed(who: str, error: Exception, dynamic: dict[int, str]) -> ExportError:
+def _export_error(exporter: str, error: Exception, dynamic: dict[int, str]) -> ExportError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     advice = '; try --dynamic batch or none' if 2 in dynamic else ''
-    return ExportError(f'{who} cannot export this model: {lines[0]}{advice}')
+    return ExportError(f'{exporter} cannot export this model: {lines[0]}{advice}')
 
 
 _WRITERS: dict[str, Callable[[nn.Module, Tensor, Path, dict[int, str], int | None], Run]] = {
@@ -177,15 +182,19 @@ _WRITERS: dict[str, Callable[[nn.Module, Tensor, Path, dict[int, str], int | Non
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Export one task as TorchScript, torch.export or ONNX')
+    parser = argparse.ArgumentParser(description='Export one task to TorchScript, torch.export or ONNX')
     parser.add_argument('config', help='path of the config')
-    parser.add_argument('checkpoint', help='path of the checkpoint or delta')
+    parser.add_argument('checkpoint', help='path of the whole checkpoint or delta')
     parser.add_argument('out', help='file to write: .ts or .pt (TorchScript), .pt2 (torch.export), .onnx')
-    parser.add_argument('--part', choices=('model', 'backbone'), default='model', help='of a detector: backbone alone')
-    parser.add_argument('--size', type=at_least(1), nargs=2, default=(512, 512), metavar=('H', 'W'), help="the input's")
-    parser.add_argument('--dynamic', choices=tuple(_DYNAMIC), default='batch', help='what may differ later')
-    parser.add_argument('--with-preprocessing', action='store_true', help='take BGR images of 0 to 255')
-    parser.add_argument('--opset', type=at_least(1), help="ONNX's operator set")
+    part = 'part to export; defaults to model. Of a detector, only the backbone can be exported'
+    parser.add_argument('--part', choices=('model', 'backbone'), default='model', help=part)
+    size = 'height and width of the input; defaults to 512 512'
+    parser.add_argument('--size', type=at_least(1), nargs=2, default=(512, 512), metavar=('H', 'W'), help=size)
+    dynamic = 'what may vary in the input: nothing, the batch size, or batch size, height and width; defaults to batch'
+    parser.add_argument('--dynamic', choices=tuple(_DYNAMIC), default='batch', help=dynamic)
+    preprocessing = 'take BGR images with values of 0 to 255, and normalize them in the graph'
+    parser.add_argument('--with-preprocessing', action='store_true', help=preprocessing)
+    parser.add_argument('--opset', type=at_least(1), help="ONNX's operator set; defaults to the exporter's")
     add_cfg_options(parser)
     return parser.parse_args(argv)
 

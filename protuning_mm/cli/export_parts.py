@@ -1,4 +1,4 @@
-"""What of a host's model an exporter takes: tensors in, tensors out."""
+"""The parts of a host's model that can be exported, as modules from one tensor to a tuple of tensors."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class ExportError(RuntimeError):
-    """A model, or the way it is to be exported, cannot be."""
+    """A model cannot be exported, or not in the requested way."""
 
 
 class _Features(nn.Module):
-    """The backbone's outputs."""
+    """The features of the backbone: (N, 3, H, W) to (N, C_i, H_i, W_i) each."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class _Features(nn.Module):
 
 
 class _Segmentation(nn.Module):
-    """Logits at the input's size, as whole inference makes them."""
+    """The logits of a segmentor at the input's size, as in whole-image inference: (N, classes, H, W)."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _Segmentation(nn.Module):
 
 
 class _Classification(nn.Module):
-    """Logits of every class."""
+    """The logits of a classifier: (N, classes)."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -46,8 +46,8 @@ class _Classification(nn.Module):
         return (self.model.head(self.model.extract_feat(x)),)
 
 
-class _Normalised(nn.Module):
-    """From BGR images of 0 to 255, as OpenCV reads them, to what the host's preprocessor hands the model."""
+class _Normalized(nn.Module):
+    """Normalizes BGR images with values of 0 to 255 as the host's data preprocessor does, and runs a part on them."""
 
     mean: Any
     std: Any
@@ -55,41 +55,41 @@ class _Normalised(nn.Module):
     def __init__(self, part: nn.Module, preprocessor: Any) -> None:
         super().__init__()
         self.part = part
-        # three names for one thing: mmengine's and mmdet's, mmseg's, mmpretrain's
+        # the names of this setting in mmengine and mmdet, in mmseg, and in mmpretrain
         names = ('_channel_conversion', 'channel_conversion', 'to_rgb')
-        self.flips = any(bool(getattr(preprocessor, name, False)) for name in names)
+        self.reverse_channels = any(bool(getattr(preprocessor, name, False)) for name in names)
         enabled = getattr(preprocessor, '_enable_normalize', False)
         self.register_buffer('mean', preprocessor.mean if enabled else None)
         self.register_buffer('std', preprocessor.std if enabled else None)
 
     def forward(self, x: Tensor) -> Any:
-        x = x.flip(1) if self.flips else x
+        x = x.flip(1) if self.reverse_channels else x
         return self.part(x if self.mean is None else (x - self.mean) / self.std)
 
 
-def exportable(model: nn.Module, part: str, preprocessing: bool = False) -> nn.Module:
-    """The part of a model that is exported: a module from one tensor to a tuple of tensors.
+def select_part(model: nn.Module, part: str, preprocessing: bool = False) -> nn.Module:
+    """Return the part of a model to export, as a module from one tensor to a tuple of tensors.
 
     Args:
         model (nn.Module): A host's model with a ``backbone``.
         part (str): ``model`` or ``backbone``.
-        preprocessing (bool): Whether normalisation comes before it.
+        preprocessing (bool): Whether to normalize the input first. Defaults to False.
 
     Raises:
-        ExportError: ``part`` is ``model``, and the model is a detector or of another kind.
+        ExportError: ``part`` is ``model``, and the model is not a segmentor or classifier.
     """
-    made: nn.Module
+    module: nn.Module
     if part == 'backbone':
-        made = _Features(model)
+        module = _Features(model)
     elif hasattr(model, 'decode_head'):
-        made = _Segmentation(model)
+        module = _Segmentation(model)
     elif hasattr(model, 'head') and hasattr(model, 'extract_feat') and not hasattr(model, 'rpn_head'):
-        made = _Classification(model)
+        module = _Classification(model)
     else:
         raise ExportError(
-            f'{type(model).__name__} cannot be exported whole: its proposals, RoI heads and non-maximum suppression '
-            "choose boxes while they run, which the hosts' code does in Python, image by image: no exporter follows. "
-            'Export its backbone (--part backbone), or deploy it by mmdeploy, which rewrites these parts'
+            f'{type(model).__name__} cannot be exported as a whole: its proposals, RoI heads and non-maximum '
+            'suppression select boxes at run time, in Python and image by image, which no exporter supports. Export '
+            'its backbone (--part backbone), or deploy it with mmdeploy, which rewrites these parts'
         )
-    made = _Normalised(made, model.data_preprocessor) if preprocessing else made
-    return made.eval()
+    module = _Normalized(module, model.data_preprocessor) if preprocessing else module
+    return module.eval()

@@ -1,4 +1,4 @@
-"""Flags that several commands have, and types of flags that refuse what cannot work."""
+"""Flags that several commands share, and argparse types that check the values of flags."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -8,33 +8,50 @@ import torch
 from mmengine.config import DictAction
 
 
-def add_cfg_options(parser: argparse.ArgumentParser, what: str = 'override settings of the config') -> None:
-    """Add ``--cfg-options KEY=VALUE …``, as the hosts' tools have it."""
-    parser.add_argument('--cfg-options', nargs='+', action=_Options, metavar='KEY=VALUE', help=what)
+def add_cfg_options(parser: argparse.ArgumentParser, text: str = 'override settings of the config') -> None:
+    """Add ``--cfg-options KEY=VALUE …``, as in the hosts' tools."""
+    parser.add_argument('--cfg-options', nargs='+', action=_Options, metavar='KEY=VALUE', help=text)
+
+
+def add_prediction_arguments(parser: argparse.ArgumentParser, out: str) -> None:
+    """Add the arguments of commands that predict on images: config, checkpoint, images, output folder and device.
+
+    Args:
+        parser (ArgumentParser): The command's parser.
+        out (str): Help text of ``--out``.
+    """
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path of the whole checkpoint or delta')
+    parser.add_argument('images', nargs='+', help='images or folders of images')
+    parser.add_argument('--out', required=True, help=out)
+    add_device(parser)
+    add_cfg_options(parser)
 
 
 def add_device(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Add ``--device``; without a default it is a GPU where there is one."""
-    told = f"such as 'cuda:0' or 'cpu'; {f'defaults to {default}' if default else 'a GPU where there is one'}"
-    parser.add_argument('--device', type=device, default=default or best_device(), help=told)
+    """Add ``--device``; it defaults to a GPU if there is one, unless ``default`` is given."""
+    text = f"device, such as 'cuda:0' or 'cpu'; defaults to {default or 'a GPU if there is one'}"
+    parser.add_argument('--device', type=device, default=default or best_device(), help=text)
 
 
 def best_device() -> str:
-    """The first GPU where torch sees one, else the CPU."""
+    """Return the first GPU, or the CPU if torch finds no GPU."""
     return 'cuda:0' if torch.cuda.is_available() else 'cpu'
 
 
 def device(written: str) -> str:
-    """Check a device's name; a type for argparse."""
+    """Check the name of a device; an argparse type."""
     try:
         torch.empty(0, device=written)
-    except (AssertionError, RuntimeError) as error:  # a torch without CUDA asserts
-        raise argparse.ArgumentTypeError(f'{written!r} is no device here: {str(error).splitlines()[0]}') from None
+    except (AssertionError, RuntimeError) as error:  # torch without CUDA raises an AssertionError
+        raise argparse.ArgumentTypeError(
+            f'{written!r} is not a device of this machine: {str(error).splitlines()[0]}'
+        ) from None
     return written
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Make a type for argparse: a whole number that is not below ``least``."""
+    """Return an argparse type: a whole number that is at least ``least``."""
 
     def number(written: str) -> int:
         value = int(written) if written.strip().lstrip('+-').isdecimal() else None
@@ -46,7 +63,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def from_0_to_1(written: str) -> float:
-    """Read a share or a score; a type for argparse."""
+    """Convert a fraction or a score; an argparse type."""
     try:
         value = float(written)
     except ValueError:
@@ -57,7 +74,7 @@ def from_0_to_1(written: str) -> float:
 
 
 class _Options(DictAction):
-    """mmengine's ``KEY=VALUE`` pairs; what is no such pair is an error of the flag, not a traceback."""
+    """mmengine's ``KEY=VALUE`` pairs, with an argparse error instead of a traceback for anything else."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: Any, values: str | Sequence[Any] | None, option: Any = None
@@ -66,5 +83,5 @@ class _Options(DictAction):
             try:
                 super().__call__(parser, namespace, [written], option)
             except (AssertionError, ValueError) as error:
-                why = f' ({error})' if isinstance(error, AssertionError) else ''
-                parser.error(f'argument {option}: {written!r} must be KEY=VALUE{why}')
+                reason = f' ({error})' if isinstance(error, AssertionError) else ''
+                parser.error(f'argument {option}: {written!r} must be KEY=VALUE{reason}')

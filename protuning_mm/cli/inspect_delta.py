@@ -1,4 +1,4 @@
-"""``tools/model_converters/inspect_delta.py``: what is in a delta, for which base, and how big."""
+"""``tools/model_converters/inspect_delta.py``: show what a delta contains and which base it needs."""
 
 import argparse
 import json
@@ -16,8 +16,8 @@ from protuning_mm.weights.deltas import RECORD, DeltaRecord
 
 
 @dataclass(frozen=True)
-class Content:
-    """One part of a delta: how many tensors, and their bytes."""
+class DeltaPart:
+    """One part of a delta, with the number of its tensors and their bytes."""
 
     part: str
     tensors: int
@@ -25,7 +25,7 @@ class Content:
 
 
 def inspect_delta(path: str) -> dict[str, Any]:
-    """Read a delta, verify it, and tell what it is.
+    """Read and verify a delta, and list its content.
 
     Args:
         path (str): A ``.pth`` or ``.safetensors`` file.
@@ -36,14 +36,14 @@ def inspect_delta(path: str) -> dict[str, Any]:
         tensors and bytes of each.
 
     Raises:
-        CheckpointError: it cannot be read, is damaged, or is no delta.
+        CheckpointError: the file is missing or damaged, or is not a delta.
     """
     if not Path(path).is_file():
         raise CheckpointError(f'delta {path!r} does not exist')
-    content = safe_torch_load(path, 'cpu')  # mmengine's loader would print to standard output
+    content = safe_torch_load(path, 'cpu')  # mmengine's loader prints to standard output
     state = content.get('state_dict', content) if isinstance(content, dict) else {}
     if RECORD not in state:
-        raise CheckpointError(f'{path} is no delta: it holds no record of its base. A whole checkpoint?')
+        raise CheckpointError(f'{path} is not a delta: it has no record of its base. Is it a whole checkpoint?')
     record = DeltaRecord.from_tensor(state[RECORD])
     meta = content.get('meta', {})
     return dict(
@@ -68,7 +68,7 @@ def inspect_delta(path: str) -> dict[str, Any]:
     )
 
 
-def _contents(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[Content]:
+def _contents(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[DeltaPart]:
     parts: dict[str, list[Tensor]] = {}
     for name, tensor in state.items():
         keys = name.split('.')
@@ -79,7 +79,7 @@ def _contents(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[C
             found = list(_tensors(value))
             if found:
                 parts[f'({key})'] = found
-    return [Content(part, len(found), sum(t.nbytes for t in found)) for part, found in parts.items()]
+    return [DeltaPart(part, len(found), sum(t.nbytes for t in found)) for part, found in parts.items()]
 
 
 def _tensors(value: Any) -> Any:
@@ -93,11 +93,11 @@ def _tensors(value: Any) -> Any:
             yield from _tensors(item)
 
 
-def as_text(told: Mapping[str, Any]) -> str:
+def format_text(info: Mapping[str, Any]) -> str:
     """Format what :func:`inspect_delta` returns for a terminal."""
-    checksum = 'checksum verified' if told['has_checksum'] else 'no checksum (saved again by another program)'
-    lines = [f'{told["file"]}: {_mega(told["bytes"])}, {checksum}, written by protuning_mm {told["version"]}']
-    for name, base in told['bases'].items():
+    checksum = 'checksum verified' if info['has_checksum'] else 'no checksum (rewritten by another program)'
+    lines = [f'{info["file"]}: {_in_megabytes(info["bytes"])}, {checksum}, written by protuning_mm {info["version"]}']
+    for name, base in info['bases'].items():
         tuning = ' + '.join(
             f'{t["type"]}({", ".join(f"{k}={v!r}" for k, v in t.items() if k != "type")})' for t in base['tuning']
         )
@@ -107,31 +107,31 @@ def as_text(told: Mapping[str, Any]) -> str:
             f'  {base["tensors"]} frozen tensors, fingerprint {base["fingerprint"]}',
             f'  tuning: {tuning}',
         ]
-    classes = [str(c) for c in told['dataset_meta'].get('classes') or ()]
+    classes = [str(c) for c in info['dataset_meta'].get('classes') or ()]
     if classes:
         lines.append(f'{len(classes)} classes: {", ".join(classes[:10])}{", …" if len(classes) > 10 else ""}')
-    if told['iter'] is not None:
-        lines.append(f'epoch {told["epoch"]}, iteration {told["iter"]}')
-    contents = [Content(**part) for part in told['contents']]
-    total = Content('total', sum(c.tensors for c in contents), sum(c.bytes for c in contents))
+    if info['iter'] is not None:
+        lines.append(f'epoch {info["epoch"]}, iteration {info["iter"]}')
+    contents = [DeltaPart(**part) for part in info['contents']]
+    total = DeltaPart('total', sum(c.tensors for c in contents), sum(c.bytes for c in contents))
     width = max(len(c.part) for c in [*contents, total])
     lines += ['', f'{"part":<{width}}  tensors       size']
-    lines += [f'{c.part:<{width}}  {c.tensors:>7}  {_mega(c.bytes):>9}' for c in [*contents, total]]
+    lines += [f'{c.part:<{width}}  {c.tensors:>7}  {_in_megabytes(c.bytes):>9}' for c in [*contents, total]]
     return '\n'.join(lines)
 
 
-def _mega(size: int) -> str:
+def _in_megabytes(size: int) -> str:
     return f'{size / 1e6:.2f} MB'
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description='Tell what is in a delta, for which base, and how big')
+    parser = argparse.ArgumentParser(description='Show what a delta contains, its size, and which base it needs')
     parser.add_argument('delta', help='path of the delta')
-    parser.add_argument('--json', action='store_true', help='print JSON')
+    parser.add_argument('--json', action='store_true', help='print JSON instead of text')
     args = parser.parse_args(argv)
-    told = inspect_delta(args.delta)
-    print(json.dumps(told, indent=2) if args.json else as_text(told))
+    info = inspect_delta(args.delta)
+    print(json.dumps(info, indent=2) if args.json else format_text(info))
 
 
 if __name__ == '__main__':

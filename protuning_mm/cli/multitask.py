@@ -1,4 +1,4 @@
-"""``tools/multitask.py``: draw what several tasks predict for an image into one picture."""
+"""``tools/multitask.py``: draw the predictions of several tasks on an image into one picture."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import cv2
 
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_device, from_0_to_1
-from protuning_mm.cli.output_names import distinct_names
+from protuning_mm.cli.output_names import make_distinct_names
 from protuning_mm.cli.predict import find_images
 from protuning_mm.data import DataError
 from protuning_mm.multitask.drawing import draw_tasks
@@ -19,27 +19,30 @@ from protuning_mm.weights.atomic import write_atomically
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Predict with several tasks on one frozen backbone')
+    parser = argparse.ArgumentParser(
+        description='Predict with several tasks on one frozen backbone, and draw one picture per image'
+    )
     parser.add_argument(
         '--task',
         action='append',
         required=True,
         metavar='NAME=CONFIG,CHECKPOINT',
-        help='a task: its name, its config, and its delta or whole checkpoint; once for each',
+        help='name of a task, its config, and its whole checkpoint or delta; repeat the flag for each task',
     )
     parser.add_argument('--image', nargs='+', required=True, help='images or folders of images')
-    parser.add_argument('--out', default='multitask', help='folder for the pictures')
+    parser.add_argument('--out', default='multitask', help="folder for the pictures; defaults to 'multitask'")
     add_device(parser)
-    parser.add_argument('--score-thr', type=from_0_to_1, default=0.3, help='boxes drawn (detectors)')
-    parser.add_argument('--several-bases', action='store_true', help='let tasks have different bases')
+    help_text = 'lowest score of a box to draw (detectors); defaults to 0.3'
+    parser.add_argument('--score-thr', type=from_0_to_1, default=0.3, help=help_text)
+    parser.add_argument('--several-bases', action='store_true', help='allow tasks with different frozen backbones')
     return parser.parse_args(argv)
 
 
 def split_task(written: str) -> tuple[str, str, str]:
-    """Read ``name=config,checkpoint``.
+    """Split ``name=config,checkpoint``.
 
     Raises:
-        MultiTaskError: it is written otherwise.
+        MultiTaskError: the text has another form.
     """
     name, equals, rest = written.partition('=')
     config, comma, checkpoint = rest.partition(',')
@@ -58,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         multitask.add(*split_task(written))
     out = Path(args.out)
     tasks = {name: multitask.task(name) for name in multitask.tasks}
-    for path, file in distinct_names(images).items():
+    for path, file in make_distinct_names(images).items():
         image = cv2.imread(path)
         if image is None:
             raise DataError(f'{path!r} cannot be decoded as an image')

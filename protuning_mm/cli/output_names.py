@@ -1,4 +1,4 @@
-"""Names for what is written about images, so that no image's output takes another's place."""
+"""Distinct output names for images, so that the output of one image never overwrites that of another."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -8,25 +8,25 @@ from shutil import copyfile
 from tempfile import TemporaryDirectory
 
 
-def distinct_names(images: Sequence[str]) -> dict[str, str]:
-    """Give each image a file name whose stem no other has: the hosts name what they write by the stem.
+def make_distinct_names(images: Sequence[str]) -> dict[str, str]:
+    """Give each image a file name with a stem of its own, since the hosts name their output by the stem.
 
-    A stem of one image stays as it is. Else its ending is added (``a.jpg``, ``a.png``: ``a_jpg``, ``a_png``), its
-    folder (``x/a.jpg``, ``y/a.jpg``: ``x_a``, ``y_a``), both, or a number. Capital letters make no difference, as on
-    some disks.
+    If several images have the same stem, it is extended by the file extension (``a.jpg``, ``a.png``: ``a_jpg``,
+    ``a_png``), by the folder (``x/a.jpg``, ``y/a.jpg``: ``x_a``, ``y_a``), by both, or by a number. Upper and lower
+    case count as the same, as on some file systems.
 
     Args:
-        images (Sequence[str]): Paths, each of them once.
+        images (Sequence[str]): Paths without duplicates.
 
     Returns:
-        dict[str, str]: path -> file name, with the path's own suffix.
+        dict[str, str]: Path -> file name, with the extension of the path.
     """
-    alike: dict[str, list[str]] = defaultdict(list)
+    same_stem: dict[str, list[str]] = defaultdict(list)
     for image in images:
-        alike[Path(image).stem.casefold()].append(image)
-    taken, names = set(alike), dict[str, str]()
-    for group in alike.values():
-        for stems in _proposed([Path(image) for image in group]):
+        same_stem[Path(image).stem.casefold()].append(image)
+    taken, names = set(same_stem), dict[str, str]()
+    for group in same_stem.values():
+        for stems in _candidate_stems([Path(image) for image in group]):
             folded = {stem.casefold() for stem in stems}
             if len(group) == 1 or (len(folded) == len(group) and not folded & taken):
                 break
@@ -35,7 +35,7 @@ def distinct_names(images: Sequence[str]) -> dict[str, str]:
     return {image: names[image] for image in images}
 
 
-def _proposed(paths: list[Path]) -> Iterator[list[str]]:
+def _candidate_stems(paths: list[Path]) -> Iterator[list[str]]:
     if len(paths) == 1:
         yield [paths[0].stem]
     folders = [path.parent.resolve().name for path in paths]
@@ -49,9 +49,9 @@ def _proposed(paths: list[Path]) -> Iterator[list[str]]:
 
 
 @contextmanager
-def under_distinct_names(images: Sequence[str]) -> Iterator[list[str]]:
-    """Hand out the images' paths, those that share a stem as links of another name in a temporary folder."""
-    names = distinct_names(images)
+def link_distinct_names(images: Sequence[str]) -> Iterator[list[str]]:
+    """Yield paths with distinct stems: images that share a stem are linked under another name in a temporary folder."""
+    names = make_distinct_names(images)
     with TemporaryDirectory() as folder:
         paths = []
         for image, name in names.items():
@@ -61,6 +61,6 @@ def under_distinct_names(images: Sequence[str]) -> Iterator[list[str]]:
             paths.append(str(Path(folder) / name))
             try:
                 Path(paths[-1]).symlink_to(Path(image).absolute())
-            except OSError:  # Windows lets only some users link
+            except OSError:  # on Windows, links need a privilege
                 copyfile(image, paths[-1])
         yield paths

@@ -1,4 +1,7 @@
-"""Trained parameters of every tuning on the paper's backbones and tasks, without any weights in memory."""
+"""The number of trained parameters of every tuning on the paper's backbones and tasks.
+
+The models are built on the meta device, without memory for their weights.
+"""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -16,7 +19,7 @@ from protuning_mm.backbones import TunedBackbone
 from protuning_mm.stages import PrefixedTokens, Stages
 from protuning_mm.tunings import TuningError
 
-# config of the task, and which of a backbone fragment's entries it takes
+# task: (its config, the backbone entry that it uses in a config of _base_/backbones)
 TASKS = {
     'Classification, 120 classes': (None, 'cls'),
     'Cascade Mask R-CNN, COCO': ('det/cascade_mask_rcnn_r50_protune.py', 'det'),
@@ -33,15 +36,15 @@ BACKBONES = {
     'Swin-S': 'swin_small',
     'Swin-B': 'swin_base',
 }
-# beside each fragment's own settings
+# tuning: {name in the table: settings to add to the tuning's config}
 VARIANTS: dict[str, dict[str, Any]] = {
     'adapter': {'adapter 1': {}, 'adapter 2': dict(variant=2)},
     'vpt': {'vpt shallow': {}, 'vpt deep': dict(deep=True)},
 }
 
 
-def tunings(configs: Path) -> dict[str, dict[str, Any]]:
-    """Every fragment of ``configs/_base_/tunings``, in the order of the paper's comparison, then the rest."""
+def read_tunings(configs: Path) -> dict[str, dict[str, Any]]:
+    """Read the configs in ``configs/_base_/tunings``: first the tunings in the paper's order, then the others."""
     first = ('full', 'linear', 'partial', 'bias', 'side', 'adapter', 'adaptformer', 'pro')
     names = sorted(path.stem for path in (configs / '_base_/tunings').glob('*.py'))
     found = {}
@@ -53,48 +56,49 @@ def tunings(configs: Path) -> dict[str, dict[str, Any]]:
 
 
 def count_grid(configs: Path, backbones: Mapping[str, str] = BACKBONES) -> dict[str, dict[str, dict[str, Any]]]:
-    """Count for every task, tuning and backbone.
+    """Count the trained parameters of every task, tuning and backbone.
 
     Args:
-        configs (Path): The package's folder of configs.
-        backbones (Mapping): Name in the table -> name of the fragment.
+        configs (Path): The folder of this package's configs.
+        backbones (Mapping): Name in the table -> name of the config in ``_base_/backbones``. Defaults to the paper's
+            backbones.
 
     Returns:
-        dict: task -> tuning -> backbone -> ``(trained, full)``, or ``None`` where the tuning refuses the backbone.
-        ``full`` is what full fine-tuning trains.
+        dict: Task -> tuning -> backbone -> ``(trained, full)``, where ``full`` is the number that full fine-tuning
+        trains, or None if the tuning does not fit the backbone.
     """
-    methods = tunings(configs)
-    grid: dict[str, dict[str, dict[str, Any]]] = {task: {name: {} for name in methods} for task in TASKS}
+    tunings = read_tunings(configs)
+    grid: dict[str, dict[str, dict[str, Any]]] = {task: {name: {} for name in tunings} for task in TASKS}
     for label, file in backbones.items():
         fragment = Config.fromfile(configs / f'_base_/backbones/{file}.py')
         counts: dict[str, dict[str, int | None]] = {}
-        readings: dict[str, Stages] = {}
+        structures: dict[str, Stages] = {}
         for kind in ('cls', 'det', 'seg'):
             cfg = _without_weights(fragment[f'{kind}_backbone'].to_dict())
             counts[kind] = {}
-            for name, tuning in methods.items():
-                counts[kind][name], readings[kind] = _count_backbone(cfg, tuning, readings.get(kind))
+            for name, tuning in tunings.items():
+                counts[kind][name], structures[kind] = _count_backbone(cfg, tuning, structures.get(kind))
         for task, (config, kind) in TASKS.items():
-            rest = _count_rest(None if config is None else configs / config, readings[kind])
+            rest = _count_neck_and_heads(None if config is None else configs / config, structures[kind])
             full = counts[kind]['full']
             for name, trained in counts[kind].items():
                 grid[task][name][label] = None if trained is None else (trained + rest, full + rest)  # type: ignore[operator]
     return grid
 
 
-def as_markdown(grid: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """A table for each task: tunings down, backbones across; millions of trained parameters and the share of full."""
+def format_grid(grid: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Format the counts as one Markdown table per task, with a row per tuning and a column per backbone."""
     parts = []
     for task, rows in grid.items():
         names = list(next(iter(rows.values())))
         lines = [f'### {task}', '', '| tuning | ' + ' | '.join(names) + ' |', '|---' + '|---:' * len(names) + '|']
         for tuning, cells in rows.items():
-            lines.append(f'| {tuning} | ' + ' | '.join(_cell(cells[name]) for name in names) + ' |')
+            lines.append(f'| {tuning} | ' + ' | '.join(_format_cell(cells[name]) for name in names) + ' |')
         parts.append('\n'.join(lines))
     return '\n\n'.join(parts)
 
 
-def _cell(counted: tuple[int, int] | None) -> str:
+def _format_cell(counted: tuple[int, int] | None) -> str:
     if counted is None:
         return '–'
     trained, full = counted
@@ -105,41 +109,41 @@ def _without_weights(cfg: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in cfg.items() if key not in ('init_cfg', 'pretrained')}
 
 
-def _count_backbone(cfg: dict[str, Any], tuning: dict[str, Any], known: Stages | None) -> tuple[int | None, Any]:
-    """Trained parameters of a tuned backbone, and how it is read."""
+def _count_backbone(cfg: dict[str, Any], tuning: dict[str, Any], structure: Stages | None) -> tuple[int | None, Any]:
+    """Return the number of trained parameters of a tuned backbone, and the structure of the backbone."""
     try:
         with no_memory():
             tuned = TunedBackbone(
                 copy.deepcopy(cfg), tuning, host=cfg['type'].split('.')[0].replace('timm', '') or None
             )
     except TuningError:
-        return None, known
+        return None, structure
     return sum(p.numel() for p in tuned.parameters() if p.requires_grad), tuned.structure
 
 
-class _Nothing(nn.Module):
-    """Stands where the backbone would: what is counted is the rest."""
+class _NoBackbone(nn.Module):
+    """A module without parameters, which replaces the backbone when the other parameters are counted."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__()
 
 
-def _count_rest(config: Path | None, reading: Stages) -> int:
-    """Parameters of neck and heads on features of a backbone's channels."""
-    channels = [reading.channels[i] for i in reading.outs]
+def _count_neck_and_heads(config: Path | None, structure: Stages) -> int:
+    """Count the parameters of neck and heads for the channels of a backbone."""
+    channels = [structure.channels[i] for i in structure.outs]
     if config is None:
         return channels[-1] * 120 + 120
     cfg = Config.fromfile(config)
-    model = _on_channels(cfg.model, channels, single_scale=isinstance(reading.layout, PrefixedTokens))
-    model['backbone'] = dict(type=_Nothing)
+    model = _set_channels(cfg.model, channels, single_scale=isinstance(structure.layout, PrefixedTokens))
+    model['backbone'] = dict(type=_NoBackbone)
     model.pop('pretrained', None)
     with no_memory(), MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
         built = registry.build(model)
     return sum(p.numel() for p in built.parameters())
 
 
-def _on_channels(model: dict[str, Any], channels: list[int], single_scale: bool) -> dict[str, Any]:
-    """A task's model on features of other channels; those of one scale become a pyramid first, where one is used."""
+def _set_channels(model: dict[str, Any], channels: list[int], single_scale: bool) -> dict[str, Any]:
+    """Set the channels of a task's model; features of a single scale get a pyramid if the model uses several scales."""
     if 'roi_head' in model:
         model['neck'] = dict(model['neck'], in_channels=channels)
         if single_scale:
@@ -157,8 +161,8 @@ def _on_channels(model: dict[str, Any], channels: list[int], single_scale: bool)
     return model
 
 
-class _LinspaceInMemory(TorchFunctionMode):
-    """The hosts read numbers (drop-path rates) from a linspace, which needs memory."""
+class _LinspaceOnCPU(TorchFunctionMode):
+    """Creates linspaces on the CPU, because the hosts read drop-path rates from them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -169,6 +173,6 @@ class _LinspaceInMemory(TorchFunctionMode):
 
 @contextmanager
 def no_memory() -> Iterator[None]:
-    """Modules built here have shapes and no values."""
-    with torch.device('meta'), _LinspaceInMemory():
+    """Build modules on the meta device inside this context: their tensors have shapes but no values."""
+    with torch.device('meta'), _LinspaceOnCPU():
         yield

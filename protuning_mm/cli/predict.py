@@ -1,4 +1,4 @@
-"""``tools/predict.py``: draw and write predictions for images or folders, through the hosts' own inferencers."""
+"""``tools/predict.py``: write and draw predictions on images or folders, with the hosts' inferencers."""
 
 import argparse
 import json
@@ -10,8 +10,8 @@ import cv2
 from mmengine.config import Config
 
 from protuning_mm.cli.command import command
-from protuning_mm.cli.flags import add_cfg_options, add_device, best_device, from_0_to_1
-from protuning_mm.cli.output_names import distinct_names, under_distinct_names
+from protuning_mm.cli.flags import add_prediction_arguments, best_device, from_0_to_1
+from protuning_mm.cli.output_names import link_distinct_names, make_distinct_names
 from protuning_mm.data import DataError
 from protuning_mm.data.truncated_images import is_truncated
 from protuning_mm.engine.config import read_config
@@ -23,25 +23,21 @@ IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Draw and write predictions')
-    parser.add_argument('config', help='path of the config')
-    parser.add_argument('checkpoint', help='path of the checkpoint')
-    parser.add_argument('inputs', nargs='+', help='images or folders of images')
-    parser.add_argument('--out', required=True, help='folder for pictures and predictions')
-    add_device(parser)
-    parser.add_argument('--score-thr', type=from_0_to_1, default=0.3, help='boxes drawn (detectors)')
-    add_cfg_options(parser)
+    parser = argparse.ArgumentParser(description='Write and draw predictions on images')
+    add_prediction_arguments(parser, out='folder for predictions and drawn images')
+    help_text = 'lowest score of a box to draw (detectors); defaults to 0.3'
+    parser.add_argument('--score-thr', type=from_0_to_1, default=0.3, help=help_text)
     return parser.parse_args(argv)
 
 
 def find_images(inputs: Sequence[str]) -> list[str]:
-    """List the images among some paths, each once; a folder gives the images directly in it, in order.
+    """List images without duplicates.
 
     Args:
-        inputs (Sequence[str]): Paths of images and folders.
+        inputs (Sequence[str]): Paths of images and folders. Of a folder, the images directly in it are listed, sorted.
 
     Raises:
-        DataError: a path does not exist, or a folder holds no image.
+        DataError: a path does not exist, or a folder contains no image.
     """
     images: list[str] = []
     for name in inputs:
@@ -53,12 +49,12 @@ def find_images(inputs: Sequence[str]) -> list[str]:
             continue
         found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in IMAGES)
         if not found:
-            raise DataError(f'the folder {name!r} holds no image ({", ".join(IMAGES)})')
+            raise DataError(f'the folder {name!r} contains no image ({", ".join(IMAGES)})')
         images += found
-    once: dict[Path, str] = {}
+    unique: dict[Path, str] = {}
     for image in images:
-        once.setdefault(Path(image).parent.resolve() / Path(image).name, image)
-    return list(once.values())
+        unique.setdefault(Path(image).parent.resolve() / Path(image).name, image)
+    return list(unique.values())
 
 
 def predict(
@@ -69,21 +65,21 @@ def predict(
     device: str | None = None,
     score_thr: float = 0.3,
 ) -> dict[str, list[str]]:
-    """Predict on images; write ``out/vis`` (pictures) and ``out/preds`` or ``out/pred`` as the host's inferencer does.
+    """Predict on images, and write drawn images and predictions with the host's inferencer.
 
-    Images of one stem are written under the names of :func:`distinct_names`.
+    Drawn images are in ``out/vis``, predictions in ``out/preds`` (mmseg: ``out/pred``). Images with the same stem are
+    written under the names of :func:`make_distinct_names`.
 
     Args:
         config (str | Config): The model's config.
-        checkpoint (str): Path of its checkpoint.
-        inputs (Sequence[str]): Images and folders.
-        out (str): Folder for what is written.
-        device (str, optional): Defaults to the GPU where there is one.
-        score_thr (float): Lowest score of a box that is drawn. Defaults to 0.3.
+        checkpoint (str): Path of a whole checkpoint or delta.
+        inputs (Sequence[str]): Paths of images and folders.
+        out (str): Output folder.
+        device (str, optional): Device, such as ``'cuda:0'``. Defaults to a GPU if there is one.
+        score_thr (float): Lowest score of a box to draw. Defaults to 0.3.
 
     Returns:
-        dict[str, list[str]]: ``predicted`` and ``undecodable``: paths of the images. One unreadable image does not stop
-        the others.
+        dict[str, list[str]]: Paths of the ``predicted`` images, and of the ``undecodable`` ones, which are skipped.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged or would run code.
@@ -97,7 +93,7 @@ def predict(
     readable = [image for image in images if image not in undecodable]
     device = device or best_device()
     if readable:
-        with under_distinct_names(readable) as paths:
+        with link_distinct_names(readable) as paths:
             _PREDICTORS[cfg.get('default_scope', 'mmdet')](cfg, checkpoint, paths, out, device, score_thr)
     return dict(predicted=readable, undecodable=undecodable)
 
@@ -136,13 +132,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     patch_transforms()
     patch_file_writing()
     cfg = read_config(args.config, args.cfg_options)
-    done = predict(cfg, args.checkpoint, args.inputs, args.out, args.device, args.score_thr)
-    for image, name in distinct_names(done['predicted']).items():
+    results = predict(cfg, args.checkpoint, args.images, args.out, args.device, args.score_thr)
+    for image, name in make_distinct_names(results['predicted']).items():
         if name != Path(image).name:
-            print(f'{image}: another image has this name too; written as {Path(name).stem}')
-    print(f'{len(done["predicted"])} images predicted, written to {args.out}')
-    if done['undecodable']:
-        listed = '\n  '.join(done['undecodable'])
+            print(f'{image}: another image has the same name; written as {Path(name).stem}')
+    print(f'{len(results["predicted"])} images predicted, written to {args.out}')
+    if results['undecodable']:
+        listed = '\n  '.join(results['undecodable'])
         raise SystemExit(f'error: these files cannot be decoded as images:\n  {listed}')
 
 

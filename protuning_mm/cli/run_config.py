@@ -1,4 +1,4 @@
-"""The flags that name a run's config, and the config with them laid over it."""
+"""The flags that train.py, test.py and doctor.py share, and the config with these flags applied."""
 
 import argparse
 import os
@@ -11,12 +11,12 @@ from protuning_mm.engine.config import lay_options, move_data_root, read_config
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that ``train.py`` and ``test.py`` of the hosts share."""
+    """Add the flags that the hosts' ``train.py`` and ``test.py`` share."""
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and results')
     add_cfg_options(
         parser,
-        'override settings of the config; KEY="[a,b]" or KEY=a,b for a list. data_root=FOLDER moves every path of the '
-        'config that lies in its data_root.',
+        'override settings of the config; KEY="[a,b]" or KEY=a,b for a list. data_root=FOLDER replaces the data root '
+        'in every path of the config',
     )
     parser.add_argument(
         '--launcher',
@@ -24,12 +24,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='job launcher',
     )
-    # torch.distributed.launch passes --local-rank, torchrun the environment variable.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    rank = 'set by torch.distributed.launch; torchrun sets an environment variable instead'
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=rank)
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config and lay the command line's common flags over it.
+    """Read the config and apply the common flags to it.
 
     Raises:
         ConfigError: the config cannot be read, or an option does not fit it.
@@ -41,7 +41,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if 'data_root' in options and isinstance(cfg.get('data_root'), str):
         move_data_root(cfg, cfg.data_root, options['data_root'])
     lay_options(cfg, options)
-    # priority: command line > config > the config's name
+    # priority: command line, config, name of the config file
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

@@ -1,4 +1,4 @@
-"""``tools/test.py``: evaluate a checkpoint, with the hosts' flags."""
+"""``tools/test.py``: evaluate a checkpoint, with the flags of the hosts' ``test.py``."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,24 +18,28 @@ from protuning_mm.weights import CheckpointError
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Test a detector, segmentor or classifier')
+    parser = argparse.ArgumentParser(
+        description='Evaluate a checkpoint or delta of a detector, segmentor or classifier'
+    )
     parser.add_argument('config', help='path of the config')
-    parser.add_argument('checkpoint', help='path of the checkpoint')
+    parser.add_argument('checkpoint', help='path of the whole checkpoint or delta')
     add_common_arguments(parser)
     parser.add_argument(
         '--out',
-        help='write the predictions: to this .pkl file (detectors, classifiers) or into this folder, as PNG label maps '
+        help='write the predictions to this .pkl file (detectors, classifiers), or as PNG label maps into this folder '
         '(segmentors)',
     )
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='draw the predictions into this folder')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show shows one image')
-    parser.add_argument('--tta', action='store_true', help='augment at test time')
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds for which --show shows an image; defaults to 2'
+    )
+    parser.add_argument('--tta', action='store_true', help='use test-time augmentation')
     return parser.parse_args(argv)
 
 
 def build_config(args: argparse.Namespace) -> Config:
-    """Lay the flags of ``test.py`` over its config.
+    """Read the config and apply the flags of ``test.py`` to it.
 
     Raises:
         SystemExit: a flag does not fit the config.
@@ -44,9 +48,9 @@ def build_config(args: argparse.Namespace) -> Config:
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.show or args.show_dir:
-        _draw(cfg, args)
+        _enable_drawing(cfg, args)
     if args.tta:
-        _augment(cfg)
+        _enable_tta(cfg)
     if args.out is not None and cfg.get('default_scope') == 'mmseg':
         cfg.test_evaluator.output_dir = args.out
         cfg.test_evaluator.keep_results = True
@@ -57,8 +61,8 @@ def build_config(args: argparse.Namespace) -> Config:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = build_config(args)
-    dumps = args.out is not None and cfg.get('default_scope') != 'mmseg'
-    if dumps and not args.out.endswith(('.pkl', '.pickle')):
+    writes_file = args.out is not None and cfg.get('default_scope') != 'mmseg'
+    if writes_file and not args.out.endswith(('.pkl', '.pickle')):
         raise SystemExit(f'error: --out {args.out}: must end in .pkl or .pickle')
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
         raise CheckpointError(f'checkpoint {args.checkpoint!r} does not exist')
@@ -66,20 +70,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepare_process(cfg.get('default_scope', ''))
     prepare_cpu_ranks(cfg)
     runner = build_runner(cfg)
-    if dumps:
+    if writes_file:
         runner.test_evaluator.metrics.append(_dump_metric(cfg, args.out))
     runner.test()
 
 
 def _dump_metric(cfg: Config, path: str) -> DumpResults:
-    if cfg.get('default_scope') == 'mmdet':  # encodes masks, which would fill the disk as bitmaps
+    if cfg.get('default_scope') == 'mmdet':  # encodes masks; bitmaps would fill the disk
         from mmdet.evaluation import DumpDetResults
 
         return DumpDetResults(out_file_path=path)
     return DumpResults(out_file_path=path)
 
 
-def _draw(cfg: Config, args: argparse.Namespace) -> None:
+def _enable_drawing(cfg: Config, args: argparse.Namespace) -> None:
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         raise SystemExit('error: --show and --show-dir need default_hooks.visualization in the config')
@@ -96,7 +100,7 @@ def _draw(cfg: Config, args: argparse.Namespace) -> None:
         cfg.visualizer.save_dir = args.show_dir
 
 
-def _augment(cfg: Config) -> None:
+def _enable_tta(cfg: Config) -> None:
     if cfg.get('default_scope') == 'mmdet' and 'tta_model' not in cfg:
         nms = dict(type='nms', iou_threshold=0.5)
         cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))

@@ -1,4 +1,4 @@
-"""``tools/train.py``: train a model, with the hosts' flags."""
+"""``tools/train.py``: train a model, with the flags of the hosts' ``train.py``."""
 
 import argparse
 from collections.abc import Sequence
@@ -19,23 +19,24 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a detector, segmentor or classifier')
     parser.add_argument('config', help='path of the config')
     add_common_arguments(parser)
-    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision (needs a GPU)')
+    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision; needs a GPU')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help="scale the learning rate to this run's batch size",
+        help="scale the learning rate to the run's batch size, by auto_scale_lr.base_batch_size in the config",
     )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
-        help='resume from this checkpoint; without a value, from the latest in the work dir',
+        metavar='CHECKPOINT',
+        help='resume from this checkpoint; without a value, from the latest one in the work dir',
     )
     return parser.parse_args(argv)
 
 
 def build_config(args: argparse.Namespace) -> Config:
-    """Lay the flags of ``train.py`` over its config.
+    """Read the config and apply the flags of ``train.py`` to it.
 
     Raises:
         SystemExit: a flag does not fit the config or the machine.
@@ -43,14 +44,14 @@ def build_config(args: argparse.Namespace) -> Config:
     cfg = load_config(args)
     if args.amp:
         if not torch.cuda.is_available():
-            raise SystemExit('error: --amp needs a GPU, and torch sees none; leave the flag out')
+            raise SystemExit('error: --amp needs a GPU, and torch finds none; remove the flag')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise SystemExit(
                 'error: --auto-scale-lr: the config has no auto_scale_lr.base_batch_size; add '
-                'auto_scale_lr=dict(base_batch_size=<the batch size its learning rate is meant for>)'
+                'auto_scale_lr=dict(base_batch_size=<the batch size for which its learning rate is meant>)'
             )
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:

@@ -1,7 +1,7 @@
-"""What is wrong with a config, its model and its data, told before hours are spent on them."""
+"""Checks of a config, its model and its data, to find faults before hours of training."""
 
-from protuning_mm.doctor.case import Case
-from protuning_mm.doctor.examination import Report, examine
+from protuning_mm.doctor.checks import Report, run_checks
 from protuning_mm.doctor.findings import Finding
+from protuning_mm.doctor.training_setup import TrainingSetup
 
-__all__ = ['Case', 'Finding', 'Report', 'examine']
+__all__ = ['Finding', 'Report', 'TrainingSetup', 'run_checks']

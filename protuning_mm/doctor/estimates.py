@@ -1,4 +1,4 @@
-"""How large the files will be, and how much memory a training step will take."""
+"""Estimates of file sizes and of the memory of a training step."""
 
 import inspect
 from dataclasses import asdict, dataclass
@@ -7,26 +7,28 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from protuning_mm.doctor.case import Case
-from protuning_mm.doctor.trial import Trial
+from protuning_mm.doctor.training_setup import TrainingSetup
+from protuning_mm.doctor.trial_step import TrialStep
 from protuning_mm.engine import count_parameters
 
-_WHERE_SIZES_ARE = ('crop_size', 'scale', 'scales', 'size')
+# arguments of transforms that give an image size
+_SIZE_KEYS = ('crop_size', 'scale', 'scales', 'size')
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Sizes in bytes; None where something could not be determined.
+    """Numbers of parameters and sizes in bytes; None if a size could not be estimated.
 
     Args:
-        trained (int): Parameters that are trained.
-        frozen (int): Parameters that are not.
-        delta (int): A file with only what training changes: trained parameters, buffers of modules in training mode.
-        delta_with_optimizer (int, optional): The same with the optimizer's state.
-        checkpoint (int): The whole model's tensors.
-        checkpoint_with_optimizer (int, optional): The same with the optimizer's state.
-        memory (int, optional): A training step's peak on one device, without CUDA's own few hundred MB.
-        method (str): How the memory was estimated, or why not.
+        trained (int): Number of trained parameters.
+        frozen (int): Number of frozen parameters.
+        delta (int): Size of a file of the trained tensors, such as a delta: trained parameters, and buffers of modules
+            in training mode.
+        delta_with_optimizer (int, optional): Size of this file with the optimizer's state.
+        checkpoint (int): Size of a whole checkpoint: all tensors of the model.
+        checkpoint_with_optimizer (int, optional): Size of a whole checkpoint with the optimizer's state.
+        memory (int, optional): Peak memory of a training step on one device, without the CUDA context.
+        method (str): How the memory was estimated, or why it was not.
     """
 
     trained: int
@@ -42,21 +44,23 @@ class Estimates:
         return asdict(self)
 
 
-def estimate(case: Case, trials: list[Trial], size: tuple[int, int] | None, why_no_trial: str = '') -> Estimates:
-    """Estimate sizes of files and memory.
+def estimate_sizes(
+    setup: TrainingSetup, steps: list[TrialStep], size: tuple[int, int] | None, why_no_steps: str = ''
+) -> Estimates:
+    """Estimate the sizes of files and the memory of a training step.
 
     Args:
-        case (Case): With its model.
-        trials (list[Trial]): The steps that were measured.
-        size (tuple[int, int], optional): Height and width of the training's images.
-        why_no_trial (str): Why there are none.
+        setup (TrainingSetup): The config, with its model.
+        steps (list[TrialStep]): Trial steps whose memory was measured.
+        size (tuple[int, int], optional): Height and width of the images in training.
+        why_no_steps (str): Why ``steps`` is empty.
     """
-    assert case.model is not None
-    table, model = count_parameters(case.model), case.model
+    assert setup.model is not None
+    table, model = count_parameters(setup.model), setup.model
     whole = sum(_bytes(t) for t in model.state_dict().values())
-    delta, trained = _changing(model)
-    state = optimizer_state(case)
-    memory, method = _memory(case, trials, size, whole, trained, state, why_no_trial)
+    delta, trained = _trained_bytes(model)
+    state = measure_optimizer_state(setup)
+    memory, method = _estimate_memory(setup, steps, size, whole, trained, state, why_no_steps)
     return Estimates(
         trained=table.trained,
         frozen=table.frozen,
@@ -69,28 +73,28 @@ def estimate(case: Case, trials: list[Trial], size: tuple[int, int] | None, why_
     )
 
 
-def _changing(model: nn.Module) -> tuple[int, int]:
-    """Bytes that training changes in a model in training mode, and of its trained parameters alone."""
-    kept = set(model.state_dict())
+def _trained_bytes(model: nn.Module) -> tuple[int, int]:
+    """Return the bytes of all tensors that training changes, and of the trained parameters only."""
+    saved = set(model.state_dict())
     trained = {p: _bytes(p) for p in model.parameters() if p.requires_grad}
     buffers = {
         buffer: _bytes(buffer)
         for name, module in model.named_modules()
         if module.training
         for key, buffer in module.named_buffers(recurse=False)
-        if (f'{name}.{key}' if name else key) in kept
+        if (f'{name}.{key}' if name else key) in saved
     }
     return sum(trained.values()) + sum(buffers.values()), sum(trained.values())
 
 
-def optimizer_state(case: Case) -> int | None:
-    """Bytes that the optimizer will keep for the parameters that are trained, told from one real step of its class.
+def measure_optimizer_state(setup: TrainingSetup) -> int | None:
+    """Measure the bytes of the optimizer's state for the trained parameters, in a step of an optimizer of its class.
 
     Returns:
-        int, optional: None where there is no optimizer, or it cannot be tried.
+        int, optional: None if the config has no optimizer, or if the step fails.
     """
     try:
-        groups, wrapper = case.param_groups(), cast(Any, case.optim_wrapper)
+        groups, wrapper = setup.param_groups(), cast(Any, setup.optim_wrapper)
         optimizers = list(wrapper.values()) if hasattr(wrapper, 'optim_wrappers') else [wrapper]
         ratio, extra = _state_per_byte(optimizers[0].optimizer)
     except Exception:
@@ -100,52 +104,53 @@ def optimizer_state(case: Case) -> int | None:
 
 
 def _state_per_byte(optimizer: torch.optim.Optimizer) -> tuple[float, int]:
-    takes = inspect.signature(type(optimizer).__init__).parameters
-    settings = {k: v for k, v in optimizer.defaults.items() if k in takes}
+    """Return the bytes of state per byte of a parameter, and the constant bytes per parameter, such as step counts."""
+    accepted = inspect.signature(type(optimizer).__init__).parameters
+    settings = {k: v for k, v in optimizer.defaults.items() if k in accepted}
     param = nn.Parameter(torch.zeros(64, 64))
-    tried = type(optimizer)([param], **settings)
+    copy = type(optimizer)([param], **settings)
     param.grad = torch.ones_like(param)
-    tried.step()
-    held = [value for value in tried.state[param].values() if isinstance(value, Tensor)]
-    alike = sum(_bytes(value) for value in held if value.shape == param.shape)
-    return alike / _bytes(param), sum(_bytes(value) for value in held) - alike
+    copy.step()
+    state = [value for value in copy.state[param].values() if isinstance(value, Tensor)]
+    of_shape = sum(_bytes(value) for value in state if value.shape == param.shape)
+    return of_shape / _bytes(param), sum(_bytes(value) for value in state) - of_shape
 
 
-def _memory(
-    case: Case,
-    trials: list[Trial],
+def _estimate_memory(
+    setup: TrainingSetup,
+    steps: list[TrialStep],
     size: tuple[int, int] | None,
     whole: int,
     trained: int,
     state: int | None,
-    why_no_trial: str,
+    why_no_steps: str,
 ) -> tuple[int | None, str]:
-    if not trials:
-        return None, why_no_trial or 'no trial step was run'
-    if size is None or case.batch_size is None or state is None:
+    if not steps:
+        return None, why_no_steps or 'no trial step was run'
+    if size is None or setup.batch_size is None or state is None:
         return None, "the training's image size, batch size or optimizer is not known"
-    alike = [trial for trial in trials if trial.share == trials[0].share]
-    areas = [trial.size[0] * trial.size[1] for trial in alike]
-    # a step's memory grows with images and their area; the gradients, measured apart, do not
-    steps = [trial.peak / trial.images for trial in trials]
-    slope = (steps[1] - steps[0]) / (areas[1] - areas[0]) if len(alike) > 1 else steps[0] / areas[0]
+    same_share = [step for step in steps if step.share == steps[0].share]
+    areas = [step.size[0] * step.size[1] for step in same_share]
+    # this memory grows with the number of images and their area; gradients do not, and are not part of the peaks
+    peaks = [step.peak / step.images for step in steps]
+    slope = (peaks[1] - peaks[0]) / (areas[1] - areas[0]) if len(same_share) > 1 else peaks[0] / areas[0]
     slope = max(slope, 0.0)
-    constant = max(steps[0] - slope * areas[0], 0.0)
-    if len(alike) < len(trials):  # what samplers take is as much at every size
-        proposals = max(steps[0] - steps[-1], 0.0) / (trials[0].share - trials[-1].share)
-        constant += (1 - trials[0].share) * proposals
+    constant = max(peaks[0] - slope * areas[0], 0.0)
+    if len(same_share) < len(steps):  # the memory of sampled proposals does not depend on the image size
+        proposals = max(peaks[0] - peaks[-1], 0.0) / (steps[0].share - steps[-1].share)
+        constant += (1 - steps[0].share) * proposals
     area = size[0] * size[1]
-    total = whole + state + trained + case.batch_size * (constant + slope * area)
-    measured = ' and '.join(f'{h}x{w}' for h, w in (trial.size for trial in alike))
-    sampled = ', and proposals to all that the samplers take' if len(alike) < len(trials) else ''
+    total = whole + state + trained + setup.batch_size * (constant + slope * area)
+    measured = ' and '.join(f'{h}x{w}' for h, w in (step.size for step in same_share))
+    sampled = ', and to the full number of sampled proposals' if len(same_share) < len(steps) else ''
     return round(total), (
-        f'an estimate: steps of {trials[0].images} images of {measured} measured on {case.device}, scaled by area and '
-        f'number to {case.batch_size} of {size[0]}x{size[1]}{sampled}; plus weights, gradients and optimizer state'
+        f'an estimate: steps with {steps[0].images} images of {measured} were measured on {setup.device} and scaled to '
+        f'{setup.batch_size} of {size[0]}x{size[1]}{sampled}; plus weights, gradients and optimizer state'
     )
 
 
-def training_size(cfg: Any) -> tuple[int, int] | None:
-    """The largest height and width that a batch of a config has, from its preprocessor or its pipeline."""
+def find_training_size(cfg: Any) -> tuple[int, int] | None:
+    """Return the largest height and width of images in training, from the data preprocessor or the pipeline."""
     preprocessor = cfg.model.get('data_preprocessor') or {}
     size = preprocessor.get('size')
     if size is not None:
@@ -155,16 +160,16 @@ def training_size(cfg: Any) -> tuple[int, int] | None:
         dataset = dataset['dataset']
     found = None
     for transform in dataset.get('pipeline') or ():
-        for key in _WHERE_SIZES_ARE:
+        for key in _SIZE_KEYS:
             value = transform.get(key)
             if value is None or not any(word in str(transform.get('type')) for word in ('Resize', 'Crop', 'Pad')):
                 continue
-            found = _as_size(value, str(transform['type']), key) or found
+            found = _parse_size(value, str(transform['type']), key) or found
     divisor = preprocessor.get('pad_size_divisor', 1)
     return (-found[0] // divisor * -divisor, -found[1] // divisor * -divisor) if found else None
 
 
-def _as_size(value: Any, kind: str, key: str) -> tuple[int, int] | None:
+def _parse_size(value: Any, transform: str, key: str) -> tuple[int, int] | None:
     if isinstance(value, int):
         return value, value
     if value and isinstance(value[0], list | tuple):
@@ -172,8 +177,8 @@ def _as_size(value: Any, kind: str, key: str) -> tuple[int, int] | None:
     if len(value) != 2 or not all(isinstance(side, int) for side in value):
         return None
     a, b = value
-    # the hosts write `scale` as (width, height), and crops as (height, width)
-    return (b, a) if 'Resize' in kind and key.startswith('scale') and 'Crop' not in kind else (a, b)
+    # the hosts give `scale` as (width, height), and crop sizes as (height, width)
+    return (b, a) if 'Resize' in transform and key.startswith('scale') and 'Crop' not in transform else (a, b)
 
 
 def _bytes(t: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""Would the first evaluation end well? Each evaluator computes its metrics once, on made-up predictions."""
+"""Runs every evaluator once on fake predictions, so that a wrong evaluator is found before training."""
 
 import copy
 import tempfile
@@ -10,94 +10,97 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 
 from protuning_mm.data.classes import find_classes
-from protuning_mm.doctor.case import Case
-from protuning_mm.doctor.classes import leaves
-from protuning_mm.doctor.findings import Finding, Findings, first_line
-from protuning_mm.doctor.noise import noise_batch
+from protuning_mm.doctor.classes import list_datasets
+from protuning_mm.doctor.findings import Finding, Findings, describe_error
+from protuning_mm.doctor.noise_batch import make_noise_batch
 from protuning_mm.doctor.samples import build_dataset
+from protuning_mm.doctor.training_setup import TrainingSetup
 from protuning_mm.engine.class_check import class_mismatches, num_classes_of
 from protuning_mm.engine.errors import MismatchError
 from protuning_mm.engine.evaluator_trial import WRITES_TO, Trial, try_evaluator, try_metrics
 from protuning_mm.engine.faked_predictions import predicts_masks
 from protuning_mm.engine.monitored_metrics import unknown_metrics
 
-# These need no file, and no more of a sample than noise has
+# Metrics that need no file, and only those annotations that a noise batch has.
 _WITHOUT_DATA = ('Accuracy', 'AveragePrecision', 'IoUMetric', 'MultiLabelMetric', 'SingleLabelMetric', 'VOCMetric')
 
 
-def check_evaluators(case: Case, data: bool) -> Findings:
-    """Try the evaluators of validation and test, and look up the metrics that settings name.
+def check_evaluators(setup: TrainingSetup, data: bool) -> Findings:
+    """Run the evaluators of validation and test on fake predictions, and check the metric names in other settings.
 
     Args:
-        case (Case): With its model.
-        data (bool): Whether images of the data sets may be read; else noise takes their place where that is enough.
+        setup (TrainingSetup): The config, with its model.
+        data (bool): Whether to use images of the data sets. Otherwise noise images are used where they suffice.
     """
     tried: list[Any] = []
     for split in ('val', 'test'):
-        key, loader = f'{split}_evaluator', case.cfg.get(f'{split}_dataloader')
-        if not case.cfg.get(key) or not loader or [case.cfg[key], loader] in tried:
+        key, loader = f'{split}_evaluator', setup.cfg.get(f'{split}_dataloader')
+        if not setup.cfg.get(key) or not loader or [setup.cfg[key], loader] in tried:
             continue
-        tried.append([case.cfg[key], loader])
+        tried.append([setup.cfg[key], loader])
         try:
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-                trial = (_on_data if data else _on_noise)(case, split, Path(folder))
+                trial = (_try_on_data if data else _try_on_noise)(setup, split, Path(folder))
         except MismatchError as error:
             where, _, found = str(error).partition(': ')
-            yield Finding('error', where, found, 'the first evaluation would stop: mend what the message names')
+            yield Finding('error', where, found, 'the first evaluation would fail: correct what the message names')
             continue
         except Exception as error:
-            yield Finding('warning', key, f'it could not be tried: {first_line(error)}', 'see what is said of the data')
+            found = f'the evaluator could not be tried: {describe_error(error)}'
+            yield Finding('warning', key, found, 'look at the findings about the data')
             continue
         for note in trial.untried:
             where, _, found = note.partition(': ')
             yield Finding('info', where, found)
         if split == 'val':
-            for where, found, advice in unknown_metrics(case.cfg, trial, key):
+            for where, found, advice in unknown_metrics(setup.cfg, trial, key):
                 yield Finding('error', where, found, advice)
 
 
-def _on_data(case: Case, split: str, folder: Path) -> Trial:
-    key, model = f'{split}_evaluator', case.model
+def _try_on_data(setup: TrainingSetup, split: str, folder: Path) -> Trial:
+    key, model = f'{split}_evaluator', setup.model
     assert model is not None
     try:
-        dataset = build_dataset(case, f'{split}_dataloader')
-    except Exception:  # what examines the data says why
+        dataset = build_dataset(setup, f'{split}_dataloader')
+    except Exception:  # the checks of the data report the cause
         return Trial()
-    if dataset is None or _told(case, dataset.metainfo):
+    if dataset is None or _classes_differ(setup, dataset.metainfo):
         return Trial()
-    return try_evaluator(_build(case, key, folder), dataset, key, num_classes_of(model), predicts_masks(model))
+    return try_evaluator(
+        _build_evaluator(setup, key, folder), dataset, key, num_classes_of(model), predicts_masks(model)
+    )
 
 
-def _on_noise(case: Case, split: str, folder: Path) -> Trial:
-    key, cfg = f'{split}_evaluator', case.cfg[f'{split}_evaluator']
+def _try_on_noise(setup: TrainingSetup, split: str, folder: Path) -> Trial:
+    key, cfg = f'{split}_evaluator', setup.cfg[f'{split}_evaluator']
     metrics = [dict(each) for each in (cfg if isinstance(cfg, list | tuple) else [cfg])]
     if not all(str(each.get('type')).split('.')[-1] in _WITHOUT_DATA for each in metrics):
         return Trial()
-    assert case.model is not None
-    datasets = [dataset for loader, dataset in leaves(case) if loader.startswith(split)]
-    classes = find_classes(datasets[0], case.scope) if len(datasets) == 1 else None
-    metainfo = dict(classes=classes or [str(i) for i in range(num_classes_of(case.model) or 0)])
-    if not metainfo['classes'] or _told(case, metainfo):
+    assert setup.model is not None
+    datasets = [dataset for loader, dataset in list_datasets(setup) if loader.startswith(split)]
+    classes = find_classes(datasets[0], setup.scope) if len(datasets) == 1 else None
+    metainfo = dict(classes=classes or [str(i) for i in range(num_classes_of(setup.model) or 0)])
+    if not metainfo['classes'] or _classes_differ(setup, metainfo):
         return Trial()
-    batch = dict(zip(('inputs', 'data_samples'), noise_batch(case.model, 2, (64, 64))))
-    return try_metrics(_build(case, key, folder), batch, metainfo, key, None, predicts_masks(case.model))
+    batch = dict(zip(('inputs', 'data_samples'), make_noise_batch(setup.model, 2, (64, 64))))
+    return try_metrics(_build_evaluator(setup, key, folder), batch, metainfo, key, None, predicts_masks(setup.model))
 
 
-def _told(case: Case, metainfo: Any) -> bool:
-    """Whether the heads have other classes, which is a finding of its own."""
+def _classes_differ(setup: TrainingSetup, metainfo: Any) -> bool:
+    """Return whether the heads have other classes than the data set; the check of classes reports that."""
     if metainfo.get('classes') is None:
         return False
-    assert case.model is not None
-    return any(class_mismatches(case.model, SimpleNamespace(metainfo=metainfo), ''))
+    assert setup.model is not None
+    return any(class_mismatches(setup.model, SimpleNamespace(metainfo=metainfo), ''))
 
 
-def _build(case: Case, key: str, folder: Path) -> Evaluator:
-    """Build an evaluator as the runner does, but for where it writes.
+def _build_evaluator(setup: TrainingSetup, key: str, folder: Path) -> Evaluator:
+    """Build an evaluator as the runner does, but let it write to ``folder``.
 
     Raises:
-        MismatchError: says why it cannot be built.
+        MismatchError: the evaluator cannot be built.
     """
-    cfg = copy.deepcopy(case.cfg[key])
+    cfg = copy.deepcopy(setup.cfg[key])
     for metric in cfg if isinstance(cfg, list) else [cfg]:
         for name in WRITES_TO:
             if isinstance(metric.get(name), str):
@@ -105,4 +108,4 @@ def _build(case: Case, key: str, folder: Path) -> Evaluator:
     try:
         return Runner.build_evaluator(cast(Any, None), cfg)
     except Exception as error:
-        raise MismatchError(f'{key}: it cannot be built: {first_line(error)}') from error
+        raise MismatchError(f'{key}: the evaluator cannot be built: {describe_error(error)}') from error

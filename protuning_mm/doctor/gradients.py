@@ -1,52 +1,54 @@
-"""Does every trained parameter get a gradient, and is ``find_unused_parameters`` what that asks for?"""
+"""Checks that every trained parameter gets a gradient, and that ``find_unused_parameters`` fits that."""
 
-from protuning_mm.doctor.case import Case
-from protuning_mm.doctor.findings import Finding, Findings, first_few
-from protuning_mm.doctor.trial import Trial
+from protuning_mm.doctor.findings import Finding, Findings, join_first
+from protuning_mm.doctor.training_setup import TrainingSetup
+from protuning_mm.doctor.trial_step import TrialStep
 
 
-def check_gradients(case: Case, trials: list[Trial]) -> Findings:
-    """Compare what one step showed with what DistributedDataParallel will be told.
+def check_gradients(setup: TrainingSetup, steps: list[TrialStep]) -> Findings:
+    """Compare the gradients of trial steps with the setting that DistributedDataParallel gets.
 
     Args:
-        case (Case): The config.
-        trials (list[Trial]): Steps that ran; with none nothing is said of gradients.
+        setup (TrainingSetup): The config.
+        steps (list[TrialStep]): The trial steps; if empty, nothing is checked.
     """
-    if not trials:
+    if not steps:
         return
-    key, told = _told(case)
-    # what any of the steps reached is used
-    unused = [name for name in trials[0].without_gradient if all(name in t.without_gradient for t in trials)]
-    if told and not unused:
+    key, enabled = _find_unused_setting(setup)
+    # a parameter that got a gradient in any of the steps is used
+    unused = [name for name in steps[0].without_gradient if all(name in step.without_gradient for step in steps)]
+    if enabled and not unused:
         yield Finding(
             'warning',
             key,
-            'True, but every trained parameter got a gradient in a trial step: the search through the graph in each '
-            'step finds nothing',
+            'True, but every trained parameter got a gradient in a trial step: each training step would search the '
+            'graph for nothing',
             f'{key}=False',
         )
-    elif unused and not told:
+    elif unused and not enabled:
         yield Finding(
-            'error' if case.distributed else 'warning',
+            'error' if setup.distributed else 'warning',
             key,
-            f'{len(unused)} trained parameters got no gradient in a trial step: {first_few(unused)}. '
-            + ('Distributed training stops at its second step' if case.distributed else 'One process does not mind'),
-            f'freeze them, or leave out what makes them; {key}=True only where a step uses now these, now those',
-        )
+            f'{len(unused)} trained parameters got no gradient in a trial step: {join_first(unused)}. '
+            + ('Distributed training would stop at its second step' if setup.distributed else
+               'Training with one process still works'),
+            f'freeze these parameters or remove their modules; {key}=True only if each step uses different ones',
+        )  # fmt: skip
     elif unused:
-        yield Finding('info', key, f'True, and {len(unused)} parameters got no gradient: {first_few(unused)}')
-    single = sorted({name for trial in trials for name in trial.single})
-    if single and case.batch_size == 1 and case.gpus == 1:
+        yield Finding('info', key, f'True, and {len(unused)} parameters got no gradient: {join_first(unused)}')
+    single = sorted({name for step in steps for name in step.single_value_norms})
+    if single and setup.batch_size == 1 and setup.gpus == 1:
         yield Finding(
             'error',
             'train_dataloader.batch_size',
-            f'with one image {first_few(single)} see one value a channel: batch norm refuses that in training',
+            f'with one image, {join_first(single)} get one value per channel, for which batch norm raises an error in '
+            'training',
             'a batch_size of 2 or more',
         )
 
 
-def _told(case: Case) -> tuple[str, bool]:
-    wrapper = case.cfg.get('model_wrapper_cfg') or {}
+def _find_unused_setting(setup: TrainingSetup) -> tuple[str, bool]:
+    wrapper = setup.cfg.get('model_wrapper_cfg') or {}
     if 'find_unused_parameters' in wrapper:
         return 'model_wrapper_cfg.find_unused_parameters', bool(wrapper['find_unused_parameters'])
-    return 'find_unused_parameters', bool(case.cfg.get('find_unused_parameters', False))
+    return 'find_unused_parameters', bool(setup.cfg.get('find_unused_parameters', False))

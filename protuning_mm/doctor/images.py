@@ -1,4 +1,4 @@
-"""Decoding the images of a data set, several at once."""
+"""Decodes the images of a data set in parallel, to find missing and damaged files and wrong sizes."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -12,41 +12,46 @@ from rich.console import Console
 from rich.progress import track
 
 from protuning_mm.data.image_loading import ORIENTATION, TURNING, explain_swapped_size
-from protuning_mm.doctor.problems import Kind, Problems
+from protuning_mm.doctor.fault_counts import FaultCounts, FaultKind
 
-ABSENT = Kind(
+MISSING = FaultKind(
     'error',
-    'images that the annotations name are not on the disk',
-    'put the files there, mend data_prefix, or take them out of the annotations',
+    'images in the annotations have no file',
+    'add the files, correct data_prefix, or remove the images from the annotations',
 )
-UNREADABLE = Kind('error', 'images cannot be decoded', 'mend the files, or take them out of the annotations')
-OTHER_SIZE = Kind(
-    'error', 'images have another size on disk than height and width in the annotations', 'write the size of the file'
+UNREADABLE = FaultKind(
+    'error', 'images cannot be decoded', 'replace the files, or remove the images from the annotations'
 )
-TRUNCATED = Kind('warning', 'images are cut off: what lacks is grey', 'copy the files again')
+OTHER_SIZE = FaultKind(
+    'error',
+    'images have another size in the file than in the annotations',
+    "set height and width in the annotations to the file's",
+)
+TRUNCATED = FaultKind('warning', 'images are cut off: the missing part is grey', 'copy the files again')
 
 T = TypeVar('T')
 R = TypeVar('R')
 
 
-def look_at(path: Path) -> tuple[Kind | None, tuple[int, int] | None]:
-    """Decode one image.
+def inspect_image(path: Path) -> tuple[FaultKind | None, tuple[int, int] | None]:
+    """Decode an image.
 
     Returns:
-        tuple: What is wrong with it, and its height and width as OpenCV, which heeds EXIF's orientation, will load it.
+        tuple: Its fault, or None, and its height and width as OpenCV loads it, which applies EXIF's orientation. The
+        size is None if it is not known.
     """
     if not path.is_file():
-        return ABSENT, None
+        return MISSING, None
     size = None
     try:
         with Image.open(path) as image:
             w, h = image.size
             size = (w, h) if image.getexif().get(ORIENTATION) in TURNING else (h, w)
             image.load()
-    except Exception as error:  # Pillow raises whatever its decoders do
+    except Exception as error:  # Pillow's decoders raise errors of many classes
         if size is not None and isinstance(error, OSError) and 'truncated' in str(error) and _opencv_reads(path):
             return TRUNCATED, size
-        if size is None and _opencv_reads(path):  # a format that only OpenCV knows
+        if size is None and _opencv_reads(path):  # a format that only OpenCV supports
             return None, None
         return UNREADABLE, None
     return None, size
@@ -59,44 +64,44 @@ def _opencv_reads(path: Path) -> bool:
         return False
 
 
-def in_parallel(work: Callable[[T], R], items: Sequence[T], title: str) -> Iterator[R]:
-    """Do the same with all items, in order, on all cores, with a bar on standard error."""
+def map_in_parallel(work: Callable[[T], R], items: Sequence[T], title: str) -> Iterator[R]:
+    """Apply a function to all items, in order, on all cores, with a progress bar on standard error."""
     bar: dict[str, Any] = dict(console=Console(stderr=True), total=len(items), transient=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from track(pool.map(work, items), title, **bar)
 
 
-def some(items: Sequence[T], limit: int | None) -> list[T]:
-    """All items, or ``limit`` of them evenly spread."""
+def pick_evenly(items: Sequence[T], limit: int | None) -> list[T]:
+    """Return ``limit`` evenly spread items, or all if there are not more or ``limit`` is None."""
     if limit is None or len(items) <= limit:
         return list(items)
     return [items[i * len(items) // limit] for i in range(limit)]
 
 
-def examine_images(paths: Sequence[Path], problems: Problems) -> dict[Path, tuple[int, int]]:
-    """Decode images, note what is wrong, and return the sizes of the others."""
+def check_images(paths: Sequence[Path], faults: FaultCounts) -> dict[Path, tuple[int, int]]:
+    """Decode images, add their faults to ``faults``, and return height and width of those that have a known size."""
     sizes = {}
-    for path, (kind, size) in zip(paths, in_parallel(look_at, paths, f'{problems.key}: images')):
+    for path, (kind, size) in zip(paths, map_in_parallel(inspect_image, paths, f'{faults.key}: images')):
         if kind is not None:
-            problems.note(kind, str(path))
+            faults.add(kind, str(path))
         if size is not None:
             sizes[path] = size
     return sizes
 
 
-def compare_size(path: Path, size: tuple[int, int], listed: dict[str, Any], problems: Problems) -> None:
-    """Note an image whose size is not the one that its annotations have.
+def check_size(path: Path, size: tuple[int, int], annotated: dict[str, Any], faults: FaultCounts) -> None:
+    """Compare an image's size with the size in its annotations.
 
     Args:
-        path (Path): The image.
-        size (tuple[int, int]): Its height and width.
-        listed (dict): With ``height`` and ``width``.
-        problems (Problems): Where it is noted.
+        path (Path): Path of the image.
+        size (tuple[int, int]): Height and width of the image.
+        annotated (dict): The image's annotation, with ``height`` and ``width``.
+        faults (FaultCounts): A difference is added here.
     """
-    height, width = listed['height'], listed['width']
+    height, width = annotated['height'], annotated['width']
     if size == (height, width):
         return
-    found = f'{size[0]}x{size[1]} on disk, {height}x{width} listed'
+    found = f'{size[0]}x{size[1]} in the file, {height}x{width} annotated'
     if size == (width, height):
         found += f': {explain_swapped_size(path, size)}'
-    problems.note(OTHER_SIZE, f'{path} ({found})')
+    faults.add(OTHER_SIZE, f'{path} ({found})')

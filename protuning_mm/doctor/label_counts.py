@@ -1,4 +1,4 @@
-"""How often each class occurs, through the data sets as training builds them."""
+"""Counts how often each class occurs in the data sets, and checks that every class does."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -9,33 +9,33 @@ from mmengine.registry import DATASETS
 from protuning_mm.data.ignore_index import find_ignore_index_conflicts
 from protuning_mm.data.label_counts import count_labels
 from protuning_mm.data.label_faults import find_label_faults
-from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.findings import Finding, Findings
-from protuning_mm.doctor.images import in_parallel
+from protuning_mm.doctor.images import map_in_parallel
+from protuning_mm.doctor.training_setup import TrainingSetup
 
 
-def examine_labels(case: Case, key: str, max_images: int | None) -> Findings:
-    """Count the labels of a loader's data set, and say which classes never occur.
+def check_label_counts(setup: TrainingSetup, key: str, max_images: int | None) -> Findings:
+    """Count the labels of a data loader's data set, built as training builds it, and report classes that never occur.
 
     Args:
-        case (Case): With the config.
-        key (str): The data set's key in the config.
-        max_images (int, optional): How many label maps are read.
+        setup (TrainingSetup): The config, with its model if it could be built.
+        key (str): Config key of the data set.
+        max_images (int, optional): Number of label maps to read. Defaults to all.
     """
 
     def read(work: Callable[[Any], Any], entries: Iterable[Any]) -> Any:
-        return in_parallel(work, list(entries), f'{key}: pixels')
+        return map_in_parallel(work, list(entries), f'{key}: pixels')
 
-    with DATASETS.switch_scope_and_registry(case.scope) as registry:
-        dataset = registry.build(copy.deepcopy(case.cfg[key.split('.')[0]]['dataset']))
+    with DATASETS.switch_scope_and_registry(setup.scope) as registry:
+        dataset = registry.build(copy.deepcopy(setup.cfg[key.split('.')[0]]['dataset']))
     if hasattr(dataset, 'full_init'):
         dataset.full_init()
-    if case.model is not None and key.startswith('train'):
-        for wrong in find_ignore_index_conflicts(case.model, dataset, key):
-            yield Finding('error', *wrong)
-    found = count_labels(dataset, {'pixels': max_images} if max_images else None, map if max_images else read)
-    if found is None:
+    if setup.model is not None and key.startswith('train'):
+        for mismatch in find_ignore_index_conflicts(setup.model, dataset, key):
+            yield Finding('error', *mismatch)
+    counts = count_labels(dataset, {'pixels': max_images} if max_images else None, map if max_images else read)
+    if counts is None:
         return
-    yield Finding('info', f'{key}.metainfo', str(found))
-    for level, said, advice in find_label_faults(found, key):
-        yield Finding(level, key, said, advice)
+    yield Finding('info', f'{key}.metainfo', str(counts))
+    for level, found, advice in find_label_faults(counts, key):
+        yield Finding(level, key, found, advice)

@@ -1,38 +1,42 @@
-"""Is the learning rate meant for this batch size?"""
+"""Checks that the learning rate fits the batch size."""
 
 from typing import Any
 
-from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.findings import Finding, Findings
+from protuning_mm.doctor.training_setup import TrainingSetup
 
 
-def check_learning_rate(case: Case) -> Findings:
-    """Compare ``auto_scale_lr.base_batch_size`` with what a step will see, and tell what the linear rule gives."""
-    wrapper = case.cfg.get('optim_wrapper') or {}
+def check_learning_rate(setup: TrainingSetup) -> Findings:
+    """Compare ``auto_scale_lr.base_batch_size`` with the batch size of a step, and compute the linearly scaled rate."""
+    wrapper = setup.cfg.get('optim_wrapper') or {}
     lr = (wrapper.get('optimizer') or {}).get('lr')
-    if lr is None or case.batch_size is None:
-        yield Finding('info', 'optim_wrapper.optimizer.lr', 'no learning rate or batch size is named: not examined')
+    if lr is None or setup.batch_size is None:
+        yield Finding(
+            'info', 'optim_wrapper.optimizer.lr', 'not checked: the config has no learning rate or batch size'
+        )
         return
-    scaling: Any = case.cfg.get('auto_scale_lr') or {}
+    scaling: Any = setup.cfg.get('auto_scale_lr') or {}
     base, enabled = scaling.get('base_batch_size'), bool(scaling.get('enable'))
-    batch = case.batch_size * case.gpus
-    said = f'{case.batch_size} images x {case.gpus} GPU{"s" if case.gpus > 1 else ""} = {batch} a step'
+    batch = setup.batch_size * setup.gpus
+    product = f'{setup.batch_size} images x {setup.gpus} GPU{"s" if setup.gpus > 1 else ""} = {batch} per step'
     if base is None:
         yield Finding(
             'error' if enabled else 'info',
             'auto_scale_lr',
-            f'lr={lr:g}, {said}; the config does not say which batch size its lr is meant for',
+            f'lr={lr:g}, {product}; the config does not say for which batch size its lr is meant',
             'auto_scale_lr=dict(base_batch_size=<that>)',
         )
     elif enabled:
         yield Finding(
-            'info', 'auto_scale_lr', f'lr={lr:g} is meant for {base} images, {said}: it becomes {lr * batch / base:g}'
+            'info',
+            'auto_scale_lr',
+            f'lr={lr:g} is meant for {base} images, {product}: it becomes {lr * batch / base:g}',
         )
     elif batch != base:
         yield Finding(
             'warning',
             'optim_wrapper.optimizer.lr',
-            f'lr={lr:g} is meant for {base} images a step, but {said}',
+            f'lr={lr:g} is meant for {base} images per step, but {product}',
             f'auto_scale_lr.enable=True (or train.py --auto-scale-lr), or by the linear rule lr={lr * batch / base:g}; '
             'doctor --gpus N for N GPUs',
         )
@@ -41,7 +45,7 @@ def check_learning_rate(case: Case) -> Findings:
         yield Finding(
             'warning' if enabled else 'info',
             'optim_wrapper.accumulative_counts',
-            f'gradients of {accumulated} steps are added up: {batch * accumulated} images an update; auto_scale_lr '
-            'does not count that',
+            f'gradients of {accumulated} steps are accumulated: {batch * accumulated} images per update; auto_scale_lr '
+            'does not take this into account',
             f'compare the lr with {batch * accumulated} images' if enabled else '',
         )

@@ -1,90 +1,92 @@
-"""Does the optimizer hold what is trained, and nothing else?"""
+"""Checks that the optimizer holds all trained parameters, and no others."""
 
-from protuning_mm.doctor.case import Case
-from protuning_mm.doctor.findings import Finding, Findings, first_few, first_line
+from protuning_mm.doctor.findings import Finding, Findings, describe_error, join_first
+from protuning_mm.doctor.training_setup import TrainingSetup
 from protuning_mm.engine.optim_constructors import spared
 
-_OWN = 'protuning_mm.TrainableOptimWrapperConstructor'
+_CONSTRUCTOR = 'protuning_mm.TrainableOptimWrapperConstructor'
 
 
-def check_optimizer(case: Case) -> Findings:
-    """Frozen parameters in the optimizer, trained ones outside of it, and a learning rate of zero as if it froze."""
-    assert case.model is not None
-    if not any(param.requires_grad for param in case.model.parameters()):
+def check_optimizer(setup: TrainingSetup) -> Findings:
+    """Find frozen parameters in the optimizer, missing trained ones, and a zero learning rate used to freeze."""
+    assert setup.model is not None
+    if not any(param.requires_grad for param in setup.model.parameters()):
         yield Finding(
-            'error', 'model', 'nothing is trained: all parameters have requires_grad=False', 'a head to train'
+            'error', 'model', 'nothing is trained: all parameters have requires_grad=False', 'train at least a head'
         )
         return
     try:
-        groups = case.param_groups()
+        groups = setup.param_groups()
     except Exception as error:
-        yield Finding('error', 'optim_wrapper', f'cannot be built: {first_line(error)}', 'mend its settings')
+        yield Finding('error', 'optim_wrapper', f'cannot be built: {describe_error(error)}', 'correct its settings')
         return
     if not groups:
-        yield Finding('info', 'optim_wrapper', 'the config has none: the optimizer was not examined')
+        yield Finding('info', 'optim_wrapper', 'not checked: the config has no optim_wrapper')
         return
-    names = case.names()
-    held = {param: group for group in groups for param in group['params']}
-    frozen = [names[param] for param in held if not param.requires_grad and param in names]
+    names = setup.param_names()
+    rates = {param: group['lr'] for group in groups for param in group['params']}
+    frozen = [names[param] for param in rates if not param.requires_grad and param in names]
     if frozen:
         yield Finding(
             'warning',
             'optim_wrapper.constructor',
-            f'{len(frozen)} frozen parameters are in the optimizer: {first_few(frozen)}',
-            f"optim_wrapper.constructor='{_OWN}'",
+            f'{len(frozen)} frozen parameters are in the optimizer: {join_first(frozen)}',
+            f"optim_wrapper.constructor='{_CONSTRUCTOR}'",
         )
-    outside = [name for param, name in names.items() if param.requires_grad and param not in held]
+    outside = [name for param, name in names.items() if param.requires_grad and param not in rates]
     if outside:
         yield Finding(
             'warning',
             'optim_wrapper',
-            f'{len(outside)} trained parameters are not in the optimizer and will never change: {first_few(outside)}',
-            'freeze them, or use a constructor that takes them',
+            f'{len(outside)} trained parameters are not in the optimizer and will never change: {join_first(outside)}',
+            'freeze them, or use a constructor that includes them',
         )
-    still = [name for param, name in names.items() if param.requires_grad and param in held and not held[param]['lr']]
-    if still:
+    unchanged = [name for param, name in names.items() if param.requires_grad and rates.get(param) == 0]
+    if unchanged:
         yield Finding(
             'warning',
-            _key_of_zero(case),
-            f'{len(still)} parameters have lr 0, which does not freeze: their gradients are still computed and kept, '
-            f'and batch norms in training mode move: {first_few(still)}',
-            'requires_grad=False: frozen_stages of the host, or ProTunedResNet / TunedBackbone, which freeze wholly',
+            _zero_lr_key(setup),
+            f'{len(unchanged)} parameters have lr 0, which does not freeze them: their gradients are still computed '
+            f'and stored, and batch norms update their statistics: {join_first(unchanged)}',
+            'requires_grad=False: by frozen_stages, or ProTunedResNet / TunedBackbone, which freeze the whole backbone',
         )
-    yield from _spared(case)
-    yield from _unmatched(case, list(names.values()))
+    yield from _check_added(setup)
+    yield from _check_unmatched(setup, list(names.values()))
 
 
-def _custom_keys(case: Case) -> dict[str, dict[str, float]]:
-    return dict((case.cfg.optim_wrapper.get('paramwise_cfg') or {}).get('custom_keys') or {})
+def _custom_keys(setup: TrainingSetup) -> dict[str, dict[str, float]]:
+    return dict((setup.cfg.optim_wrapper.get('paramwise_cfg') or {}).get('custom_keys') or {})
 
 
-def _key_of_zero(case: Case) -> str:
-    zero = [key for key, values in _custom_keys(case).items() if values.get('lr_mult') == 0]
+def _zero_lr_key(setup: TrainingSetup) -> str:
+    zero = [key for key, values in _custom_keys(setup).items() if values.get('lr_mult') == 0]
     if zero:
         return f"optim_wrapper.paramwise_cfg.custom_keys['{zero[0]}'].lr_mult"
     return 'optim_wrapper.optimizer.lr'
 
 
-def _spared(case: Case) -> Findings:
-    assert case.model is not None
-    for key, added in spared(case.model, _custom_keys(case)).items():
+def _check_added(setup: TrainingSetup) -> Findings:
+    """Report learning rates of the whole backbone, which do not apply to the parameters that a tuning added."""
+    assert setup.model is not None
+    for key, added in spared(setup.model, _custom_keys(setup)).items():
         children = sorted({name.partition(f'{key}.')[2].split('.')[0] or name for name in added})
         yield Finding(
             'info',
             f"optim_wrapper.paramwise_cfg.custom_keys['{key}'].lr_mult",
             f'is meant for pre-trained weights: the {len(added)} parameters that the tuning added '
-            f'({first_few(added)}) get the full learning rate',
-            f"nothing; a key of their own, such as '{key}.{children[0]}', sets another",
+            f'({join_first(added)}) get the full learning rate',
+            f"nothing; to set another, add a key that names them, such as '{key}.{children[0]}'",
         )
 
 
-def _unmatched(case: Case, names: list[str]) -> Findings:
-    for key, values in _custom_keys(case).items():
-        # `decay_mult` lists are copied from model to model; a learning rate is set for a part that one knows
+def _check_unmatched(setup: TrainingSetup, names: list[str]) -> Findings:
+    """Report learning rates in ``custom_keys`` that apply to no parameter."""
+    for key, values in _custom_keys(setup).items():
+        # not for `decay_mult`: such keys are copied from config to config, whether or not a model has these parameters
         if 'lr_mult' in values and not any(key in name for name in names):
             yield Finding(
                 'warning',
                 f"optim_wrapper.paramwise_cfg.custom_keys['{key}']",
-                'no parameter has this in its name, so its lr_mult does nothing',
-                'a part of a name that print(model) shows',
+                'no parameter has this in its name, so its lr_mult has no effect',
+                'a part of a parameter name; print(model) shows the names',
             )

@@ -1,4 +1,4 @@
-"""Samples of a config's own data sets, as their pipelines make them."""
+"""Samples from the data sets of a config, loaded by their own pipelines."""
 
 import copy
 from typing import Any
@@ -8,44 +8,50 @@ from mmengine.registry import DATASETS
 from torch import Tensor
 
 from protuning_mm.data.data_files import find_missing_files
-from protuning_mm.doctor.case import Case
-from protuning_mm.doctor.noise import Batch
+from protuning_mm.doctor.noise_batch import Batch
+from protuning_mm.doctor.training_setup import TrainingSetup
 
 
-def build_dataset(case: Case, loader: str) -> Any:
-    """Build a loader's data set with its pipeline; None where the config has none, or its files are not here.
+def build_dataset(setup: TrainingSetup, loader: str) -> Any:
+    """Build the data set of a data loader, with its pipeline.
 
     Args:
-        case (Case): The config.
-        loader (str): The loader's key, such as ``'train_dataloader'``.
+        setup (TrainingSetup): The config.
+        loader (str): Config key of the data loader, such as ``'train_dataloader'``.
+
+    Returns:
+        The data set; None if the config has none, or if its files are missing.
 
     Raises:
-        Exception: whatever its construction raises.
+        Exception: any error of the constructor.
     """
-    dataset = (case.cfg.get(loader) or {}).get('dataset')
-    if not dataset or find_missing_files(case.cfg, [loader]):
+    dataset = (setup.cfg.get(loader) or {}).get('dataset')
+    if not dataset or find_missing_files(setup.cfg, [loader]):
         return None
-    with DATASETS.switch_scope_and_registry(case.scope) as registry:
+    with DATASETS.switch_scope_and_registry(setup.scope) as registry:
         return registry.build(copy.deepcopy(dataset))
 
 
-def training_batch(case: Case, images: int) -> Batch | None:
-    """Load images of the training set through its pipeline and the model's data preprocessor; None without the data.
+def load_training_batch(setup: TrainingSetup, images: int) -> Batch | None:
+    """Load images of the training set, processed by its pipeline and the model's data preprocessor.
 
     Args:
-        case (Case): With its model, on its device.
-        images (int): How many.
+        setup (TrainingSetup): The config, with its model on its device.
+        images (int): Number of images.
+
+    Returns:
+        tuple, optional: The inputs, (N, 3, H, W), and the data samples; None if there is no training set.
 
     Raises:
-        TypeError: the model takes no such batch.
-        Exception: whatever the pipeline raises.
+        TypeError: the model's inputs are not one tensor.
+        Exception: any error of the pipeline.
     """
-    model: Any = case.model
-    dataset = build_dataset(case, 'train_dataloader')
+    model: Any = setup.model
+    dataset = build_dataset(setup, 'train_dataloader')
     if dataset is None or not len(dataset):
         return None
     batch = pseudo_collate([dataset[i * len(dataset) // images] for i in range(images)])
     data = model.data_preprocessor(batch, True)
     if not isinstance(data['inputs'], Tensor):
-        raise TypeError(f'inputs of {type(data["inputs"]).__name__} are not tried')
+        raise TypeError(f'inputs of type {type(data["inputs"]).__name__} are not supported')
     return data['inputs'], data['data_samples']

@@ -1,4 +1,4 @@
-"""Are the installed packages ones that work together?"""
+"""Checks that the installed packages work together."""
 
 import importlib
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 from packaging.version import Version
 
-from protuning_mm.doctor.case import Case
-from protuning_mm.doctor.findings import Finding, Findings, first_line
+from protuning_mm.doctor.findings import Finding, Findings, describe_error
+from protuning_mm.doctor.training_setup import TrainingSetup
 
-# the maintained continuation and the classic distribution share their import names
-FAMILIES = {
+# maintained distribution -> classic distribution with the same import name
+CLASSIC_NAMES = {
     'onedl-mmcv': 'mmcv',
     'onedl-mmengine': 'mmengine',
     'onedl-mmdetection': 'mmdet',
@@ -22,41 +22,41 @@ _OTHERS = ('torch', 'torchvision', 'numpy', 'timm', 'mmcv-lite')
 _HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
 
 
-def check_versions(case: Case) -> Findings:
-    """List what is installed, find what is known to break, and import what the config needs."""
+def check_versions(setup: TrainingSetup) -> Findings:
+    """List the installed packages, find incompatible versions, and import the packages that the config needs."""
     installed = _installed()
     yield Finding('info', 'versions', ', '.join(f'{name} {v}' for name, v in installed.items()))
-    yield from known_to_break(installed)
-    yield from _imports(case)
+    yield from find_incompatible_versions(installed)
+    yield from _imports(setup)
 
 
-def known_to_break(installed: Mapping[str, str]) -> Findings:
-    """Combinations that cannot work.
+def find_incompatible_versions(installed: Mapping[str, str]) -> Findings:
+    """Find combinations of packages that cannot work.
 
     Args:
         installed (Mapping): Distribution -> version.
     """
-    both = [f'{new} and {old}' for new, old in FAMILIES.items() if new in installed and old in installed]
+    both = [f'{new} and {old}' for new, old in CLASSIC_NAMES.items() if new in installed and old in installed]
     if both:
         yield Finding(
             'error',
             'versions',
-            f'both families are installed, one over the other: {", ".join(both)}',
-            'a new environment with one family (README, "Install for GPU users")',
+            f'two distributions of the same package are installed: {", ".join(both)}',
+            'a new environment with onedl-* packages only (README, "Install for GPU users")',
         )
     found = {name: Version(v) for name, v in installed.items()}
-    classic = [old for old in FAMILIES.values() if old in found]
+    classic = [old for old in CLASSIC_NAMES.values() if old in found]
     if classic and not both:
         yield Finding(
             'warning',
             'versions',
-            f'the classic {", ".join(classic)}: not supported, they stop at torch 2.1, which loads pickles with code',
+            f'the classic {", ".join(classic)}: not supported; these need torch 2.1, which loads pickles that run code',
             'an environment with the onedl-* packages',
         )
     if 'torch' in found and found['torch'] < Version('2.6'):
-        yield Finding('error', 'torch', f'{found["torch"]} is too old: 2.6 is the first', 'torch===2.13.0')
-    builds_not = 'torch' in found and found['torch'] >= Version('2.14')
-    if builds_not and found.get('onedl-mmcv', Version('3')) <= Version('2.3.6'):
+        yield Finding('error', 'torch', f'{found["torch"]} is too old: 2.6 or later is needed', 'torch===2.13.0')
+    too_new = 'torch' in found and found['torch'] >= Version('2.14')
+    if too_new and found.get('onedl-mmcv', Version('3')) <= Version('2.3.6'):
         yield Finding(
             'warning',
             'torch',
@@ -69,35 +69,37 @@ def known_to_break(installed: Mapping[str, str]) -> Findings:
         yield Finding('error', 'numpy', f'numpy {found["numpy"]} breaks the classic packages', 'numpy<2, or onedl-*')
 
 
-def _imports(case: Case) -> Findings:
+def _imports(setup: TrainingSetup) -> Findings:
     try:
         ops = importlib.import_module('mmcv.ops')
     except Exception as error:
-        needed = case.scope == 'mmdet'
+        needed = setup.scope == 'mmdet'
         yield Finding(
             'error' if needed else 'info',
             'mmcv.ops',
-            f"mmcv's operators cannot be imported{', and mmdet needs them' if needed else ''}: {first_line(error)}",
+            f"mmcv's operators cannot be imported{', and mmdet needs them' if needed else ''}: {describe_error(error)}",
             'MMCV_WITH_OPS=1 pip install --no-build-isolation onedl-mmcv==2.3.6',
         )
     else:
         if torch.cuda.is_available() and ops.get_compiling_cuda_version() == 'not available':
             yield Finding(
-                'error' if case.scope == 'mmdet' else 'warning',
+                'error' if setup.scope == 'mmdet' else 'warning',
                 'mmcv.ops',
-                "there is a GPU, but mmcv's operators were compiled for CPUs alone",
+                "there is a GPU, but mmcv's operators were compiled for the CPU only",
                 'FORCE_CUDA=1 MMCV_WITH_OPS=1 pip install --no-build-isolation --force-reinstall onedl-mmcv==2.3.6',
             )
-    for name in ('torchvision', *([case.scope] if case.scope in _HOSTS else [])):
+    for name in ('torchvision', *([setup.scope] if setup.scope in _HOSTS else [])):
         try:
             importlib.import_module(name)
         except Exception as error:
-            yield Finding('error', name, f'cannot be imported: {first_line(error)}', 'README, "Install for GPU users"')
+            yield Finding(
+                'error', name, f'cannot be imported: {describe_error(error)}', 'README, "Install for GPU users"'
+            )
 
 
 def _installed() -> dict[str, str]:
     found = {}
-    for name in (*_OTHERS, *FAMILIES, *FAMILIES.values()):
+    for name in (*_OTHERS, *CLASSIC_NAMES, *CLASSIC_NAMES.values()):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

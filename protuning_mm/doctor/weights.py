@@ -1,4 +1,4 @@
-"""Is the backbone frozen, and does it get pre-trained weights that fit?"""
+"""Checks that the backbone is frozen and gets pre-trained weights that fit."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,19 +9,19 @@ import torch
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from protuning_mm.backbones import TunedBackbone
-from protuning_mm.doctor.case import Case
-from protuning_mm.doctor.findings import Finding, Findings, first_few
+from protuning_mm.doctor.findings import Finding, Findings, join_first
+from protuning_mm.doctor.training_setup import TrainingSetup
 from protuning_mm.weights import CheckpointError, FrozenWeightsError
 from protuning_mm.weights.pretrained import check_frozen_tensors, read_backbone_state
 
 _PRETRAINED = "dict(type='Pretrained', checkpoint='torchvision://resnet50')"
 
 
-def check_frozen(case: Case) -> Findings:
-    """How much of the backbone is trained, and whether that is meant."""
-    backbone = case.backbone
+def check_frozen(setup: TrainingSetup) -> Findings:
+    """Count the trained parameters of the backbone, and warn if a plain backbone is not frozen."""
+    backbone = setup.backbone
     if backbone is None:
-        yield Finding('info', 'model', f'{type(case.model).__name__} has no backbone: freezing was not examined')
+        yield Finding('info', 'model', f'{type(setup.model).__name__} has no backbone: freezing was not checked')
         return
     total = sum(param.numel() for param in backbone.parameters())
     trained = sum(param.numel() for param in backbone.parameters() if param.requires_grad)
@@ -29,65 +29,65 @@ def check_frozen(case: Case) -> Findings:
         for key, value in backbone.ignored_args.items():
             yield Finding('info', f'model.backbone.{key}', f'{key}={value} has no effect: the tuning owns freezing')
         if not trained:
-            yield Finding('info', 'model.backbone.tuning', 'linear probing: the backbone has nothing that is trained')
+            yield Finding('info', 'model.backbone.tuning', 'linear probing: no parameter of the backbone is trained')
         return
     if trained:
         yield Finding(
             'warning',
             'model.backbone',
             f'{type(backbone).__name__} is not frozen: {trained:,} of its {total:,} parameters are trained '
-            '(frozen_stages leaves later stages trained)',
-            "to tune a frozen one: type='protuning_mm.ProTunedResNet', or TunedBackbone around it "
-            '(configs/_base_/protune.py); nothing if fine-tuning is meant',
+            '(frozen_stages does not freeze later stages)',
+            "to tune a frozen backbone: type='protuning_mm.ProTunedResNet', or a TunedBackbone that contains this one "
+            '(configs/_base_/protune.py); nothing if fine-tuning is intended',
         )
 
 
-def check_pretrained(case: Case) -> Findings:
-    """Where the backbone's weights come from, and whether that file is here, whole and of this network."""
-    for key in case.timm_downloads:
+def check_pretrained(setup: TrainingSetup) -> Findings:
+    """Check that the checkpoint of the backbone exists, is not damaged and belongs to this network."""
+    for key in setup.timm_downloads:
         yield Finding('info', key, "timm's weights will be downloaded, or taken from its cache")
-    backbone, load_from = case.backbone, case.cfg.get('load_from')
+    backbone, load_from = setup.backbone, setup.cfg.get('load_from')
     if load_from:
-        yield from _examine(case, 'load_from', str(load_from), None)
-    elif case.cfg.get('resume'):
-        yield Finding('info', 'resume', 'every weight comes from the latest checkpoint of the work dir')
+        yield from _check_file(setup, 'load_from', str(load_from), None)
+    elif setup.cfg.get('resume'):
+        yield Finding('info', 'resume', 'all weights will come from the latest checkpoint in the work dir')
         return
     if backbone is None:
         return
-    named = _named_file(backbone)
-    if named is not None:
-        yield from _examine(case, 'model.backbone.init_cfg', *named)
-    elif not (load_from or case.timm_downloads or getattr(backbone, 'frozen_source', None)):
-        yield from _random(backbone)
+    pretrained = _pretrained_file(backbone)
+    if pretrained is not None:
+        yield from _check_file(setup, 'model.backbone.init_cfg', *pretrained)
+    elif not (load_from or setup.timm_downloads or getattr(backbone, 'frozen_source', None)):
+        yield from _check_random(backbone)
 
 
-def _random(backbone: Any) -> Findings:
+def _check_random(backbone: Any) -> Findings:
     where = 'model.backbone.init_cfg'
     if not isinstance(backbone, TunedBackbone):
         frozen = [param for param in backbone.parameters() if not param.requires_grad]
         yield Finding(
             'error' if frozen else 'warning',
             where,
-            'the backbone starts at random' + (', and part of it is frozen: nothing will train that' if frozen else ''),
+            'the backbone has random weights' + (', and part of it is frozen and will stay random' if frozen else ''),
             f'init_cfg={_PRETRAINED}, or load_from=<a whole checkpoint>',
         )
     elif backbone.needs_weights():
         yield Finding(
             'error',
             where,
-            'the frozen backbone is random: no file is named, and nothing will train it',
+            'the frozen backbone has random weights and will keep them: the config names no checkpoint',
             f'init_cfg={_PRETRAINED}, or load_from=<a whole checkpoint>',
         )
     elif backbone.allow_random_backbone:
         yield Finding(
             'warning',
             'model.backbone.allow_random_backbone',
-            'the frozen backbone is random, and that is allowed',
-            f'leave it out, with init_cfg={_PRETRAINED}',
+            'the frozen backbone has random weights, which this setting allows',
+            f'remove the setting, and set init_cfg={_PRETRAINED}',
         )
 
 
-def _named_file(backbone: Any) -> tuple[str, str | None] | None:
+def _pretrained_file(backbone: Any) -> tuple[str, str | None] | None:
     cfgs = getattr(backbone, 'init_cfg', None)
     for cfg in cfgs if isinstance(cfgs, list | tuple) else [cfgs]:
         if isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained':
@@ -95,33 +95,32 @@ def _named_file(backbone: Any) -> tuple[str, str | None] | None:
     return None
 
 
-def _examine(case: Case, where: str, checkpoint: str, prefix: str | None) -> Findings:
+def _check_file(setup: TrainingSetup, where: str, checkpoint: str, prefix: str | None) -> Findings:
     try:
-        url = url_of(checkpoint)
+        url = find_download_url(checkpoint)
     except KeyError:
-        yield Finding('error', where, f'{checkpoint!r} is no name that its scheme knows', 'a known name, or a path')
+        yield Finding('error', where, f'{checkpoint!r}: the scheme has no such name', 'another name, or a path')
         return
-    if url is not None and not cached(url).is_file():
-        yield Finding('info', where, f'{checkpoint} is not here yet: it will be downloaded from {url}')
+    if url is not None and not get_cache_path(url).is_file():
+        yield Finding('info', where, f'{checkpoint} will be downloaded from {url}')
         return
     if url is None and '://' not in checkpoint and not Path(checkpoint).is_file():
         yield Finding('error', where, f'{checkpoint!r}: there is no such file', 'the path of a checkpoint, or a URL')
         return
     try:
-        yield from _fits(case.backbone, where, checkpoint, prefix)
+        yield from _check_fit(setup.backbone, where, checkpoint, prefix)
     except (CheckpointError, FrozenWeightsError) as error:
         found, _, advice = str(error).partition('\nA frozen backbone')
         yield Finding('error', where, found, f'a checkpoint of this network{advice and ": a frozen backbone" + advice}')
 
 
-def _fits(backbone: Any, where: str, checkpoint: str, prefix: str | None) -> Findings:
+def _check_fit(backbone: Any, where: str, checkpoint: str, prefix: str | None) -> Findings:
     if backbone is None:
         return
     if isinstance(backbone, TunedBackbone):
         if where == 'load_from':
-            added = [name for name, _ in backbone.named_children() if name not in backbone.plain_children]
             state = read_backbone_state(checkpoint, prefix, backbone.plain_keys)
-            check_frozen_tensors(backbone.plain_tensors(), state, source=checkpoint, added=added)
+            check_frozen_tensors(backbone.plain_tensors(), state, checkpoint, backbone.added_children)
         else:
             backbone.init_weights()
         yield Finding('info', where, f'{checkpoint} fills all {len(backbone.plain_keys)} tensors of the backbone')
@@ -130,24 +129,27 @@ def _fits(backbone: Any, where: str, checkpoint: str, prefix: str | None) -> Fin
     state = read_backbone_state(checkpoint, prefix, own)
     fitting = [key for key in own if key in state and state[key].shape == own[key].shape]
     learned = [key for key in own if not key.endswith('num_batches_tracked')]
-    absent = [key for key in learned if key not in fitting]
-    if not absent:
+    missing = [key for key in learned if key not in fitting]
+    if not missing:
         yield Finding('info', where, f'{checkpoint} fills all {len(learned)} tensors of the backbone')
     elif not getattr(backbone, 'convert_weights', False):  # Swin renames keys while it loads
         yield Finding(
             'warning' if fitting else 'error',
             where,
-            f'{checkpoint} fits {len(fitting)} of the {len(own)} tensors of {type(backbone).__name__}; the host will '
-            f'only log the others, and they stay random: {first_few(absent)}',
+            f'{checkpoint} fits {len(fitting)} of the {len(own)} tensors of {type(backbone).__name__}; the others will '
+            f'stay random, and training will only log that: {join_first(missing)}',
             'a checkpoint of the same depth, width and variant',
         )
 
 
-def url_of(checkpoint: str) -> str | None:
-    """The URL behind a checkpoint in mmengine's words; None for what is no download.
+def find_download_url(checkpoint: str) -> str | None:
+    """Return the URL of a checkpoint that mmengine would download; None for a path or another scheme.
+
+    Args:
+        checkpoint (str): A URL, path or scheme that mmengine supports, such as ``'torchvision://resnet50'``.
 
     Raises:
-        KeyError: its scheme knows no such name.
+        KeyError: the scheme has no such name.
     """
     scheme, _, name = checkpoint.partition('://')
     if scheme in ('http', 'https'):
@@ -163,6 +165,6 @@ def url_of(checkpoint: str) -> str | None:
     return None
 
 
-def cached(url: str) -> Path:
-    """Where torch keeps the download of a URL."""
+def get_cache_path(url: str) -> Path:
+    """Return the path under which torch stores the download of a URL."""
     return Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name

@@ -1,4 +1,4 @@
-"""Generated bad calls of every command: one message and an exit status, no traceback, nothing half-written."""
+"""Generated bad calls of every command: one message and an exit status, no traceback and no partial file."""
 
 import argparse
 import importlib
@@ -13,7 +13,7 @@ import torch
 from protuning_lab.study.isolation import isolate_run
 from tests.test_multitask.tasks import Workshop
 
-STATUS = (None, 0, 1, 2)  # as documented; a message stands for 1
+STATUS = (None, 0, 1, 2)  # as documented; a message means 1
 WORDS = ('', 'x', '-1', '0', '1.5', 'nan', '9' * 30, 'None', '[]', '\u00e9 \u00df', "'", '--', '=', '../..')
 OPTIONS = (
     'x', 'model', 'model=1', 'model.backbone=[1]', 'model.backbone.type=Nope', 'model.backbone.depth=x',
@@ -22,8 +22,8 @@ OPTIONS = (
 )  # fmt: skip
 
 
-class World:
-    """Good files for good calls, and bad ones of each kind."""
+class Files:
+    """Valid files, from which valid calls are made, and invalid files of many kinds."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,8 +51,8 @@ class World:
         self.paths = [*map(str, sorted(bad.iterdir())), str(folder / 'nope'), '/proc/nope', self.config, self.whole]
         self.paths += [self.image, self.classifier_whole, self.delta, 'https://127.0.0.1:9/x.pth', 'nope://x']
 
-    def good(self, command: str, out: Path) -> list[str]:
-        """A call that would work, where there is one that ends soon."""
+    def valid_call(self, command: str, out: Path) -> list[str]:
+        """Return the arguments of a valid call that ends soon."""
         seg, cls = [self.config, self.whole], [self.classifier, self.classifier_whole]
         return {
             'train': [self.config, '--work-dir', str(out)],
@@ -86,31 +86,31 @@ COMMANDS = (
     'lab.benchmarks.frozen', 'lab.benchmarks.deltas', 'lab.benchmarks.multitask',
 )  # fmt: skip
 
-SLOW = ('lab.compare_runs', 'lab.benchmarks.deltas')  # a good call of these takes many seconds
+SLOW = ('lab.compare_runs', 'lab.benchmarks.deltas')  # a valid call of these takes many seconds
 
 
 @pytest.fixture(scope='module')
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp('world'))
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp('files'))
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def run_in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))  # where tracebacks are kept
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))  # where tracebacks are written
     monkeypatch.delenv('PROTUNING_MM_TRACEBACK', raising=False)
-    with isolate_run():  # no logger writes to what another test captured
+    with isolate_run():  # restores loggers, which may write to the captured output of another test
         yield
 
 
-def entry(command: str) -> Callable[[list[str]], None]:
+def main_of(command: str) -> Callable[[list[str]], None]:
     module, _, name = command.partition(':')
     room = 'protuning_lab' if module.startswith('lab.') else 'protuning_mm.cli'
     return getattr(importlib.import_module(f'{room}.{module.removeprefix("lab.")}'), name or 'main')
 
 
-def flags(command: str, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> list[argparse.Action]:
-    """The flags that a command's own parser knows."""
+def parser_flags(command: str, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> list[argparse.Action]:
+    """Return the flags of a command's parser."""
     seen: list[argparse.ArgumentParser] = []
 
     def stop(self: argparse.ArgumentParser, *_: object) -> None:
@@ -119,32 +119,32 @@ def flags(command: str, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> lis
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(argparse.ArgumentParser, 'parse_args', stop)
-        entry(command)(argv)
+        main_of(command)(argv)
     return [action for action in seen[0]._actions if action.option_strings and action.dest != 'help']
 
 
-def spoilt(good: list[str], known: list[argparse.Action], world: World, rng: random.Random) -> list[str]:
-    """A good call with one or two things wrong."""
-    argv = list(good)
+def damage(valid: list[str], known: list[argparse.Action], files: Files, rng: random.Random) -> list[str]:
+    """Return a valid call with one or two errors."""
+    argv = list(valid)
     for _ in range(rng.choice((1, 1, 2))):
         kind = rng.choice(('replace', 'replace', 'replace', 'drop', 'option', 'flag'))
         i = rng.randrange(len(argv))
         if kind == 'replace':
-            argv[i] = rng.choice((*WORDS, *world.paths, *world.paths))
+            argv[i] = rng.choice((*WORDS, *files.paths, *files.paths))
         elif kind == 'drop' and len(argv) > 1:
             del argv[i]
         elif kind == 'option' and any(action.dest == 'cfg_options' for action in known):
             argv += ['--cfg-options', *rng.sample(OPTIONS, rng.choice((1, 1, 2)))]
         else:
             action = rng.choice(known)
-            value = [] if action.nargs == 0 and rng.random() < 0.7 else [rng.choice((*WORDS, *world.paths))]
+            value = [] if action.nargs == 0 and rng.random() < 0.7 else [rng.choice((*WORDS, *files.paths))]
             argv += [rng.choice(action.option_strings), *value]
     return argv
 
 
 def run(command: str, argv: list[str]) -> str | int | None:
     try:
-        entry(command)(argv)
+        main_of(command)(argv)
     except SystemExit as stop:
         return stop.code
     return None
@@ -152,12 +152,12 @@ def run(command: str, argv: list[str]) -> str | int | None:
 
 def check(command: str, argv: list[str], capfd: pytest.CaptureFixture, folder: Path) -> None:
     code = run(command, argv)
-    said = ''.join(capfd.readouterr())
+    output = ''.join(capfd.readouterr())
     if isinstance(code, str):
         assert code.startswith('error: ') and len(code) > 15, (argv, code)
     else:
         assert code in STATUS, (argv, code)
-    assert 'Traceback (most recent call last)' not in f'{code}{said}', (argv, code, said[-2000:])
+    assert 'Traceback (most recent call last)' not in f'{code}{output}', (argv, code, output[-2000:])
     left = [path for path in folder.rglob('*') if path.name.endswith(('.part', '.tmp'))]
     assert not left, (argv, left)
 
@@ -170,12 +170,12 @@ def check(command: str, argv: list[str], capfd: pytest.CaptureFixture, folder: P
 def test_generated_bad_calls(
     command: str,
     number: int,
-    world: World,
+    files: Files,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture,
 ) -> None:
-    good = world.good(command, tmp_path / 'out')
-    known, rng = flags(command, good, monkeypatch), random.Random(f'{command} {number}')
+    valid = files.valid_call(command, tmp_path / 'out')
+    known, rng = parser_flags(command, valid, monkeypatch), random.Random(f'{command} {number}')
     for _ in range(number):
-        check(command, spoilt(good, known, world, rng), capfd, tmp_path)
+        check(command, damage(valid, known, files, rng), capfd, tmp_path)

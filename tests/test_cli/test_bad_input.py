@@ -1,4 +1,4 @@
-"""What a person gets wrong: the error names what was written, what was found and what would be right."""
+"""Common mistakes: the error names what was written, what was found and what would be right."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.mini import write_backbone, write_coco, write_config
 
 
 def train(config: Path, *flags: str) -> str:
-    """Train in this process, expect a refusal, return it."""
+    """Train in this process, and return the expected error."""
     with pytest.raises((SystemExit, ValueError, RuntimeError)) as caught:
         train_tool.main([str(config), '--work-dir', str(config.parent / 'run'), *flags])
     return str(caught.value)
@@ -23,17 +23,17 @@ def train(config: Path, *flags: str) -> str:
 
 def test_missing_data_root(tmp_path: Path) -> None:
     config = write_config('htc', tmp_path, "\ntrain_dataloader['dataset']['data_root'] = 'no/such'\n")
-    said = train(config)
-    assert "train_dataloader.dataset.data_root='no/such'" in said
-    assert '--cfg-options data_root=' in said
+    message = train(config)
+    assert "train_dataloader.dataset.data_root='no/such'" in message
+    assert '--cfg-options data_root=' in message
 
 
 def test_missing_annotation_file(tmp_path: Path) -> None:
     config = write_config('htc', tmp_path)
     (tmp_path / 'coco/annotations/instances_train2017.json').unlink()
-    said = train(config)
-    assert 'train_dataloader.dataset.ann_file' in said
-    assert str(tmp_path / 'coco/annotations/instances_train2017.json') in said
+    message = train(config)
+    assert 'train_dataloader.dataset.ann_file' in message
+    assert str(tmp_path / 'coco/annotations/instances_train2017.json') in message
 
 
 def test_missing_stuff_maps(tmp_path: Path) -> None:
@@ -44,35 +44,35 @@ def test_missing_stuff_maps(tmp_path: Path) -> None:
     assert 'train_dataloader.dataset.data_prefix.seg' in train(config)
 
 
-def test_annotations_are_no_json(tmp_path: Path) -> None:
+def test_annotations_are_not_json(tmp_path: Path) -> None:
     config = write_config('htc', tmp_path)
     (tmp_path / 'coco/annotations/instances_train2017.json').write_text('{"images": [')
     assert 'is not JSON' in train(config)
 
 
-def test_classes_that_the_annotations_do_not_know(tmp_path: Path) -> None:
-    """mmdet itself would train on: it drops the categories that it does not find by name."""
+def test_classes_that_are_not_in_the_annotations(tmp_path: Path) -> None:
+    """mmdet would train nevertheless, without the classes that it does not find by name."""
     config = write_config('htc', tmp_path)
     config.write_text(config.read_text().replace("classes = ('a', 'b', 'c')", "classes = ('a', 'b', 'dog')"))
-    said = train(config)
-    assert 'dog' in said and 'a, b, c' in said and 'metainfo=dict(classes=' in said
+    message = train(config)
+    assert 'dog' in message and 'a, b, c' in message and 'metainfo=dict(classes=' in message
 
 
 @pytest.mark.parametrize('model', ['cascade', 'upernet'])
-def test_num_classes_other_than_the_data_set_s(model: str, tmp_path: Path) -> None:
+def test_num_classes_differ_from_the_data_set(model: str, tmp_path: Path) -> None:
     config = write_config(model, tmp_path)
     config.write_text(config.read_text().replace('num_classes=3', 'num_classes=7'))
-    said = train(config)
+    message = train(config)
     head = 'roi_head.bbox_head.0' if model == 'cascade' else 'decode_head'
-    assert f'model.{head}.num_classes=7' in said and '3 classes' in said
+    assert f'model.{head}.num_classes=7' in message and '3 classes' in message
 
 
 @pytest.mark.parametrize('wrong', [dict(depth=50), dict(base_channels=16)])
 def test_checkpoint_of_another_depth_or_width(wrong: dict, tmp_path: Path) -> None:
     config = write_config('upernet', tmp_path)
     key, value = next(iter(wrong.items()))
-    said = train(config, '--cfg-options', f'model.backbone.{key}={value}', *_wider(key))
-    assert 'does not fit the frozen backbone' in said and 'layer1.0.conv' in said
+    message = train(config, '--cfg-options', f'model.backbone.{key}={value}', *_wider(key))
+    assert 'does not fit the frozen backbone' in message and 'layer1.0.conv' in message
 
 
 def _wider(key: str) -> list[str]:
@@ -92,14 +92,14 @@ class _Evil:
         return os.mkdir, (str(self.path),)
 
 
-def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints(tmp_path: Path) -> None:
     config = write_config('upernet', tmp_path)
     weights = tmp_path / 'resnet18v1c.pth'
     whole = weights.read_bytes()
     for content in (whole[: len(whole) // 2], b'', b'<html>404</html>', random.Random(0).randbytes(1000)):
         weights.write_bytes(content)
-        said = train(config)
-        assert str(weights) in said and 'cannot be read as a checkpoint' in said, content[:20]
+        message = train(config)
+        assert str(weights) in message and 'cannot be read as a checkpoint' in message, content[:20]
 
 
 def test_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
@@ -115,13 +115,13 @@ def test_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('content', [b'', b'no image at all'])
-def test_image_that_cannot_be_decoded(content: bytes, tmp_path: Path) -> None:
+def test_image_cannot_be_decoded(content: bytes, tmp_path: Path) -> None:
     config = write_config('upernet', tmp_path)
     for image in (tmp_path / 'ade/images/training').iterdir():
         image.write_bytes(content)
-    said = train(config)
-    assert 'cannot be decoded as an image' in said
-    assert str(tmp_path / 'ade/images/training') in said
+    message = train(config)
+    assert 'cannot be decoded as an image' in message
+    assert str(tmp_path / 'ade/images/training') in message
 
 
 def test_missing_checkpoint(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_flags_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_both_pretrained_and_init_cfg(tmp_path: Path) -> None:
-    """mmseg's configs set model.pretrained; a user's init_cfg beside it is caught by mmseg or by us."""
+    """mmseg's configs set model.pretrained; an additional init_cfg is an error in mmseg or here."""
     from protuning_mm import ProTunedResNet
 
     with pytest.raises(ValueError, match='pretrained=.*init_cfg=.*keep one'):
@@ -150,12 +150,12 @@ def test_both_pretrained_and_init_cfg(tmp_path: Path) -> None:
 
 def test_random_backbone_is_refused(tmp_path: Path) -> None:
     config = write_config('upernet', tmp_path, '\nmodel["pretrained"] = None\n')
-    said = train(config)
-    assert 'were not loaded from a file' in said and 'allow_random_backbone=True' in said
+    message = train(config)
+    assert 'came from no file' in message and 'allow_random_backbone=True' in message
 
 
-def test_trained_model_with_other_classes_starts_its_heads_anew(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    """load_from a whole model: the backbone strictly, reshaped head tensors listed."""
+def test_load_from_a_model_with_other_classes(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """The backbone is loaded strictly; head tensors of another shape are listed and initialized."""
     (tmp_path / 'old').mkdir()
     config = write_config('cascade', tmp_path / 'old')
     train_tool.main([str(config), '--work-dir', str(tmp_path / 'old/run')])
@@ -163,7 +163,7 @@ def test_trained_model_with_other_classes_starts_its_heads_anew(tmp_path: Path, 
 
     (tmp_path / 'new').mkdir()
     data = write_coco(tmp_path / 'new/coco')
-    for split in ('train2017', 'val2017'):  # two categories are left
+    for split in ('train2017', 'val2017'):  # keep two categories
         path = data / f'annotations/instances_{split}.json'
         content = json.loads(path.read_text())
         content['categories'].pop()
@@ -175,9 +175,11 @@ def test_trained_model_with_other_classes_starts_its_heads_anew(tmp_path: Path, 
     text = text.replace("init_cfg=dict(type='Pretrained', checkpoint=weights)", 'init_cfg=None')
     config.write_text(text)
     train_tool.main([str(config), '--work-dir', str(tmp_path / 'new/run'), '--cfg-options', f'load_from={trained}'])
-    said = capfd.readouterr()
-    assert 'keep their initial values' in said.out + said.err
-    assert 'roi_head.bbox_head.0.fc_cls.weight: (4, 32) in the checkpoint, (3, 32) in the model' in said.out + said.err
+    output = capfd.readouterr()
+    assert 'keep their initial values' in output.out + output.err
+    assert (
+        'roi_head.bbox_head.0.fc_cls.weight: (4, 32) in the checkpoint, (3, 32) in the model' in output.out + output.err
+    )
     new = torch.load(tmp_path / 'new/run/epoch_1.pth', weights_only=False)['state_dict']
     old = torch.load(trained, weights_only=False)['state_dict']
     frozen = torch.load(write_backbone(tmp_path / 'r.pth'), weights_only=True)
@@ -185,6 +187,6 @@ def test_trained_model_with_other_classes_starts_its_heads_anew(tmp_path: Path, 
         assert torch.equal(new[f'backbone.{name}'], old[f'backbone.{name}']), name
 
 
-def test_config_that_is_not_there() -> None:
+def test_missing_config() -> None:
     with pytest.raises(SystemExit, match="no config 'configs/det/htc.py'"):
         train_tool.main(['configs/det/htc.py'])

@@ -1,4 +1,4 @@
-"""tools/train.py and tools/test.py on classification: a long tail of CIFAR-10 from its files, then CIFAR-10-C."""
+"""tools/train.py and tools/test.py on classification: a long tail of CIFAR-10, and CIFAR-10-C."""
 
 import json
 import runpy
@@ -32,10 +32,10 @@ default_hooks = dict(logger=dict(interval=1))
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's folder with CIFAR-10, 10 training images a class, and a backbone."""
+    """Return a folder with CIFAR-10, with 10 training images per class, and a backbone."""
     without_checksums()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Runner, '_log_env', lambda self, cfg: None)  # asks compilers for their versions, for seconds
+    monkeypatch.setattr(Runner, '_log_env', lambda self, cfg: None)  # takes seconds: runs compilers
     write_cifar(tmp_path / 'data/cifar10', train=10, test=2)
     write_backbone(tmp_path / 'resnet18.pth', 'mmpretrain', stem_channels=8)
     return tmp_path
@@ -48,7 +48,7 @@ def write_config(folder: Path, base: str, train: str = '') -> Path:
     return path
 
 
-def tool(name: str, *args: object) -> dict[str, float]:
+def run_tool(name: str, *args: object) -> dict[str, float]:
     """Run a tool in this process, and return the last metrics that it wrote."""
     argv = sys.argv
     sys.argv = [name, *map(str, args)]
@@ -62,11 +62,11 @@ def tool(name: str, *args: object) -> dict[str, float]:
 
 
 def test_train_and_test_a_long_tail(folder: Path) -> None:
-    """Another imbalance ratio by one option; groups counted from the run's own training set."""
+    """The imbalance ratio is one option; the class groups are counted from the run's training set."""
     config = write_config(folder, 'r50_protune_cifar10-lt-ir50', 'imbalance_ratio=5, ')
     groups = [f'{split}_evaluator.2.{key}' for split in ('val', 'test') for key in ('many=7', 'few=4')]
     options = ('--cfg-options', *groups)
-    last = tool('train', config, '--work-dir', 'run', *options)
+    last = run_tool('train', config, '--work-dir', 'run', *options)
     saved = torch.load('run/epoch_2.pth', weights_only=False)
     frozen = torch.load('resnet18.pth', weights_only=True)
     for name, tensor in frozen.items():
@@ -78,7 +78,7 @@ def test_train_and_test_a_long_tail(folder: Path) -> None:
     assert counts == [10, 8, 6, 5, 4, 4, 3, 2, 2, 2]
     assert saved['meta']['iter'] == 2 * -(-sum(counts) // 16)
 
-    tested = tool('test', config, 'run/epoch_2.pth', '--work-dir', 'run', '--out', 'run/out.pkl', *options)
+    tested = run_tool('test', config, 'run/epoch_2.pth', '--work-dir', 'run', '--out', 'run/out.pkl', *options)
     expected = {'accuracy/top1', 'accuracy/class_mean', 'accuracy/many', 'accuracy/medium', 'accuracy/few'}
     assert expected <= set(tested)
     assert {key: last[key] for key in expected} == {key: tested[key] for key in expected}
@@ -90,14 +90,14 @@ def test_train_and_test_a_long_tail(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_cifar_c(folder: Path) -> None:
-    """The published files where they are there, corrupted copies where not; the metric says which."""
+    """Test on the published files if they exist, otherwise on generated copies; the metric says which."""
     config = write_config(folder, 'r50_protune_cifar10-c')
     quick = ('--work-dir', 'run', '--cfg-options', 'test_dataloader.dataset.corruptions=[fog,contrast]')
-    tool('train', config, '--work-dir', 'run', '--cfg-options', 'train_cfg.max_epochs=1')
-    made = tool('test', config, 'run/epoch_1.pth', *quick)
+    run_tool('train', config, '--work-dir', 'run', '--cfg-options', 'train_cfg.max_epochs=1')
+    made = run_tool('test', config, 'run/epoch_1.pth', *quick)
     assert made['corruption/generated'] == 1.0
     assert made['corruption/mean'] == (made['corruption/fog'] + made['corruption/contrast']) / 2
     write_cifar_c(folder / 'data/cifar10/CIFAR-10-C', images=3)
-    published = tool('test', config, 'run/epoch_1.pth', *quick)
+    published = run_tool('test', config, 'run/epoch_1.pth', *quick)
     assert published['corruption/generated'] == 0.0
     assert set(published) >= {'corruption/fog', 'corruption/contrast_error', 'corruption/mean_error'}

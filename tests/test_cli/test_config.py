@@ -1,4 +1,4 @@
-"""What the command line does to a config."""
+"""The effect of the command line on a config."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_auto_scale_lr_and_resume() -> None:
     assert config('--resume').load_from is None
 
 
-def test_recipes_start_from_a_trained_model() -> None:
+def test_from_coco_and_from_ade20k_start_from_a_trained_model() -> None:
     cfg = config(path='configs/det/cascade_mask_rcnn_r50_protune_from_coco.py')
     assert cfg.load_from.endswith('9d4dcb24.pth') and cfg.auto_scale_lr.enable
     assert cfg.train_dataloader.batch_size == 2 and cfg.model.backbone.init_cfg is None
@@ -43,7 +43,7 @@ def test_recipes_start_from_a_trained_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ('text', 'said'),
+    ('text', 'message'),
     [
         ('a = 1\nb = undefined\n', r"bad.py, line 2: NameError: name 'undefined' is not defined"),
         ('a = 1\n\nb = (\n', r'bad.py, line 3: SyntaxError'),
@@ -51,21 +51,21 @@ def test_recipes_start_from_a_trained_model() -> None:
         ("_base_ = './nope.py'\n", r'nope.py: FileNotFoundError: .*nope.py'),
     ],
 )
-def test_a_config_that_cannot_be_read_names_file_and_line(text: str, said: str, tmp_path: Path) -> None:
+def test_unreadable_config_names_file_and_line(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / 'worse.py').write_text('a = 1\n\nb = a / 0\n')
     (tmp_path / 'bad.py').write_text(text)
-    with pytest.raises(ConfigError, match=f'config .*bad.py cannot be read: .*{said}'):
+    with pytest.raises(ConfigError, match=f'config .*bad.py cannot be read: .*{message}'):
         read_config(tmp_path / 'bad.py')
 
 
 @pytest.mark.parametrize('option', ['model.backbone.depth.x=1', 'model.roi_head.bbox_head.7.type=A'])
-def test_an_option_that_does_not_fit_is_named(option: str) -> None:
+def test_unfit_option_is_named(option: str) -> None:
     with pytest.raises(ConfigError, match=f'--cfg-options {option} does not fit the config: '):
         config('--cfg-options', option)
 
 
 @pytest.mark.parametrize('option', ['model', 'a=[1,(2]'])
-def test_an_option_that_is_no_pair_is_an_error_of_the_flag(option: str, capsys: pytest.CaptureFixture) -> None:
+def test_option_without_value_is_an_argparse_error(option: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stop:
         config('--cfg-options', 'b=1', option)
     assert stop.value.code == 2 and 'KEY=VALUE' in capsys.readouterr().err

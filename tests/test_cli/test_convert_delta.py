@@ -1,4 +1,4 @@
-"""extract_delta.py, merge_delta.py and inspect_delta.py: there and back bit for bit, and what they say."""
+"""extract_delta.py, merge_delta.py and inspect_delta.py: exact round trips, error messages and the listing."""
 
 import json
 import subprocess
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader
-from torch import Tensor, nn
+from torch import Tensor
 
 from protuning_mm.cli.convert_delta import main_extract, main_merge
 from protuning_mm.cli.inspect_delta import main as main_inspect
+from protuning_mm.engine.build_model import build_model
 from protuning_mm.version import __version__
 from protuning_mm.weights import load_checkpoint_file
 from protuning_mm.weights.checksum import WRITER_VERSION
@@ -25,16 +25,9 @@ from tests.mini import MODELS as CONFIGS
 from tests.plain import assert_identical, fill, snapshot
 
 
-def built(config: Path) -> nn.Module:
-    cfg = Config.fromfile(config)
-    init_default_scope(cfg.default_scope)
-    with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
-        return registry.build(cfg.model)
-
-
 def write_whole(config: Path, ema: bool = True) -> Path:
-    """A run's checkpoint: trained values, an optimizer, an average of the model, logs."""
-    model = built(config)
+    """Write a checkpoint as a run does: trained values, an optimizer, an average of the model, logs."""
+    model = build_model(Config.fromfile(config))
     model.init_weights()
     frozen = {k: v.clone() for k, v in model.backbone.frozen_tensors().items()}
     fill(model)
@@ -63,8 +56,8 @@ def same(got: Any, expected: Any) -> bool:
 @pytest.mark.parametrize(
     'model', ['upernet', *(pytest.param(m, marks=pytest.mark.slow) for m in CONFIGS if m != 'upernet')]
 )
-def test_there_and_back(model: str, tmp_path: Path) -> None:
-    """Whole -> delta -> whole: every tensor, setting and name in its place, in the same order."""
+def test_extract_and_merge(model: str, tmp_path: Path) -> None:
+    """Whole checkpoint -> delta -> whole checkpoint: the same tensors, settings and names in the same order."""
     config = write_config(model, tmp_path)
     whole = write_whole(config)
     main_extract([str(config), str(whole), str(tmp_path / 'delta.pth'), '--training-state'])
@@ -73,13 +66,13 @@ def test_there_and_back(model: str, tmp_path: Path) -> None:
     assert not stages and RECORD in delta['state_dict'] and f'module.{RECORD}' in delta['ema_state_dict']
     main_merge([str(config), str(tmp_path / 'delta.pth'), str(tmp_path / 'again.pth')])
     again = torch.load(tmp_path / 'again.pth')
-    assert again['meta'].pop(WRITER_VERSION) == __version__  # who wrote the file is not its content
+    assert again['meta'].pop(WRITER_VERSION) == __version__  # the writer's version is not part of the content
     assert same(again, torch.load(whole))
 
 
 @pytest.mark.parametrize('ending', ['.pth', '.safetensors'])
-def test_for_inference(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without the flag the delta holds what inference needs, and merges to it; a delta of training makes the same."""
+def test_deltas_for_inference(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --training-state, a delta has only what inference needs, whether made of a checkpoint or a delta."""
     config = write_config('fcn', tmp_path)
     whole = write_whole(config)
     main_extract([str(config), str(whole), str(tmp_path / f'delta{ending}')])
@@ -95,27 +88,26 @@ def test_for_inference(ending: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert 'MB (of' in capsys.readouterr().out
 
 
-def test_folded_into_a_plain_model(tmp_path: Path) -> None:
-    """``--fold``: mmseg's own segmentor, without a class of ours, computes what the tuned one does."""
+def test_fold_into_a_plain_model(tmp_path: Path) -> None:
+    """``--fold``: mmseg's own segmentor, without our classes, computes the same as the tuned one."""
     config = write_config('fcn', tmp_path, extra="\nmodel['backbone']['tuning'] = dict(type='lora', rank=2)\n")
     whole = write_whole(config, ema=False)
     main_extract([str(config), str(whole), str(tmp_path / 'delta.pth')])
     main_merge([str(config), str(tmp_path / 'delta.pth'), str(tmp_path / 'plain.pth'), '--fold'])
-    tuned = built(config).eval()
+    tuned = build_model(Config.fromfile(config)).eval()
     tuned.load_state_dict(torch.load(whole)['state_dict'])
     cfg = Config.fromfile(config)
     for key in ('tuning', 'prompt', 'prompt_stages', 'allow_random_backbone'):
         cfg.model.backbone.pop(key, None)
     cfg.model.backbone.type = 'ResNet'
-    with MODELS.switch_scope_and_registry('mmseg') as registry:
-        plain = registry.build(cfg.model).eval()
+    plain = build_model(cfg).eval()
     plain.load_state_dict(torch.load(tmp_path / 'plain.pth')['state_dict'], strict=True)
     x = torch.randn(1, 3, 64, 64)
     expected, got = tuned(x), plain(x)
     assert float((got - expected).abs().max() / expected.abs().max()) <= 1e-5
 
 
-def test_prompts_are_not_foldable(tmp_path: Path) -> None:
+def test_prompts_cannot_be_folded(tmp_path: Path) -> None:
     config = write_config('fcn', tmp_path)
     main_extract([str(config), str(write_whole(config)), str(tmp_path / 'delta.pth')])
     with pytest.raises(SystemExit, match='pro cannot be merged'):
@@ -137,12 +129,12 @@ def test_refusals(tmp_path: Path) -> None:
     assert 'does not exist' in refused(main_extract, config, tmp_path / 'none.pth', out)
     assert 'there is no config' in refused(main_extract, tmp_path / 'none.py', whole, out)
     assert 'must end in .pth or .safetensors' in refused(main_extract, config, whole, out.with_suffix('.bin'))
-    assert 'is no delta' in refused(main_merge, config, whole, out)
+    assert 'is not a delta' in refused(main_merge, config, whole, out)
     content = torch.load(whole)
     content['state_dict']['backbone.layer2.0.conv1.weight'][0] += 1
     torch.save(content, tmp_path / 'trained.pth')
-    said = refused(main_extract, config, tmp_path / 'trained.pth', out)
-    assert 'was not trained on' in said and 'layer2.0.conv1.weight' in said and 'resnet18v1c.pth' in said
+    message = refused(main_extract, config, tmp_path / 'trained.pth', out)
+    assert 'was not trained on' in message and 'layer2.0.conv1.weight' in message and 'resnet18v1c.pth' in message
     del content['state_dict']['decode_head.conv_seg.bias']
     torch.save(content, tmp_path / 'less.pth')
     assert 'decode_head.conv_seg.bias' in refused(main_extract, config, tmp_path / 'less.pth', out)
@@ -150,8 +142,8 @@ def test_refusals(tmp_path: Path) -> None:
     assert "does not fit the config's model" in refused(main_extract, other, whole, out)
 
 
-def test_base_by_name(tmp_path: Path) -> None:
-    """``--base`` takes the place of the config's file, and has to be the one."""
+def test_base_flag(tmp_path: Path) -> None:
+    """``--base`` replaces the file in the config, and must be the same network."""
     config = write_config('fcn', tmp_path)
     whole = write_whole(config)
     moved = (tmp_path / 'resnet18v1c.pth').rename(tmp_path / 'elsewhere.pth')
@@ -171,15 +163,15 @@ def test_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main_extract([str(config), str(whole), str(tmp_path / 'delta.pth'), '--training-state'])
     capsys.readouterr()
     tool = [sys.executable, REPO / 'tools/model_converters/inspect_delta.py', tmp_path / 'delta.pth', '--json']
-    told = json.loads(subprocess.run([*map(str, tool)], check=True, capture_output=True, text=True).stdout)
+    info = json.loads(subprocess.run([*map(str, tool)], check=True, capture_output=True, text=True).stdout)
     frozen = torch.load(tmp_path / 'resnet18v1c.pth')
-    assert told['bases']['backbone']['fingerprint'] == fingerprint(frozen).total
-    assert told['bases']['backbone']['source'] == str(tmp_path / 'resnet18v1c.pth')
-    assert told['bases']['backbone']['tuning'][0]['type'] == 'pro'
-    assert told['dataset_meta'] == dict(classes=list(CLASSES)) and told['epoch'] == 4 and told['has_checksum']
-    assert told['bytes'] == (tmp_path / 'delta.pth').stat().st_size
+    assert info['bases']['backbone']['fingerprint'] == fingerprint(frozen).total
+    assert info['bases']['backbone']['source'] == str(tmp_path / 'resnet18v1c.pth')
+    assert info['bases']['backbone']['tuning'][0]['type'] == 'pro'
+    assert info['dataset_meta'] == dict(classes=list(CLASSES)) and info['epoch'] == 4 and info['has_checksum']
+    assert info['bytes'] == (tmp_path / 'delta.pth').stat().st_size
     state = torch.load(whole)['state_dict']
-    sizes = {part['part']: (part['tensors'], part['bytes']) for part in told['contents']}
+    sizes = {part['part']: (part['tensors'], part['bytes']) for part in info['contents']}
     for part in ('backbone.prompts', 'decode_head', 'auxiliary_head'):
         own = [t for name, t in state.items() if name.startswith(f'{part}.')]
         assert sizes[part] == (len(own), sum(t.nbytes for t in own))
@@ -187,14 +179,14 @@ def test_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main_inspect([str(tmp_path / 'delta.pth')])
     printed = capsys.readouterr().out
     assert 'base of backbone: ' in printed and 'pro(prompt_stages=[0, 1, 2, 3]' in printed and 'decode_head' in printed
-    with pytest.raises(SystemExit, match='is no delta'):
+    with pytest.raises(SystemExit, match='is not a delta'):
         main_inspect([str(whole)])
     with pytest.raises(SystemExit, match='does not exist'):
         main_inspect([str(tmp_path / 'none.pth')])
 
 
-def test_a_checkpoint_does_not_send_extract_delta_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The config names no base, and the checkpoint's meta an address of its own."""
+def test_extract_does_not_send_requests_to_foreign_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The config names no base, and the checkpoint's meta names a foreign address."""
     config = write_config('fcn', tmp_path)
     content = torch.load(write_whole(config, ema=False))
     path, bare = tmp_path / 'sent.pth', tmp_path / 'bare.py'

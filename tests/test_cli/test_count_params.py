@@ -1,4 +1,4 @@
-"""tools/analysis_tools/count_params.py: the table of trained parameters, for several configs."""
+"""tools/analysis_tools/count_params.py: tables of several configs."""
 
 import json
 
@@ -10,7 +10,7 @@ from tests.mini import REPO
 CONFIGS = [str(REPO / f'configs/seg/upernet_r50_{kind}.py') for kind in ('protune', 'finetune')]
 
 
-def test_side_by_side(capsys: pytest.CaptureFixture) -> None:
+def test_text_of_two_configs(capsys: pytest.CaptureFixture) -> None:
     count_params.main(CONFIGS)
     printed = capsys.readouterr().out
     rows = {line.split('  ')[0]: line.split() for line in printed.splitlines()}
@@ -18,7 +18,7 @@ def test_side_by_side(capsys: pytest.CaptureFixture) -> None:
     assert rows['share of full'][-2:] == ['70.0%', '100.0%']
 
 
-def test_json_adds_up(capsys: pytest.CaptureFixture) -> None:
+def test_json_parts_add_up(capsys: pytest.CaptureFixture) -> None:
     count_params.main([*CONFIGS, '--json'])
     tables = json.loads(capsys.readouterr().out)
     for table in tables.values():

@@ -1,4 +1,4 @@
-"""export.py: what is written computes the same, in the programs that are meant to run it, on input it has not seen."""
+"""export.py: exported files compute the same as the model in their own runtimes, on input of other shapes."""
 
 import subprocess
 import sys
@@ -18,13 +18,13 @@ from protuning_mm.cli.export_parts import ExportError
 from tests.families import CELLS, FAMILIES, PLAIN_VITS, TUNING_CFGS
 from tests.mini import write_backbone, write_classifier, write_config
 from tests.plain import fill
-from tests.test_doors import saved_model
+from tests.test_entry_points import save_checkpoint
 
 ENDINGS = ['.ts', '.pt2', '.onnx']
 
 
 def run(path: Path, x: Tensor) -> list[Tensor]:
-    """By the format's own program."""
+    """Run a file in the runtime of its format."""
     if path.suffix == '.onnx':
         session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
         return [torch.from_numpy(y) for y in session.run(None, {'image': x.numpy()})]
@@ -39,8 +39,8 @@ def close(got: list[Tensor], expected: Any) -> bool:
 
 
 def trained(config: Path) -> tuple[Path, nn.Module]:
-    """A checkpoint whose prompts are not the identity, and the host's model with it, run by the host."""
-    checkpoint = saved_model(config)
+    """Return a checkpoint whose prompts are not the identity, and the model loaded from it."""
+    checkpoint = save_checkpoint(config)
     model = load_model(Config.fromfile(config), str(checkpoint))
     return checkpoint, model
 
@@ -121,7 +121,7 @@ torch.save(list(outs), sys.argv[2])
 
 
 @pytest.mark.parametrize('ending', slow_but('.ts')[:2])
-def test_detectors_backbone_where_nothing_of_ours_is(ending: str, tmp_path: Path) -> None:
+def test_backbone_of_a_detector_without_this_package(ending: str, tmp_path: Path) -> None:
     config = write_config('cascade', tmp_path)
     checkpoint, host = trained(config)
     out = tmp_path / f'model{ending}'
@@ -141,50 +141,54 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             main([str(arg) for arg in args])
         return str(caught.value)
 
-    said = refused(config, checkpoint, tmp_path / 'm.onnx')
-    assert 'CascadeRCNN cannot be exported whole' in said and '--part backbone' in said and 'mmdeploy' in said
+    message = refused(config, checkpoint, tmp_path / 'm.onnx')
+    assert (
+        'CascadeRCNN cannot be exported as a whole' in message
+        and '--part backbone' in message
+        and 'mmdeploy' in message
+    )
     assert 'must be one of .ts, .pt, .pt2, .onnx' in refused(config, checkpoint, tmp_path / 'm.engine')
     assert 'does not exist' in refused(config, tmp_path / 'none.pth', tmp_path / 'm.onnx')
     assert 'there is no config' in refused(tmp_path / 'none.py', checkpoint, tmp_path / 'm.onnx')
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    said = refused(config, checkpoint, tmp_path / 'm.onnx', '--part', 'backbone', '--size', '64', '64')
-    assert 'pip install "protuning_mm[export]"' in said
+    message = refused(config, checkpoint, tmp_path / 'm.onnx', '--part', 'backbone', '--size', '64', '64')
+    assert 'pip install "protuning_mm[export]"' in message
     assert not [p.name for p in tmp_path.iterdir() if p.suffix in ('.onnx', '.engine')]
 
 
-class Pretending(nn.Module):
-    """Computes something else while an exporter looks."""
+class DifferentWhenExported(nn.Module):
+    """Computes something else while it is exported."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * x if torch.compiler.is_compiling() or torch.jit.is_tracing() else 3 * x
 
 
 @pytest.mark.parametrize('ending', ENDINGS)
-def test_what_computes_something_else_is_not_kept(ending: str, tmp_path: Path) -> None:
-    (tmp_path / f'm{ending}').write_text('what was there before')
+def test_file_with_different_outputs_is_not_kept(ending: str, tmp_path: Path) -> None:
+    (tmp_path / f'm{ending}').write_text('previous file')
     model = nn.Module()
-    model.backbone = Pretending()
+    model.backbone = DifferentWhenExported()
     with pytest.raises(ExportError, match="differ from the model's by"):
         export(model, tmp_path / f'm{ending}', part='backbone', size=(8, 8), dynamic='none')
     assert [p.name for p in tmp_path.iterdir()] == [f'm{ending}']
-    assert (tmp_path / f'm{ending}').read_text() == 'what was there before'
+    assert (tmp_path / f'm{ending}').read_text() == 'previous file'
 
 
-def tunings() -> list[Any]:
-    """A convolutional network and two transformers with every tuning, in ONNX."""
+def family_tunings() -> list[Any]:
+    """Return every tuning of a convolutional network and two transformers."""
     families = ('mmdet.ResNet50', 'mmpretrain.ViT', 'mmdet.Swin')
     quick = {('mmpretrain.ViT', 'pro')}
     cells = [cell for cell in CELLS if cell[0] in families]
     return [pytest.param(*cell, marks=[] if cell in quick else pytest.mark.slow) for cell in cells]
 
 
-@pytest.mark.parametrize(('family', 'tuning'), tunings())
+@pytest.mark.parametrize(('family', 'tuning'), family_tunings())
 def test_every_tuning(family: str, tuning: str, tmp_path: Path) -> None:
     model = nn.Module()
     model.backbone = TunedBackbone(dict(FAMILIES[family]), TUNING_CFGS[tuning], efficient_frozen=False)
     fill(model)
     for name, param in model.named_parameters():
-        if name.endswith('.b.weight') and tuning == 'lora':  # or fifty layers grow to 1e29, and float32 to its limit
+        if name.endswith('.b.weight') and tuning == 'lora':  # otherwise the values grow to 1e29 over fifty layers
             param.data *= 0.1
     side = 32 if family in PLAIN_VITS else 64
     for ending in ('.pt2', '.onnx'):

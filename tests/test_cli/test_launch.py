@@ -1,4 +1,4 @@
-"""Ranks on a CPU end their process group's threads before the interpreter ends."""
+"""Distributed runs on a CPU end the threads of their process group before the interpreter exits."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
 
-# what is registered first runs last: after the end of the group
+# the function that is registered first runs last, after the process group has ended
 SCRIPT = """
 import atexit, gc, weakref
 
@@ -23,14 +23,14 @@ gc.disable()
 atexit.register(lambda: print('left', not dist.is_initialized(), wrapped() is None))
 prepare_cpu_ranks(Config(dict(launcher='pytorch', model=dict())))
 model = DistributedDataParallel(nn.Linear(2, 2))
-model.hook = model.register_forward_hook(lambda *args: model)  # a cycle, as a runner's model is in
+model.hook = model.register_forward_hook(lambda *args: model)  # a reference cycle, such as a runner's model is part of
 wrapped = weakref.ref(model)
 del model
 print('there', dist.is_initialized(), wrapped() is not None)
 """
 
 
-def test_no_thread_of_the_group_outlives_the_interpreter() -> None:
+def test_threads_of_the_process_group_end_before_the_interpreter() -> None:
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = str(free.getsockname()[1])

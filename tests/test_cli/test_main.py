@@ -1,4 +1,4 @@
-"""``protuning COMMAND``: one name for every command."""
+"""``protuning COMMAND``: help, wrong commands and errors."""
 
 import subprocess
 import sys
@@ -12,15 +12,15 @@ from tests.mini import REPO
 
 
 @pytest.mark.parametrize('name', COMMANDS)
-def test_shows_the_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*name.split(), '--help'])
     assert ended.value.code == 0
     assert f'usage: protuning {name}' in capsys.readouterr().out
 
 
-def test_every_tool_of_a_trained_model_s_user_is_a_command() -> None:
-    """Of tools/, all but what belongs to studies, benchmarks, figures and development."""
+def test_tools_and_commands_are_the_same() -> None:
+    """Except for tools of studies, benchmarks, figures and development."""
     tools = {path.stem for folder in ('.', 'model_converters') for path in (REPO / 'tools' / folder).glob('*.py')}
     lab = {'study', 'visualize_prompts', 'train_source', 'make_demo_data'}
     named = {name.replace('-', '_') for name in COMMANDS}
@@ -29,7 +29,7 @@ def test_every_tool_of_a_trained_model_s_user_is_a_command() -> None:
 
 
 @pytest.mark.parametrize('words', [[], ['delta'], ['trian'], ['delta', 'extrct']])
-def test_a_wrong_word_is_an_error_that_lists_the_commands(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_command_lists_the_commands(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2
@@ -38,18 +38,18 @@ def test_a_wrong_word_is_an_error_that_lists_the_commands(words: list[str], caps
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     main(['--help'])
-    said = capsys.readouterr().out
-    assert all(name in said for name in COMMANDS)
+    output = capsys.readouterr().out
+    assert all(name in output for name in COMMANDS)
 
 
-def test_an_error_ends_with_one_sentence() -> None:
+def test_error_is_one_sentence() -> None:
     command = [sys.executable, '-m', 'protuning_mm', 'train', 'nope.py']
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "error: there is no config 'nope.py'" in done.stderr
 
 
-def test_ctrl_c_that_a_library_turned_into_another_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """mmengine formats a config under a bare ``except``, which raises a SyntaxError whatever happened."""
+def test_ctrl_c_that_a_library_replaced_by_another_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """mmengine formats configs in a bare ``except`` that turns every exception into a SyntaxError."""
 
     @command
     def main(argv: Sequence[str] | None = None) -> None:

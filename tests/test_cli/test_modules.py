@@ -1,4 +1,4 @@
-"""``python -m protuning_mm.cli.…``: a module that holds a command runs it, or says which command is right."""
+"""``python -m protuning_mm.cli.…``: a module with a command runs it, or names the right command."""
 
 import ast
 import runpy
@@ -22,36 +22,36 @@ COMMANDS = [
     '.'.join(path.relative_to(REPO).with_suffix('').parts)
     for root in ROOTS
     for path in sorted(root.rglob('*.py'))
-    if 'main' in functions(path) and path.stem != 'main'  # test_main.py has the command of all commands
+    if 'main' in functions(path) and path.stem != 'main'  # tested in test_main.py
 ]
 PACKAGES = ['protuning_lab.study']
 
 
 @pytest.mark.parametrize('module', [*COMMANDS, *PACKAGES])
 def test_runs_its_command(module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its own help, which none of the others prints; a module without a command would end in silence."""
+    """With --help it prints a usage; a module that runs nothing would print nothing."""
     monkeypatch.setattr(sys, 'argv', ['command', '--help'])
     with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
-        warnings.simplefilter('ignore', RuntimeWarning)  # of runpy: this process has imported the module already
+        warnings.simplefilter('ignore', RuntimeWarning)  # runpy warns because the module is already imported
         runpy.run_module(module, run_name='__main__')
     assert ended.value.code == 0
     assert 'usage: ' in capsys.readouterr().out
 
 
-def test_a_module_of_two_commands_names_them() -> None:
+def test_module_with_two_commands_names_them() -> None:
     with pytest.raises(SystemExit, match=r'extract_delta.py.*merge_delta.py'), warnings.catch_warnings():
         warnings.simplefilter('ignore', RuntimeWarning)
         runpy.run_module('protuning_mm.cli.convert_delta', run_name='__main__')
 
 
-def test_every_command_s_function_is_named_main() -> None:
-    """Or the first test would not see it."""
+def test_functions_of_commands_are_named_main() -> None:
+    """Otherwise the first test would miss them."""
     paths = (path for root in ROOTS for path in root.rglob('*.py'))
     others = {path.stem for path in paths if any(name.startswith('main_') for name in functions(path))}
     assert others == {'convert_delta'}
 
 
-def test_a_missing_config_is_an_error() -> None:
+def test_missing_config() -> None:
     command = [sys.executable, '-m', 'protuning_mm.cli.train', 'nope.py']
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "error: there is no config 'nope.py'" in done.stderr, done.stderr

@@ -1,33 +1,18 @@
-"""tools/predict.py: pictures and predictions for images and folders; a bad image does not stop the others."""
+"""tools/predict.py: pictures and predictions of images and folders; damaged images are skipped."""
 
 from pathlib import Path
 
 import pytest
-import torch
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
 from protuning_mm.cli import predict as tool
 from tests.mini import write_config
-
-
-def checkpoint_of(config: Path) -> Path:
-    from mmengine.registry import MODELS
-
-    cfg = Config.fromfile(config)
-    init_default_scope(cfg.default_scope)
-    with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
-        model = registry.build(cfg.model)
-    path = config.parent / 'model.pth'
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(
-        classes=('a', 'b', 'c'), palette=[(255, 0, 0), (0, 255, 0), (0, 0, 255)]))), path)  # fmt: skip
-    return path
+from tests.test_entry_points import save_checkpoint
 
 
 @pytest.mark.parametrize('model', ['htc', 'upernet'])
 def test_folder_and_undecodable_image(model: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = write_config(model, tmp_path)
-    checkpoint = checkpoint_of(config)
+    checkpoint = save_checkpoint(config)
     folder = tmp_path / ('coco/val2017' if model == 'htc' else 'ade/images/validation')
     (folder / 'broken.jpg').write_bytes(b'nothing')
     whole = next(folder.glob('0.jpg')).read_bytes()
@@ -41,10 +26,10 @@ def test_folder_and_undecodable_image(model: str, tmp_path: Path, capsys: pytest
     assert len(list(preds.iterdir())) == 4
 
 
-def test_inputs_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_inputs(tmp_path: Path) -> None:
     from protuning_mm.data import DataError
 
     with pytest.raises(DataError, match='no-such.jpg'):
         tool.find_images([str(tmp_path / 'no-such.jpg')])
-    with pytest.raises(DataError, match='holds no image'):
+    with pytest.raises(DataError, match='contains no image'):
         tool.find_images([str(tmp_path)])

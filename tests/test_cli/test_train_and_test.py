@@ -1,4 +1,4 @@
-"""tools/train.py and tools/test.py as a person runs them, and resume."""
+"""tools/train.py and tools/test.py on the command line: train, resume and evaluate."""
 
 import pickle
 import subprocess
@@ -59,9 +59,9 @@ def test_train_resume_and_test(model: str, form: str, tmp_path: Path) -> None:
     frozen = torch.load(next(tmp_path.glob('resnet18*.pth')), weights_only=True)
     buffers = ('running_mean', 'running_var', 'num_batches_tracked')
     parameters = [name for name in after['state_dict'] if not name.endswith(buffers)]
-    held = sum(len(group['params']) for group in after['optimizer']['param_groups'])
-    assert held == sum(name.removeprefix('backbone.') not in frozen for name in parameters)  # no frozen one
-    for name, tensor in frozen.items():  # bit for bit what the file held, two runs later
+    in_optimizer = sum(len(group['params']) for group in after['optimizer']['param_groups'])
+    assert in_optimizer == sum(name.removeprefix('backbone.') not in frozen for name in parameters)  # none is frozen
+    for name, tensor in frozen.items():  # bit-identical to the file after two runs
         assert torch.equal(after['state_dict'][f'backbone.{name}'], tensor), name
 
     out = tmp_path / ('out.pkl' if detector else 'out')

@@ -1,4 +1,4 @@
-"""Another tuning by one option or one dict: the same spelling on every config of ours."""
+"""Selecting another tuning by one option or one dict, in the same way for every config of this package."""
 
 import copy
 from pathlib import Path
@@ -9,8 +9,8 @@ from mmengine.config import Config
 
 from protuning_lab.study.configs import apply_options
 from protuning_mm import TuningError
+from protuning_mm.cli.count_params import count_config
 from protuning_mm.cli.count_params import parse_args as count_args
-from protuning_mm.cli.count_params import table_of
 from protuning_mm.cli.parameter_grid import no_memory
 from protuning_mm.cli.run_config import load_config
 from protuning_mm.cli.train import parse_args
@@ -31,7 +31,7 @@ LORA = dict(type='lora', rank=8, alpha=2)
 
 
 def tunings(cfg: Config) -> list[dict[str, Any]]:
-    """What a config's backbone builds, as its class reads it."""
+    """Return the settings of the tunings that a config's backbone builds."""
     return [tuning.settings for tuning in build_tunings(cfg.model.backbone.tuning)]
 
 
@@ -41,7 +41,7 @@ def by_options(path: Path, *options: str) -> Config:
 
 @pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS])
 def test_on_every_config(name: str, tmp_path: Path) -> None:
-    """Whatever tuning the config has: on the command line, in a file that inherits it, and in a study."""
+    """On the command line, in a config that inherits, and in a study, regardless of the config's tuning."""
     path, key = REPO / 'configs' / name, 'model.backbone.tuning'
     default, plain = [dict(type='lora', rank=4, alpha=4)], Config.fromfile(path)
     assert tunings(by_options(path, f'{key}=lora')) == default
@@ -60,12 +60,12 @@ def test_on_every_config(name: str, tmp_path: Path) -> None:
         cfg = copy.deepcopy(plain)
         apply_options(cfg, options, 'options')
         assert tunings(cfg) == [LORA]
-    hosts = copy.deepcopy(plain)  # as the hosts' own tools lay options over it
+    hosts = copy.deepcopy(plain)  # as the hosts' own tools apply options
     hosts.merge_from_dict({key: 'lora'})
     assert tunings(hosts) == default
 
 
-def test_arguments_of_the_same_tuning_stay() -> None:
+def test_arguments_of_the_same_tuning_are_kept() -> None:
     path = REPO / 'configs/cls/r50_lora_cifar100.py'
     assert tunings(by_options(path, 'model.backbone.tuning.rank=8')) == [dict(type='lora', rank=8, alpha=4)]
     assert tunings(by_options(path, 'model.backbone.tuning.type=lora', 'model.backbone.tuning.rank=8')) == [
@@ -73,19 +73,19 @@ def test_arguments_of_the_same_tuning_stay() -> None:
     ]
 
 
-def test_readme_s_line_builds() -> None:
-    """Both classes, to the parameters that LoRA has; the prompts are gone."""
+def test_command_of_the_readme() -> None:
+    """Both backbone classes get the parameters of LoRA, and no prompts."""
     for name in ('seg/fcn_r50_protune.py', 'seg/upernet_swin-s_protune.py'):
         args = count_args([str(REPO / 'configs' / name), '--cfg-options', 'model.backbone.tuning.type=lora'])
         with no_memory():
-            parts = {part.name for part in table_of(args.configs[0], args.cfg_options).parts}
+            parts = {part.name for part in count_config(args.configs[0], args.cfg_options).parts}
         assert 'backbone.lora' in parts and 'backbone.prompts' not in parts, parts
 
 
-def test_a_tuning_with_another_s_arguments_says_how_to_replace_it() -> None:
-    """As a file that inherits without _delete_ merges them."""
+def test_tuning_with_arguments_of_another() -> None:
+    """A config that inherits without _delete_ merges the arguments; the error says how to replace the tuning."""
     with pytest.raises(TuningError) as caught:
         tuned_resnet(tuning=dict(type='lora', variant=1, reduction=8))
-    said = str(caught.value)
-    assert 'lora takes no variant, reduction, but rank, alpha' in said
-    assert "tuning=dict(_delete_=True, type='lora')" in said and 'model.backbone.tuning=lora' in said
+    message = str(caught.value)
+    assert 'lora takes no variant, reduction, but rank, alpha' in message
+    assert "tuning=dict(_delete_=True, type='lora')" in message and 'model.backbone.tuning=lora' in message

@@ -1,4 +1,4 @@
-"""A wrong word in a backbone's or tuning's settings: train.py and the doctor say which, and what would be right."""
+"""Wrong settings of a backbone or tuning: train.py and the doctor name them and what would be right."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ model['pretrained'] = None
 model['backbone'] = dict(
     _delete_=True, type='protuning_mm.TunedBackbone', allow_random_backbone=True, backbone={})
 """
-# what is written -> what the message holds
+# description -> (code to append, options, texts in the message)
 WRONG: dict[str, tuple[str, list[str], list[str]]] = {
     'a typo in the tuning': (
         '', ['model.backbone.tuning=lroa'], ["'lroa'", 'type must be one of', 'lora'],
@@ -30,7 +30,7 @@ WRONG: dict[str, tuple[str, list[str], list[str]]] = {
     'a typo in the prompt': (
         '', ['model.backbone.prompt.kernel=3'], ['takes no kernel', 'kernel_size'],
     ),
-    'a tuning that is no name': ('', ['model.backbone.tuning=5'], ['tuning=5', 'a name']),
+    'a tuning that is a number': ('', ['model.backbone.tuning=5'], ['tuning=5', 'a name']),
     'arch of a ResNet': (
         '', ['model.backbone.arch=resnet50'], ["mmseg.ResNet takes no 'arch'", 'depth=50', 'TunedBackbone'],
     ),
@@ -58,9 +58,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 QUICK = ('a typo in the tuning', 'arch of a ResNet', "timm's numbering")
 
 
-@pytest.mark.parametrize('what', [w if w in QUICK else pytest.param(w, marks=pytest.mark.slow) for w in WRONG])
-def test_is_told_in_one_sentence(what: str, folder: Path) -> None:
-    extra, options, said = WRONG[what]
+@pytest.mark.parametrize('name', [w if w in QUICK else pytest.param(w, marks=pytest.mark.slow) for w in WRONG])
+def test_error_is_one_sentence(name: str, folder: Path) -> None:
+    extra, options, texts = WRONG[name]
     config = folder / 'wrong.py'
     config.write_text((folder / 'tiny_upernet.py').read_text() + extra)
     flags = ['--cfg-options', *options] if options else []
@@ -68,7 +68,7 @@ def test_is_told_in_one_sentence(what: str, folder: Path) -> None:
         train_tool.main([str(config), '--work-dir', str(folder / 'run'), *flags])
     message = str(ended.value)
     assert message.startswith('error: ') and len(message.splitlines()) == 1
-    assert all(part in message for part in said), message
+    assert all(part in message for part in texts), message
     (found,) = (f for f in diagnose(parse_args([str(config), '--no-step', *flags])).findings if f.level == 'error')
-    assert all(part in found.found for part in said), found
+    assert all(part in found.found for part in texts), found
     assert not any(part in text for part in ('.py', '__init__') for text in (message, found.found))

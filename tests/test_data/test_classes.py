@@ -8,8 +8,8 @@ from mmengine.config import Config
 
 from protuning_mm.data import DataError, check_data_files
 from protuning_mm.data.classes import find_classes
-from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.data import check_data
+from protuning_mm.doctor.training_setup import TrainingSetup
 
 # scope -> types of data sets
 DATASETS: dict[str, tuple[str, ...]] = {
@@ -32,7 +32,7 @@ def test_one_class_without_its_comma(scope: str, kind: str, key: str, tmp_path: 
     where = f'train_dataloader.dataset.dataset.{key}'
     with pytest.raises(DataError, match=rf"{where}='cat' is a string(?s:.*)tuple(?s:.*)classes=\('cat',\)"):
         check_data_files(cfg, ['train_dataloader'])
-    (found,) = (each for each in check_data(Case(cfg)) if each.where == where)
+    (found,) = (each for each in check_data(TrainingSetup(cfg)) if each.where == where)
     assert (found.level, found.where) == ('error', where)
     assert "'cat' is a string" in found.found and "('cat',)" in found.advice
 

@@ -21,8 +21,8 @@ from protuning_mm.cli import train as train_tool
 from protuning_mm.data import DataError
 from protuning_mm.data.label_counts import count_labels
 from protuning_mm.data.label_faults import find_label_faults
-from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.data import check_data
+from protuning_mm.doctor.training_setup import TrainingSetup
 from protuning_mm.engine.hooks.label_check_hook import LabelCheckHook
 from protuning_mm.patches import patch_empty_data_sets
 from tests.classification_data import write_image
@@ -187,7 +187,7 @@ def test_label_maps_in_training_and_by_the_doctor(kind: str, tmp_path: Path) -> 
     (found,) = find_label_faults(count_labels(built('mmseg', **dataset), {'pixels': 2}), TRAIN)
     assert found[0] == level
     cfg = Config(dict(default_scope='mmseg', train_dataloader=dict(dataset=dataset)))
-    told = [each for each in check_data(Case(cfg)) if each.level == level and 'label maps.' in each.found]
+    told = [each for each in check_data(TrainingSetup(cfg)) if each.level == level and 'label maps.' in each.found]
     assert [each.where for each in told] == [TRAIN]
     for text in (found[1], told[0].found):
         assert _matches(said, text)
@@ -246,7 +246,9 @@ def test_a_label_that_only_the_data_set_ignores(tmp_path: Path) -> None:
         nn.functional.cross_entropy(torch.zeros(1, 2), torch.tensor([11]), ignore_index=255)
     with pytest.raises(DataError, match=r'model.decode_head.ignore_index=255, but train_dataloader.dataset.ign'):
         run_hook(built('mmseg', **dataset), model=model)
-    wrong = [each for each in check_data(Case(cfg, model=model)) if each.where == 'model.decode_head.ignore_index']
+    wrong = [
+        each for each in check_data(TrainingSetup(cfg, model=model)) if each.where == 'model.decode_head.ignore_index'
+    ]
     assert [each.level for each in wrong] == ['error']
     model.decode_head.ignore_index = 11
     assert not run_hook(built('mmseg', **dataset), model=model)
@@ -277,7 +279,7 @@ def test_a_filter_that_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=said):
         built('mmdet', **filtered)
     cfg = Config(dict(default_scope='mmdet', train_dataloader=dict(dataset=filtered)))
-    assert any(each.level == 'error' and _matches(said, each.found) for each in check_data(Case(cfg)))
+    assert any(each.level == 'error' and _matches(said, each.found) for each in check_data(TrainingSetup(cfg)))
 
 
 def test_a_folder_without_such_images(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.test_doctor.examined import Mini
+from tests.test_doctor.doctor_runs import MiniConfigs
 
 
 @pytest.fixture(scope='session')
-def mini(tmp_path_factory: pytest.TempPathFactory) -> Mini:
-    return Mini(tmp_path_factory.mktemp('doctor'))
+def mini(tmp_path_factory: pytest.TempPathFactory) -> MiniConfigs:
+    return MiniConfigs(tmp_path_factory.mktemp('doctor'))

@@ -1,4 +1,4 @@
-"""What the doctor says of evaluators, with the data and without; and of trial steps that noise does not fit."""
+"""The doctor's checks of evaluators, with and without data, and trial steps that fail on noise."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from protuning_mm.doctor.findings import first_line
+from protuning_mm.doctor.findings import describe_error
 from tests.mini import REPO, write_backbone, write_classifier, write_coco
-from tests.test_doctor.examined import Mini, at, examined, grave
+from tests.test_doctor.doctor_runs import MiniConfigs, finding_at, run_doctor, severe
 
 VAL = """
 val_dataloader = dict(batch_size=1, dataset=dict(
@@ -18,54 +18,54 @@ val_evaluator = dict(type='Accuracy', topk=(1, 5))
 """
 
 
-def test_top_5_of_three_classes_without_any_data(tmp_path: Path) -> None:
+def test_top_5_of_three_classes_without_data(tmp_path: Path) -> None:
     weights = write_backbone(tmp_path / 'resnet18.pth', 'mmpretrain', stem_channels=8)
     config = write_classifier(tmp_path / 'classifier.py', weights, VAL)
-    found = at(examined(config), 'val_evaluator')
+    found = finding_at(run_doctor(config), 'val_evaluator')
     assert found.level == 'error' and 'has 3 classes: set val_evaluator.topk=(1,)' in found.found
     config.write_text(config.read_text() + "val_evaluator['topk'] = (1, 3)\n")
-    assert not grave(examined(config))
+    assert not severe(run_doctor(config))
 
 
 @pytest.mark.parametrize(
-    ('extra', 'where', 'said'),
+    ('extra', 'where', 'text'),
     [
         ("val_evaluator = dict(iou_metrics=['IoU'])\n", 'val_evaluator', "metrics ['IoU'] is not supported"),
         ("default_hooks['checkpoint']['save_best'] = 'miou'\n", 'default_hooks.checkpoint.save_best', 'no metric'),
         ("val_evaluator = dict(type='IouMetric')\n", 'val_evaluator', ''),
     ],
 )
-def test_a_segmentor_s_evaluator_without_any_data(extra: str, where: str, said: str, mini: Mini) -> None:
-    findings = examined(mini('fcn', extra))
-    if not said:  # what a name of nothing is, is not known without the data
-        assert not grave(findings)
-        assert 'IouMetric is not in' in at(examined(mini('fcn', extra), '--data'), where).found
+def test_evaluator_of_a_segmentor_without_data(extra: str, where: str, text: str, mini: MiniConfigs) -> None:
+    findings = run_doctor(mini('fcn', extra))
+    if not text:  # without data, an unknown evaluator is not built
+        assert not severe(findings)
+        assert 'IouMetric is not in' in finding_at(run_doctor(mini('fcn', extra), '--data'), where).found
         return
-    found = at(findings, where)
-    assert found.level == 'error' and said in found.found
+    found = finding_at(findings, where)
+    assert found.level == 'error' and text in found.found
 
 
-def test_a_detector_s_evaluator_on_its_data(mini: Mini) -> None:
+def test_evaluator_of_a_detector_with_data(mini: MiniConfigs) -> None:
     extra = "val_evaluator['outfile_prefix'] = 'results/of'\ndefault_hooks['checkpoint']['save_best'] = 'bbox_mAP'\n"
     config = mini('cascade', extra)
-    found = at(examined(config, '--data'), 'default_hooks.checkpoint.save_best')
+    found = finding_at(run_doctor(config, '--data'), 'default_hooks.checkpoint.save_best')
     assert found.level == 'error' and found.advice.endswith("'coco/bbox_mAP'")
-    assert not grave(examined(config)) and not Path('results').exists()
-    assert not grave(examined(mini('cascade', extra.replace("'bbox_mAP", "'coco/bbox_mAP")), '--data'))
+    assert not severe(run_doctor(config)) and not Path('results').exists()
+    assert not severe(run_doctor(mini('cascade', extra.replace("'bbox_mAP", "'coco/bbox_mAP")), '--data'))
 
 
 @pytest.mark.slow
-def test_heads_of_other_classes_are_told_once(mini: Mini) -> None:
-    """The evaluator, which would fail too, is not tried then."""
+def test_wrong_num_classes_is_reported_once(mini: MiniConfigs) -> None:
+    """The evaluator, which would fail too, is not tried."""
     extra = "for loader in (train_dataloader, val_dataloader):\n    loader['dataset']['metainfo'] = TWO\n"
-    findings = examined(mini('cascade', extra.replace('TWO', "dict(classes=('a', 'b'))")), '--data')
+    findings = run_doctor(mini('cascade', extra.replace('TWO', "dict(classes=('a', 'b'))")), '--data')
     assert {f.where.split('.')[-1] for f in findings if f.level == 'error'} == {'num_classes'}
 
 
 @pytest.mark.slow
-def test_a_metric_of_the_users_own_is_not_tried_and_told(mini: Mini) -> None:
+def test_metric_without_fake_predictions_is_reported(mini: MiniConfigs) -> None:
     extra = "val_evaluator = [dict(type='CocoMetric', **val_evaluator), dict(type='DumpProposals', output_dir='no')]\n"
-    found = at(examined(mini('cascade', extra), '--data'), 'val_evaluator.1')
+    found = finding_at(run_doctor(mini('cascade', extra), '--data'), 'val_evaluator.1')
     assert found.level == 'info' and 'DumpProposals is not tried' in found.found
 
 
@@ -86,11 +86,11 @@ model = dict(
 
 
 @pytest.mark.parametrize('text', [RTMDET, SPARSE])
-def test_a_training_step_of_the_hosts_configs(text: str, tmp_path: Path) -> None:
-    """Neither took the noise of before: masks in the one, boxes of no initial values in the other."""
+def test_trial_step_of_host_configs(text: str, tmp_path: Path) -> None:
+    """RTMDet fails on noise batches with masks, and Sparse R-CNN without initialized boxes."""
     config = tmp_path / 'config.py'
     config.write_text(text)
-    findings = examined(config, step=True)
+    findings = run_doctor(config, step=True)
     assert not [f for f in findings if 'not determined' in f.found or 'could not' in f.found], findings
     assert 'find_unused_parameters' not in {f.where for f in findings}
 
@@ -109,8 +109,8 @@ class Picky(RTMDet):
 """
 
 
-def test_a_step_on_the_training_set_where_noise_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RTMDet's own pipeline, with CachedMosaic and CachedMixUp, at a seventh of its size."""
+def test_trial_step_on_the_training_set_after_noise_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RTMDet's own pipeline, with CachedMosaic and CachedMixUp, with images of a seventh of the size."""
     root = write_coco(tmp_path / 'coco')
     (tmp_path / 'picky_model.py').write_text(ODD)
     monkeypatch.syspath_prepend(tmp_path)
@@ -122,38 +122,38 @@ def test_a_step_on_the_training_set_where_noise_does_not_fit(tmp_path: Path, mon
     options = ('--cfg-options', *(f'train_dataloader.dataset.pipeline.{key}' for key in (
         '2.img_scale=(96,96)', '3.scale=(192,192)', '4.crop_size=(96,96)', '7.size=(96,96)', '8.img_scale=(96,96)',
     )))  # fmt: skip
-    findings = examined(config, *options, step=True)
+    findings = run_doctor(config, *options, step=True)
     assert not [f for f in findings if 'not determined' in f.found], findings
     for path in (root / 'train2017').iterdir():
         path.unlink()
     (root / 'train2017').rmdir()
-    (found,) = [f for f in examined(config, *options, step=True) if 'not determined' in f.found]
-    assert 'on noise: RuntimeError: noise.; the training set is not here' in found.found
+    (found,) = [f for f in run_doctor(config, *options, step=True) if 'not determined' in f.found]
+    assert 'on noise: RuntimeError: noise.; the training set is missing' in found.found
     assert '/opt' not in found.found and 'PyTorch' not in found.found
 
 
-def test_messages_name_no_file_of_installed_libraries() -> None:
+def test_errors_without_paths_of_installed_libraries() -> None:
     import mmdet
 
     inside = str(Path(mmdet.__file__))
-    said: dict[str, Any] = {
+    messages: dict[str, Any] = {
         f"cannot import name 'X' from 'mmdet' ({inside})": "cannot import name 'X' from 'mmdet'",
         'class `FasterRCNN` in mmdet/models/detectors/faster_rcnn.py: no depth 51': 'class `FasterRCNN`: no depth 51',
         f'bad value at {inside}:12 in x': 'bad value in x',
         'file "/home/me/configs/no.py" does not exist': 'file "/home/me/configs/no.py" does not exist',
         f"'{REPO}/data/a.jpg' cannot be decoded": f"'{REPO}/data/a.jpg' cannot be decoded",
     }
-    for text, expected in said.items():
-        assert first_line(ValueError(text)) == f'ValueError: {expected}'
+    for text, expected in messages.items():
+        assert describe_error(ValueError(text)) == f'ValueError: {expected}'
     worker = (
         f'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n  File "{inside}", line 3\nno luck'
     )
-    assert first_line(ValueError(worker)) == 'ValueError: no luck'
+    assert describe_error(ValueError(worker)) == 'ValueError: no luck'
 
 
 @pytest.mark.slow
-def test_annotations_that_the_evaluator_reads_alone(mini: Mini, tmp_path: Path) -> None:
-    """The data set of validation is sound, and the evaluator's file another."""
+def test_evaluator_with_another_annotation_file(mini: MiniConfigs, tmp_path: Path) -> None:
+    """The validation set is correct, but the evaluator reads another file."""
     content = json.loads((mini.base('cascade').parent / 'coco/annotations/instances_val2017.json').read_text())
     for image in content['images']:
         image['id'] += 50
@@ -161,5 +161,5 @@ def test_annotations_that_the_evaluator_reads_alone(mini: Mini, tmp_path: Path) 
         annotation['image_id'] += 50
     (tmp_path / 'other.json').write_text(json.dumps(content))
     extra = f"val_evaluator['ann_file'] = '{tmp_path / 'other.json'}'\n"
-    found = at(examined(mini('cascade', extra), '--data'), 'val_evaluator')
+    found = finding_at(run_doctor(mini('cascade', extra), '--data'), 'val_evaluator')
     assert found.level == 'error' and 'images of val_dataloader.dataset are not in its ann_file' in found.found

@@ -17,8 +17,8 @@ from pycocotools import mask as coco_mask
 
 from protuning_mm.cli import train as train_tool
 from protuning_mm.data import DataError, check_data_files
-from protuning_mm.doctor.case import Case
 from protuning_mm.doctor.data import check_data
+from protuning_mm.doctor.training_setup import TrainingSetup
 from tests.mini import CLASSES, SIZE, write_coco, write_config
 
 HEIGHT, WIDTH = SIZE
@@ -156,9 +156,9 @@ def test_told_before_anything_is_built(fault: str, root: Path) -> None:
 @pytest.mark.parametrize('fault', list(FAULTS))
 def test_the_doctor_judges_the_same(fault: str, root: Path) -> None:
     edit, said = FAULTS[fault]
-    assert not [each for each in check_data(Case(config(root))) if each.level == 'error']
+    assert not [each for each in check_data(TrainingSetup(config(root))) if each.level == 'error']
     edited(root, edit)
-    errors = [f'{each.where} {each.found}' for each in check_data(Case(config(root))) if each.level == 'error']
+    errors = [f'{each.where} {each.found}' for each in check_data(TrainingSetup(config(root))) if each.level == 'error']
     assert any(re.search(said, error, re.DOTALL) for error in errors), errors
 
 
@@ -191,7 +191,7 @@ def test_polygons_that_boxes_do_not_need(polygons: str, root: Path, monkeypatch:
     check_data_files(cfg, ['train_dataloader'])
     ((text, logger, level),) = said
     assert 'annotation id 2 of image id 0' in text and (logger, level) == ('current', logging.WARNING)
-    warned = [each for each in check_data(Case(cfg)) if each.level == 'warning']
+    warned = [each for each in check_data(TrainingSetup(cfg)) if each.level == 'warning']
     assert [each.found.count('annotation id 2 of image id 0') for each in warned] == [1]
     cfg.val_dataloader, cfg.val_evaluator = cfg.train_dataloader, dict(type='CocoMetric', metric=['bbox', 'segm'])
     with pytest.raises(DataError, match=r'val_dataloader(?s:.*)annotation id 2 of image id 0'):

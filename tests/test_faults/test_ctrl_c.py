@@ -107,6 +107,6 @@ def test_while_it_trains(shop: Workshop, tmp_path: Path) -> None:
 
     code, printed = interrupted('train', call('train', shop, tmp_path), saved)
     assert code == 130 and 'Traceback' not in printed, printed[-3000:]
-    assert printed.rstrip().endswith('files that were written before are whole')
+    assert printed.rstrip().endswith('all files written so far are complete')
     assert verify_checksum(tmp_path / 'iter_3.pth')
     check_whole(tmp_path)

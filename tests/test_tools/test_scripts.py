@@ -1,4 +1,4 @@
-"""The shell scripts: what is missing on their command lines is said, before Python starts."""
+"""The shell scripts check their arguments before they start Python."""
 
 import subprocess
 
@@ -28,7 +28,7 @@ def test_too_few_arguments(script: str) -> None:
 
 
 @pytest.mark.parametrize('processes', ['two', '0', '-1', '', '--work-dir'])
-def test_processes_that_are_no_number(processes: str) -> None:
+def test_number_of_processes_is_not_a_number(processes: str) -> None:
     for script, args in (('dist_train.sh', ['c.py']), ('dist_test.sh', ['c.py', 'c.pth'])):
         done = call(script, *args, processes)
         assert done.returncode == 2

@@ -13,7 +13,7 @@ from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from protuning_mm import TUNINGS, TunedBackbone
-from protuning_mm.cli.inspect_delta import as_text, inspect_delta
+from protuning_mm.cli.inspect_delta import format_text, inspect_delta
 from protuning_mm.weights import CheckpointError, FrozenWeightsError, load_checkpoint_file, read_backbone_state
 from protuning_mm.weights.deltas import RECORD, DeltaRecord, make_delta
 from protuning_mm.weights.deltas.base import BASE_VARIABLE
@@ -351,7 +351,7 @@ def test_record_with_another_type_within(delta: Path, tmp_path: Path) -> None:
     values = (None, True, 3, 'x', [], {}, [3], [{}], {'a': 3}, {'a': 'b'}, [{'type': 3}], '../' * 2000)
 
     def by_inspect() -> None:
-        as_text(inspect_delta(str(path)))
+        format_text(inspect_delta(str(path)))
 
     def by_hand() -> None:
         model.load_state_dict(dict(content['state_dict']))

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Measure k tasks on one frozen backbone against k models; --help says what can be set."""
+"""Compare k tasks on one frozen backbone with k models: benchmark_multitask.py [--tasks N … --rounds N …]."""
 
 import signal
 
-if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports exits without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from protuning_lab.benchmarks.multitask import main

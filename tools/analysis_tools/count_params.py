@@ -3,7 +3,7 @@
 
 import signal
 
-if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports exits without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from protuning_mm.cli.count_params import main

@@ -1,7 +1,7 @@
-"""What this machine has, and what of it keeps the set-up from working.
+"""Checks the Python, compiler, disk and memory of this machine before the set-up.
 
-Standard library only, and Python 3.7's syntax: it runs before anything is installed, if only to say that Python is
-too old.
+It uses only the standard library and Python 3.7's syntax, because it runs before anything is installed and must be
+able to report that Python is too old.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 OLDEST, NEWEST = (3, 10), (3, 13)
 GIGABYTE = 1e9
 
-# run by every candidate interpreter, which may be of any version
+# run by interpreters of any version
 PROBE = """
 import os, sys, sysconfig
 def has(name):
@@ -32,7 +32,7 @@ print(sys.version_info[0], sys.version_info[1], has('venv') and has('ensurepip')
 
 @dataclass(frozen=True)
 class Python:
-    """An interpreter, as it answers for itself."""
+    """The properties that an interpreter reports about itself."""
 
     path: str
     version: tuple[int, int]
@@ -41,14 +41,14 @@ class Python:
     header: str = 'Python.h'
 
     @property
-    def fits(self) -> bool:
-        """Whether the pinned packages have builds for this version."""
+    def supported(self) -> bool:
+        """Return whether the pinned packages have builds for this version."""
         return OLDEST <= self.version <= NEWEST
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the set-up needs to know of a machine."""
+    """The properties of a machine on which the set-up depends."""
 
     python: Python
     compiler: str | None
@@ -57,13 +57,13 @@ class Machine:
     memory_gb: float
 
 
-def dotted(version: tuple[int, ...]) -> str:
-    """Write (3, 11) as 3.11."""
+def format_version(version: tuple[int, ...]) -> str:
+    """Format (3, 11) as 3.11."""
     return '.'.join(map(str, version))
 
 
-def ask(path: str) -> Python | None:
-    """Let an interpreter describe itself; None where there is none, or a shim that leads nowhere."""
+def probe_python(path: str) -> Python | None:
+    """Run an interpreter to get its properties; None if it does not exist or does not start."""
     try:
         answer = subprocess.run([path, '-c', PROBE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
         major, minor, venv, headers, header = answer.stdout.decode().split(None, 4)
@@ -73,23 +73,23 @@ def ask(path: str) -> Python | None:
 
 
 def find_python(chosen: str | None = None) -> Python:
-    """Take the chosen interpreter, else the first that fits: this one, then python3.11 and its neighbours on the path.
+    """Return the chosen interpreter, or the first supported one: the running one, or one of those on the path.
 
-    Where none fits the running one comes back, for ``problems`` to explain.
+    If none is supported, the running one is returned, and ``find_problems`` reports it.
     """
     if chosen:
-        return ask(chosen) or Python(chosen, (0, 0), False, False)
-    here = ask(sys.executable) or Python(sys.executable, sys.version_info[:2], False, False)
-    candidates = [here]
-    if not (here.fits and here.has_venv and here.has_headers):
-        found = (ask(name) for name in ('python3.11', 'python3.12', 'python3.13', 'python3.10'))
+        return probe_python(chosen) or Python(chosen, (0, 0), False, False)
+    running = probe_python(sys.executable) or Python(sys.executable, sys.version_info[:2], False, False)
+    candidates = [running]
+    if not (running.supported and running.has_venv and running.has_headers):
+        found = (probe_python(name) for name in ('python3.11', 'python3.12', 'python3.13', 'python3.10'))
         candidates += [python for python in found if python is not None]
-    # of two that fit, the one with the headers that mmcv's build needs
-    return max(candidates, key=lambda python: (python.fits, python.has_venv, python.has_headers))
+    # of two supported ones, prefer the one with the headers that mmcv's build needs
+    return max(candidates, key=lambda python: (python.supported, python.has_venv, python.has_headers))
 
 
-def look(python: Python, folder: Path) -> Machine:
-    """Look at the machine that is to hold ``folder``."""
+def inspect_machine(python: Python, folder: Path) -> Machine:
+    """Return the properties of this machine, and of the disk of ``folder``."""
     memory = 8e9
     try:
         cores = len(os.sched_getaffinity(0))
@@ -105,52 +105,52 @@ def look(python: Python, folder: Path) -> Machine:
     )
 
 
-def problems(machine: Machine, needed_gb: float, compiles: bool, makes_venv: bool) -> list[str]:
-    """Say for everything that is missing what was found and what to do about it.
+def find_problems(machine: Machine, needed_gb: float, compiles: bool, makes_venv: bool) -> list[str]:
+    """List everything that is missing, each with what was found and how to correct it.
 
     Args:
-        machine (Machine): What was found.
-        needed_gb (float): Disk space that the steps still to be done need.
-        compiles (bool): Whether mmcv's operators are still to be compiled.
-        makes_venv (bool): Whether the virtual environment is still to be made.
+        machine (Machine): Properties of the machine.
+        needed_gb (float): Disk space that the remaining steps need.
+        compiles (bool): Whether mmcv's operators must still be compiled.
+        makes_venv (bool): Whether the virtual environment must still be created.
     """
     python, found = machine.python, []
-    wanted = f'Python {dotted(OLDEST)} to {dotted(NEWEST)}'
+    wanted = f'Python {format_version(OLDEST)} to {format_version(NEWEST)}'
     if python.version == (0, 0):
         found.append(
-            f'PYTHON={python.path} does not start. Name an interpreter of {wanted}: make setup PYTHON=python3.11'
+            f'PYTHON={python.path} does not start. Give an interpreter of {wanted}: make setup PYTHON=python3.11'
         )
-    elif not python.fits:
+    elif not python.supported:
         age = 'old' if python.version < OLDEST else 'new: the pinned numpy and torch have no builds for it'
         found.append(
-            f'{python.path} is Python {dotted(python.version)}, too {age}. Needed is {wanted}.\n'
+            f'{python.path} is Python {format_version(python.version)}, too {age}. {wanted} is needed.\n'
             f'Install one (Debian, Ubuntu: sudo apt-get install python3.11 python3.11-venv python3.11-dev; '
-            f'or pyenv, uv, conda) and name it: make setup PYTHON=python3.11'
+            f'or pyenv, uv, conda) and select it: make setup PYTHON=python3.11'
         )
     elif makes_venv and not python.has_venv:
         found.append(
-            f'{python.path} (Python {dotted(python.version)}) has no modules venv and ensurepip.\n'
-            f'Debian, Ubuntu: sudo apt-get install python{dotted(python.version)}-venv'
+            f'{python.path} (Python {format_version(python.version)}) has no modules venv and ensurepip.\n'
+            f'Debian, Ubuntu: sudo apt-get install python{format_version(python.version)}-venv'
         )
     if compiles and machine.compiler is None:
         found.append(
-            f"no C++ compiler: {os.environ.get('CXX', 'g++')} is not on the path, and mmcv's operators are compiled.\n"
+            f'no C++ compiler: {os.environ.get("CXX", "g++")} is not on the path, but mmcv must be compiled.\n'
             'Debian, Ubuntu: sudo apt-get install g++     Fedora, RHEL: sudo dnf install gcc-c++'
         )
-    if compiles and python.fits and not python.has_headers:
+    if compiles and python.supported and not python.has_headers:
         found.append(
-            f"Python's headers are missing: there is no {python.header}, and mmcv is compiled against it.\n"
-            f'Debian, Ubuntu: sudo apt-get install python{dotted(python.version)}-dev     '
+            f"Python's headers are missing: there is no {python.header}, which mmcv's compilation needs.\n"
+            f'Debian, Ubuntu: sudo apt-get install python{format_version(python.version)}-dev     '
             f'Fedora, RHEL: sudo dnf install python3-devel'
         )
     if machine.free_gb < needed_gb:
         found.append(
-            f'too little disk space: {machine.free_gb:.1f} GB are free where .venv goes, needed are {needed_gb:.1f}.\n'
-            'Free some, or move the checkout to a larger disk. What pip keeps for next time: pip cache info'
+            f'too little disk space: {machine.free_gb:.1f} GB are free for .venv, but {needed_gb:.1f} GB are needed.\n'
+            'Free some, or move the checkout to a larger disk. pip cache info shows the size of the pip cache'
         )
     return found
 
 
 def build_jobs(machine: Machine) -> int:
-    """Compilers to run side by side: one a core, while there are 2 GB of memory for each."""
+    """Return the number of parallel compilers: one per core, if there are 2 GB of memory for each."""
     return max(1, min(machine.cores, int(machine.memory_gb / 2)))

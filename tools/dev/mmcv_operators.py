@@ -1,6 +1,6 @@
-"""How mmcv's operators are to be compiled on this machine, and whether those that are installed work.
+"""Decides how to compile mmcv's operators on this machine, and checks that the installed operators work.
 
-mmcv builds without operators, or without CUDA operators, and says nothing: only running one tells.
+mmcv can be built without operators, or without CUDA operators, and reports no error. Only running an operator shows it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from progress import CommandError
 
-# run inside .venv; every answer is True or the reason why not
+# run inside .venv; every value is True or the reason of the failure
 PROBE = """
 import json, sys
 def attempt(work):
@@ -41,7 +41,7 @@ print(json.dumps(dict(torch=torch.__version__, torch_cuda=torch.version.cuda,
 
 @dataclass(frozen=True)
 class Gpus:
-    """The graphics cards of a machine, and its CUDA toolkit: the folder that holds bin/nvcc and the headers."""
+    """The GPUs of a machine, and its CUDA toolkit: the folder with bin/nvcc and the headers."""
 
     names: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Gpus:
 
 @dataclass(frozen=True)
 class Plan:
-    """Whether CUDA operators are built, with which environment, and what a person should know about it."""
+    """Whether to build CUDA operators, the environment variables of the build, and a note to print."""
 
     cuda: bool
     env: dict[str, str] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class State:
-    """What the installed torch and mmcv can do; ``True`` or the reason why not."""
+    """What the installed torch and mmcv can do: ``True``, or the reason of the failure."""
 
     torch: str
     torch_cuda: str | None
@@ -70,12 +70,12 @@ class State:
     cuda_nms: bool | str
 
     def meets(self, plan: Plan) -> bool:
-        """Whether the operators that were planned run."""
+        """Return whether the planned operators run."""
         return self.cpu_nms is True and (not plan.cuda or self.cuda_nms is True)
 
 
-def output(*command: str) -> str:
-    """What a command prints, or nothing where it fails or is not there."""
+def capture_output(*command: str) -> str:
+    """Run a command and return its standard output; an empty string if it cannot be run."""
     try:
         return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60).stdout.decode()
     except (OSError, subprocess.TimeoutExpired):
@@ -83,27 +83,29 @@ def output(*command: str) -> str:
 
 
 def find_toolkit() -> str | None:
-    """Look for nvcc and CUDA's headers: in CUDA_HOME, beside nvcc, and where the toolkit puts itself.
+    """Find the folder with nvcc and CUDA's headers: CUDA_HOME, the folder of nvcc, or the default folders.
 
-    An nvcc on the path can be a script that calls another; the headers tell the folder that counts.
+    An nvcc on the path can be a script that calls another one, so only a folder with the headers is accepted.
     """
     nvcc = shutil.which('nvcc')
-    beside = [Path(nvcc).resolve().parents[1]] if nvcc else []
+    of_nvcc = [Path(nvcc).resolve().parents[1]] if nvcc else []
     chosen = [Path(os.environ['CUDA_HOME'])] if os.environ.get('CUDA_HOME') else []
-    usual = [Path('/usr/local/cuda'), *sorted(Path('/usr/local').glob('cuda-*'), reverse=True)]
-    for folder in chosen or beside + usual:
+    default = [Path('/usr/local/cuda'), *sorted(Path('/usr/local').glob('cuda-*'), reverse=True)]
+    for folder in chosen or of_nvcc + default:
         if (folder / 'bin/nvcc').is_file() and (folder / 'include/cuda_runtime.h').is_file():
             return str(folder)
     return None
 
 
 def find_gpus() -> Gpus:
-    """Ask nvidia-smi for the cards, and nvcc for its version."""
-    rows = output('nvidia-smi', '--query-gpu=name,driver_version,compute_cap', '--format=csv,noheader').splitlines()
+    """Get the GPUs from nvidia-smi, and the version of the toolkit from nvcc."""
+    rows = capture_output(
+        'nvidia-smi', '--query-gpu=name,driver_version,compute_cap', '--format=csv,noheader'
+    ).splitlines()
     cards = [tuple(value.strip() for value in row.rsplit(',', 2)) for row in rows]
     cards = [card for card in cards if len(card) == 3 and re.fullmatch(r'\d+\.\d+', card[2])]
     toolkit = find_toolkit()
-    version = re.search(r'release (\d+\.\d+)', output(f'{toolkit}/bin/nvcc', '--version')) if toolkit else None
+    version = re.search(r'release (\d+\.\d+)', capture_output(f'{toolkit}/bin/nvcc', '--version')) if toolkit else None
     return Gpus(
         names=tuple(card[0] for card in cards),
         capabilities=tuple(sorted({card[2] for card in cards})),
@@ -114,8 +116,8 @@ def find_gpus() -> Gpus:
 
 
 def plan_build(gpus: Gpus, state: State) -> Plan:
-    """Decide for CPU or CUDA operators. torch must see the card, and nvcc must be of torch's CUDA generation."""
-    # without a usable nvcc a visible card makes mmcv try a CUDA build and fail
+    """Choose CPU or CUDA operators; CUDA needs a GPU that torch can use and an nvcc of torch's major CUDA version."""
+    # with a visible GPU but without a usable nvcc, mmcv would try a CUDA build and fail
     on_cpu = {'FORCE_CUDA': '0', 'CUDA_VISIBLE_DEVICES': ''}
     if not gpus.names:
         return Plan(False, on_cpu, 'No GPU found (nvidia-smi lists none): everything runs on the CPU.')
@@ -129,7 +131,7 @@ def plan_build(gpus: Gpus, state: State) -> Plan:
         )
     elif gpus.toolkit is None:
         reason = (
-            'there is no nvcc with its headers. '
+            'there is no nvcc with CUDA headers. '
             f'Install the CUDA toolkit {state.torch_cuda} (or set CUDA_HOME to it) and run make setup again'
         )
     elif (gpus.toolkit_version or '').split('.')[0] != state.torch_cuda.split('.')[0]:
@@ -140,25 +142,25 @@ def plan_build(gpus: Gpus, state: State) -> Plan:
     else:
         architectures = os.environ.get('TORCH_CUDA_ARCH_LIST') or ';'.join(gpus.capabilities)
         env = {'FORCE_CUDA': '1', 'TORCH_CUDA_ARCH_LIST': architectures, 'CUDA_HOME': gpus.toolkit}
-        return Plan(True, env, f'{card} found, and CUDA {gpus.toolkit_version}: operators are compiled for it too.')
+        return Plan(True, env, f'{card} found, and CUDA {gpus.toolkit_version}: CUDA operators are compiled, too.')
     return Plan(
         False,
         on_cpu,
         f"{card} found, but mmcv's CUDA operators are not built: {reason}.\n"
-        'Until then models that need them (RoIAlign, deformable convolution, NMS: all detectors) run on the CPU only.',
+        'Until then, models that need them (RoIAlign, deformable convolution, NMS: all detectors) run on the CPU only.',
     )
 
 
-def probe(python: Path) -> State:
-    """Let the environment's own interpreter run the operators."""
-    answer = output(str(python), '-c', PROBE)
+def probe_operators(python: Path) -> State:
+    """Run the operators with an interpreter, and return the results."""
+    answer = capture_output(str(python), '-c', PROBE)
     if not answer:
-        raise CommandError(f'{python} cannot import torch; what it says: {python} -c "import torch"')
+        raise CommandError(f'{python} cannot import torch; to see the error, run {python} -c "import torch"')
     return State(**json.loads(answer.splitlines()[-1]))
 
 
-def compiled(folder: Path) -> str:
-    """Count compiled files below pip's temporary folder, out of those in ninja's plan."""
+def count_compiled(folder: Path) -> str:
+    """Count the compiled files below pip's temporary folder, of the files in ninja's build plan."""
     plans = list(folder.rglob('build.ninja'))
     if not plans:
         return ''

@@ -1,4 +1,4 @@
-"""Runs a command that takes minutes and says little: its words go to a log, and one line tells that it lives."""
+"""Runs a long command: its output goes to a log, and one line shows the progress."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import time
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
-# how often the line is written: often where it overwrites itself, rarely where every line stays
+# seconds between two progress lines; a terminal overwrites the line, a file keeps every line
 SECONDS_ON_A_TERMINAL, SECONDS_IN_A_FILE = 0.5, 30.0
 
 
 class CommandError(Exception):
-    """A command ended with an error; carries the end of what it said."""
+    """A command failed; the message has the end of its output."""
 
 
-def clock(seconds: float) -> str:
-    """Write 83.2 as 1:23."""
+def format_time(seconds: float) -> str:
+    """Format 83.2 as 1:23."""
     return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
 
 
-def tail(log: Path, lines: int) -> str:
-    """The last lines of a log, less pip's notes on local indices that lack a package."""
-    words = log.read_text(errors='replace').splitlines()
-    return '\n'.join([line for line in words if line.strip() and not line.startswith('WARNING: Location')][-lines:])
+def last_lines(log: Path, lines: int) -> str:
+    """Return the last lines of a log, without pip's warnings about local indices that lack a package."""
+    text = log.read_text(errors='replace').splitlines()
+    return '\n'.join([line for line in text if line.strip() and not line.startswith('WARNING: Location')][-lines:])
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its children: asked first, since pip then puts back what it was replacing."""
+    """Stop a process and its children, first with SIGINT, on which pip restores packages that it was replacing."""
     os.killpg(process.pid, signal.SIGINT)
     try:
         process.wait(timeout=20)
@@ -46,33 +46,33 @@ def run(
     env: Mapping[str, str],
     detail: Callable[[], str] = lambda: '',
 ) -> None:
-    """Run a command to its end.
+    """Run a command, and show the elapsed time.
 
     Args:
-        title (str): What stands before the elapsed time.
+        title (str): Text before the elapsed time.
         command (Sequence[str]): The command.
-        log (Path): File that its output is added to.
-        env (Mapping[str, str]): Its environment.
-        detail (Callable): Tells what stands after the elapsed time.
+        log (Path): File to which its output is appended.
+        env (Mapping[str, str]): Environment variables of the command.
+        detail (Callable): Returns the text after the elapsed time.
 
     Raises:
-        CommandError: Where it ends with anything but 0.
+        CommandError: the exit status is not 0.
     """
     terminal = sys.stdout.isatty()
     every = SECONDS_ON_A_TERMINAL if terminal else SECONDS_IN_A_FILE
     start = shown = time.monotonic()
 
     def show(end: str) -> None:
-        line = f'{title}  {clock(time.monotonic() - start)}  {detail()}'.rstrip()
+        line = f'{title}  {format_time(time.monotonic() - start)}  {detail()}'.rstrip()
         print(f'\r\033[K{line}' if terminal else line, end=end, flush=True)
 
     print(title, end='' if terminal else '\n', flush=True)
-    with log.open('a') as words:
-        words.write(f'\n$ {" ".join(command)}\n')
-        words.flush()
-        # in a process group of its own, so that an interruption ends the compilers below pip too, and in good order
+    with log.open('a') as output:
+        output.write(f'\n$ {" ".join(command)}\n')
+        output.flush()
+        # in its own process group, so that an interruption also stops the compilers that pip started
         process = subprocess.Popen(
-            list(command), stdout=words, stderr=subprocess.STDOUT, env=dict(env), start_new_session=True
+            list(command), stdout=output, stderr=subprocess.STDOUT, env=dict(env), start_new_session=True
         )
         try:
             while process.poll() is None:
@@ -85,4 +85,6 @@ def run(
             raise
     show('\n')
     if process.returncode:
-        raise CommandError(f'{" ".join(command)}\nended with {process.returncode}:\n\n{tail(log, 25)}')
+        raise CommandError(
+            f'{" ".join(command)}\nfailed with exit status {process.returncode}:\n\n{last_lines(log, 25)}'
+        )

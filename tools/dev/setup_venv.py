@@ -1,7 +1,7 @@
-"""Makes .venv and installs everything in it: what ``make setup`` runs.
+"""Creates .venv and installs all packages in it; ``make setup`` runs this script.
 
-Every step leaves a stamp when it is done, with a hash of all that it depends on. A second run finds the stamps and does
-nothing; a run after an interruption goes on where the first was stopped.
+Each finished step writes a stamp with a hash of its inputs. A second run finds the stamps and does nothing. A run after
+an interruption continues with the first unfinished step.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import Path
 import machine
 import mmcv_operators
 from environment import Environment
-from progress import CommandError, clock
+from progress import CommandError, format_time
 from steps import STEPS, Step
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def key(environment: Environment, step: Step) -> str:
-    """Hash what a step depends on. The checkout's place belongs to it: an environment cannot be moved."""
+def hash_inputs(environment: Environment, step: Step) -> str:
+    """Hash the inputs of a step, including the path of the checkout, because an environment cannot be moved."""
     parts = [step.name, str(environment.root)] + [(environment.root / name).read_text() for name in step.depends]
     if step.compiles:
         parts.append(repr(mmcv_operators.find_gpus()))
@@ -33,61 +33,67 @@ def key(environment: Environment, step: Step) -> str:
 
 
 def is_done(environment: Environment, step: Step) -> bool:
-    """Whether a step's stamp is there and nothing has changed since."""
-    stamp = environment.notes / step.name
-    return environment.python.exists() and stamp.is_file() and stamp.read_text() == key(environment, step)
+    """Return whether a step is finished and its inputs have not changed since."""
+    stamp = environment.setup_folder / step.name
+    return environment.python.exists() and stamp.is_file() and stamp.read_text() == hash_inputs(environment, step)
 
 
-def steps_to_do(environment: Environment) -> list[Step]:
-    """The first step that is not done, and all that come after it."""
+def remaining_steps(environment: Environment) -> list[Step]:
+    """Return the first step that is not done, and all steps after it."""
     for index, step in enumerate(STEPS):
         if not is_done(environment, step):
             return list(STEPS[index:])
     return []
 
 
-def announce(environment: Environment, found: machine.Machine, steps: list[Step], missing: list[Step]) -> None:
-    """Say what is about to happen, and how much of it is missing."""
-    print(f'Setting up {environment.folder} with Python {machine.dotted(found.python.version)} ({found.python.path}):')
+def print_plan(environment: Environment, found: machine.Machine, steps: list[Step], missing: list[Step]) -> None:
+    """Print the steps, the time and the disk space that they need."""
+    print(
+        f'Setting up {environment.folder} with Python {machine.format_version(found.python.version)} '
+        f'({found.python.path}):'
+    )
     for step in steps:
-        print(f'  - {step.title}{"" if step in missing else " (there already: only checked)"}')
+        print(f'  - {step.title}{"" if step in missing else " (installed; only checked)"}')
     print(f'About {max(1, round(sum(step.minutes for step in missing)))} min on two cores', end='')
-    cached = ", ten of them mmcv's operators; one where pip has them in its cache."
+    cached = ", of which ten compile mmcv's operators (one if pip's cache has them)."
     print(cached if any(step.compiles for step in missing) else '.')
     print(f'Disk: {sum(step.disk_gb for step in missing):.1f} GB of {found.free_gb:.0f} free. Log: {environment.log}')
-    print('It can be stopped at any time: the next run goes on at the step that was reached.\n', flush=True)
+    print('You can stop it at any time: the next run continues with the step that was reached.\n', flush=True)
 
 
-def remedy(words: str) -> str:
-    """Say what helps against failures that come from outside."""
-    if re.search(r'No space left', words):
+def suggest_remedy(output: str) -> str:
+    """Suggest a remedy for a failed command from its output."""
+    if re.search(r'No space left', output):
         return 'The disk is full: free some space and run the same command again.'
-    if re.search(r'Temporary failure in name|ConnectionError|Max retries|timed out|No matching distribution', words):
-        return 'No package index answers: check the network, HTTPS_PROXY and pip config list; then run the same again.'
-    if re.search(r'Killed|[Cc]annot allocate memory', words):
+    if re.search(r'Temporary failure in name|ConnectionError|Max retries|timed out|No matching distribution', output):
+        return (
+            'No package index can be reached: check the network, HTTPS_PROXY and pip config list, then run the same '
+            'command again.'
+        )
+    if re.search(r'Killed|[Cc]annot allocate memory', output):
         return 'A compiler ran out of memory: close other programs and run the same command again.'
-    return 'Run the same command again: finished steps are kept. To start from nothing: make clean-venv.'
+    return 'Run the same command again: finished steps are kept. To start again from nothing: make clean-venv.'
 
 
 def set_up(environment: Environment) -> int:
-    """Do what is not done yet; 0 when all is, 1 when something is missing or fails."""
-    steps = steps_to_do(environment)
+    """Run the remaining steps; return 0 on success, 1 if something is missing or fails."""
+    steps = remaining_steps(environment)
     if not steps:
         print(f'{environment.folder} is up to date.')
         return 0
-    missing = [step for step in steps if not environment.holds(step.leaves)]
-    found = machine.look(environment.interpreter(), environment.root)
+    missing = [step for step in steps if not environment.has_installed(step.last_file)]
+    found = machine.inspect_machine(environment.find_interpreter(), environment.root)
     environment.jobs = machine.build_jobs(found)
-    faults = machine.problems(
+    problems = machine.find_problems(
         found,
         needed_gb=sum(step.disk_gb for step in missing),
         compiles=any(step.compiles for step in missing),
         makes_venv=not environment.works(),
     )
-    if faults:
-        print('The set-up cannot start:\n\n' + '\n\n'.join(faults))
+    if problems:
+        print('The set-up cannot start:\n\n' + '\n\n'.join(problems))
         return 1
-    announce(environment, found, steps, missing)
+    print_plan(environment, found, steps, missing)
     start = time.monotonic()
     for step in steps:
         environment.title = f'[{STEPS.index(step) + 1}/{len(STEPS)}] {step.title}'
@@ -95,33 +101,34 @@ def set_up(environment: Environment) -> int:
             step.work(environment)
         except CommandError as error:
             print(
-                f'\n{environment.title}: failed.\n\n{error}\n\n{remedy(str(error))}\nThe whole log: {environment.log}'
+                f'\n{environment.title}: failed.\n\n{error}\n\n{suggest_remedy(str(error))}\n'
+                f'Full log: {environment.log}'
             )
             return 1
-        (environment.notes / step.name).write_text(key(environment, step))
-    print(f'\nReady after {clock(time.monotonic() - start)} min. Next: make demo, make test.')
+        (environment.setup_folder / step.name).write_text(hash_inputs(environment, step))
+    print(f'\nReady after {format_time(time.monotonic() - start)} min. Next: make demo, make test.')
     return 0
 
 
-def interrupt(*_: object) -> None:
-    """Treat being ended like Ctrl-C, so that pip and its compilers end too."""
+def raise_interrupt(*_: object) -> None:
+    """Handle SIGTERM and SIGHUP like Ctrl-C, so that pip and its compilers are stopped, too."""
     raise KeyboardInterrupt
 
 
 def main() -> int:
     """Set up this checkout, one process at a time."""
     for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, interrupt)
+        signal.signal(name, raise_interrupt)
     try:
         with (ROOT / '.venv.lock').open('w') as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                print('Another set-up is at work in this checkout: waiting for it.', flush=True)
+                print('Waiting for another set-up of this checkout to finish.', flush=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             return set_up(Environment(ROOT, os.environ.get('PYTHON')))
     except KeyboardInterrupt:
-        print('\nStopped. Run the same command again: it goes on at this step.')
+        print('\nStopped. Run the same command again to continue with this step.')
         return 130
 
 

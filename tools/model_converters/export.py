@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Export one task as TorchScript, torch.export or ONNX: export.py CONFIG CHECKPOINT OUT.onnx."""
+"""Export one task to TorchScript, torch.export or ONNX: export.py CONFIG CHECKPOINT OUT.onnx."""
 
 import signal
 
-if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports exits without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from protuning_mm.cli.export import main

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Tell what is in a delta: inspect_delta.py DELTA."""
+"""Show what a delta contains and which base it needs: inspect_delta.py DELTA."""
 
 import signal
 
-if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports ends it without a traceback
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # Ctrl-C during the imports exits without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from protuning_mm.cli.inspect_delta import main

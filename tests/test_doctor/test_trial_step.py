@@ -1,4 +1,4 @@
-"""What a training step on noise shows: gradients, single values, memory; and the sizes of files."""
+"""Trial steps on noise: gradients, batch norms with single values, and memory; and the estimated file sizes."""
 
 import io
 from pathlib import Path
@@ -9,15 +9,15 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from protuning_mm.doctor import Case
-from protuning_mm.doctor.case import build_model
-from protuning_mm.doctor.estimates import estimate, training_size
-from protuning_mm.doctor.noise import noise_batch
-from protuning_mm.doctor.proposals import learnt_proposals
-from protuning_mm.doctor.trial import run_trials
+from protuning_mm.doctor import TrainingSetup
+from protuning_mm.doctor.estimates import estimate_sizes, find_training_size
+from protuning_mm.doctor.fake_proposals import use_fake_proposals
+from protuning_mm.doctor.noise_batch import make_noise_batch
+from protuning_mm.doctor.training_setup import build_model
+from protuning_mm.doctor.trial_step import run_trial_steps
 from protuning_mm.engine.measure import peak_memory
 from tests.mini import REPO
-from tests.test_doctor.examined import Mini, at, examined, grave
+from tests.test_doctor.doctor_runs import MiniConfigs, finding_at, run_doctor, severe
 
 UNUSED = """
 import torch
@@ -33,17 +33,19 @@ class HeadWithSpare(FCNHead):
 
 
 @pytest.mark.parametrize('model', ['htc', 'upernet'])
-def test_a_sound_config_is_silent(model: str, mini: Mini) -> None:
-    findings = examined(mini(model), step=True)
-    assert not grave(findings) and 'find_unused_parameters' not in {f.where for f in findings}
+def test_correct_config_gives_no_warning(model: str, mini: MiniConfigs) -> None:
+    findings = run_doctor(mini(model), step=True)
+    assert not severe(findings) and 'find_unused_parameters' not in {f.where for f in findings}
 
 
-def test_find_unused_parameters_without_need(mini: Mini) -> None:
-    found = at(examined(mini('upernet', 'find_unused_parameters = True\n'), step=True), 'find_unused_parameters')
+def test_find_unused_parameters_is_not_needed(mini: MiniConfigs) -> None:
+    found = finding_at(
+        run_doctor(mini('upernet', 'find_unused_parameters = True\n'), step=True), 'find_unused_parameters'
+    )
     assert found.level == 'warning' and found.advice == 'find_unused_parameters=False'
     extra = 'model_wrapper_cfg = dict(type="MMDistributedDataParallel", find_unused_parameters=True)\n'
     key = 'model_wrapper_cfg.find_unused_parameters'
-    assert at(examined(mini('upernet', extra), step=True), key).level == 'warning'
+    assert finding_at(run_doctor(mini('upernet', extra), step=True), key).level == 'warning'
 
 
 @pytest.mark.parametrize(
@@ -51,57 +53,57 @@ def test_find_unused_parameters_without_need(mini: Mini) -> None:
     [('', (), 'warning'), ('', ('--gpus', '2'), 'error'), ('find_unused_parameters = True\n', (), 'info')],
 )
 def test_parameters_without_a_gradient(
-    extra: str, flags: tuple[str, ...], level: str, mini: Mini, monkeypatch: pytest.MonkeyPatch
+    extra: str, flags: tuple[str, ...], level: str, mini: MiniConfigs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = mini.base('fcn').parent
     (folder / 'spare_head.py').write_text(UNUSED)
     monkeypatch.syspath_prepend(folder)
     spare = "custom_imports = dict(imports=['protuning_mm', 'spare_head'])\n"
     spare += "model['decode_head']['type'] = 'HeadWithSpare'\n"
-    found = at(examined(mini('fcn', spare + extra), *flags, step=True), 'find_unused_parameters')
+    found = finding_at(run_doctor(mini('fcn', spare + extra), *flags, step=True), 'find_unused_parameters')
     assert found.level == level
     assert '2 ' in found.found and 'decode_head.spare.weight, decode_head.spare.bias' in found.found
 
 
-def test_one_value_a_channel(mini: Mini) -> None:
-    """UPerNet pools to one pixel, where torch's batch norm refuses a batch of one image."""
-    findings = examined(mini('upernet', "train_dataloader['batch_size'] = 1\n"), step=True)
+def test_one_value_per_channel(mini: MiniConfigs) -> None:
+    """UPerNet pools to one pixel, for which torch's batch norm raises an error if the batch has one image."""
+    findings = run_doctor(mini('upernet', "train_dataloader['batch_size'] = 1\n"), step=True)
     found = [f for f in findings if f.level == 'error']
     assert [f.where for f in found] == ['train_dataloader.batch_size']
     assert 'decode_head.psp_modules.0.1.bn' in found[0].found and 'psp_modules.1' not in found[0].found
-    case = _case(mini('upernet'))
-    inputs, samples = noise_batch(case.model, 1, (64, 64))
+    setup = _build_setup(mini('upernet'))
+    inputs, samples = make_noise_batch(setup.model, 1, (64, 64))
     with pytest.raises(ValueError, match='more than 1 value per channel'):
-        case.model(inputs, samples, mode='loss')
+        setup.model(inputs, samples, mode='loss')
 
 
-def test_a_model_that_no_batch_can_be_made_for(mini: Mini) -> None:
+def test_model_that_fails_on_every_batch(mini: MiniConfigs) -> None:
     extra = "model['roi_head']['bbox_head'][0]['loss_cls']['class_weight'] = [1.0]\n"
-    found = at(examined(mini('cascade', extra), step=True), 'model')
+    found = finding_at(run_doctor(mini('cascade', extra), step=True), 'model')
     assert found.level == 'info' and 'not determined' in found.found
 
 
-def _case(config: Path) -> Case:
-    case = Case(Config.fromfile(config))
-    build_model(case)
-    return case
+def _build_setup(config: Path) -> TrainingSetup:
+    setup = TrainingSetup(Config.fromfile(config))
+    build_model(setup)
+    return setup
 
 
 @pytest.mark.parametrize('optimizer', ['SGD', 'AdamW'])
-def test_sizes_of_files(optimizer: str, mini: Mini, tmp_path: Path) -> None:
-    """Against files that torch writes after a real step."""
+def test_sizes_of_files(optimizer: str, mini: MiniConfigs, tmp_path: Path) -> None:
+    """Compare with files that torch writes after a real step."""
     settings = dict(SGD='momentum=0.9', AdamW='weight_decay=0.1')[optimizer]
     extra = f"optim_wrapper = dict(optimizer=dict(_delete_=True, type='{optimizer}', lr=0.01, {settings}))\n"
-    case = _case(mini('upernet', extra))
-    found = estimate(case, [], None)
-    model, wrapper = case.model, case.optim_wrapper
-    inputs, samples = noise_batch(model, 2, (64, 64))
+    setup = _build_setup(mini('upernet', extra))
+    found = estimate_sizes(setup, [], None)
+    model, wrapper = setup.model, setup.optim_wrapper
+    inputs, samples = make_noise_batch(model, 2, (64, 64))
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     loss, _ = model.parse_losses(model(inputs, samples, mode='loss'))
     wrapper.update_params(loss)
     trained = {name for name, param in model.named_parameters() if param.requires_grad}
     changed = {k: t for k, t in model.state_dict().items() if k in trained or not torch.equal(t, before[k])}
-    assert set(changed) > trained  # batch norms of the heads moved
+    assert set(changed) > trained  # statistics of the heads' batch norms
 
     def size_of(content: object) -> int:
         file = io.BytesIO()
@@ -131,8 +133,8 @@ def _tensors(value: object) -> list[torch.Tensor]:
     ('model', 'size', 'images'),
     [('upernet', (384, 384), 4), pytest.param('cascade', (320, 480), 3, marks=pytest.mark.slow)],
 )
-def test_memory_against_a_step_of_the_training_s_size(
-    model: str, size: tuple[int, int], images: int, mini: Mini
+def test_memory_of_a_step_at_the_size_of_training(
+    model: str, size: tuple[int, int], images: int, mini: MiniConfigs
 ) -> None:
     extra = "model['train_cfg']['rpn_proposal']['max_per_img'] = 2000\n" if model == 'cascade' else ''
     estimated, measured = _memory(mini(model, extra), size, images)
@@ -140,35 +142,35 @@ def test_memory_against_a_step_of_the_training_s_size(
 
 
 @pytest.mark.slow
-def test_memory_of_a_detector_is_steady(mini: Mini) -> None:
-    """What an untrained RPN proposes is chance: five models give the same, to a percent."""
+def test_memory_of_a_detector_does_not_depend_on_the_seed(mini: MiniConfigs) -> None:
+    """The proposals of an untrained RPN are random, but the estimates of five models agree within one percent."""
     config, found = mini('cascade'), []
     for seed in range(5):
         torch.manual_seed(seed)
-        case = _case(config)
-        found.append(estimate(case, run_trials(case, (320, 480)), (320, 480)).memory)
+        setup = _build_setup(config)
+        found.append(estimate_sizes(setup, run_trial_steps(setup, (320, 480)), (320, 480)).memory)
     assert None not in found and max(found) < 1.01 * min(found), found
 
 
-def test_samplers_are_as_before_and_have_all_they_take(mini: Mini) -> None:
-    """A quarter of 30 proposals, a quarter of them objects; afterwards the RPN's own are sampled again."""
-    case = _case(mini('cascade'))
-    head = case.model.roi_head
+def test_fake_proposals_fill_the_samplers(mini: MiniConfigs) -> None:
+    """Half of 30 proposals are sampled, up to a quarter of them objects; afterwards the settings are restored."""
+    setup = _build_setup(mini('cascade'))
+    head = setup.model.roi_head
     seen: list[tuple[int, int]] = []
     for stage, sampler in enumerate(head.bbox_sampler):
 
-        def sample(*args: Any, of: Any = sampler.sample, **kwargs: Any) -> Any:
-            result = of(*args, **kwargs)
+        def sample(*args: Any, original: Any = sampler.sample, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
             seen.append((len(result.pos_inds), len(result.neg_inds)))
             return result
 
         assert sampler.num == 512 and stage < 3
         sampler.sample = sample
-    case.model.train()
-    with learnt_proposals(case.model, 1 / 2):
+    setup.model.train()
+    with use_fake_proposals(setup.model, 1 / 2):
         for size in ((128, 128), (192, 256)):
-            inputs, samples = noise_batch(case.model, 1, size)
-            case.model(inputs, samples, mode='loss')
+            inputs, samples = make_noise_batch(setup.model, 1, size)
+            setup.model(inputs, samples, mode='loss')
     assert seen == [(3, 12)] * 6
     assert [sampler.num for sampler in head.bbox_sampler] == [512] * 3 and 'loss' not in vars(head)
 
@@ -179,39 +181,39 @@ def test_samplers_are_as_before_and_have_all_they_take(mini: Mini) -> None:
     [('seg/upernet_r50_protune.py', (512, 512), 2), ('det/cascade_mask_rcnn_r50_protune.py', (512, 672), 2)],
 )
 def test_memory_of_our_models(config: str, size: tuple[int, int], images: int) -> None:
-    """docs/doctor.md shows what this prints."""
+    """docs/doctor.md shows what this test prints."""
     estimated, measured = _memory(REPO / 'configs' / config, size, images)
     print(f'{config}, {images} images of {size}: {estimated / 2**20:.0f} MiB, measured {measured / 2**20:.0f} MiB')
     assert estimated == pytest.approx(measured, rel=0.25)
 
 
 def _memory(config: Path, size: tuple[int, int], images: int) -> tuple[float, float]:
-    """Bytes of a training step: estimated, and measured with the optimizer at the training's own size.
+    """Return the bytes of a training step: estimated, and measured at the size of training with the optimizer.
 
-    In a detector's, on pictures so crowded that the samplers get all the objects that they take.
+    Detectors are measured on images with so many objects that the samplers are filled.
     """
-    case = _case(config)
-    case.cfg.train_dataloader.batch_size = images
-    found = estimate(case, run_trials(case, size), size)
-    inputs, samples = noise_batch(case.model, images, size)
-    if hasattr(case.model, 'roi_head'):
+    setup = _build_setup(config)
+    setup.cfg.train_dataloader.batch_size = images
+    found = estimate_sizes(setup, run_trial_steps(setup, size), size)
+    inputs, samples = make_noise_batch(setup.model, images, size)
+    if hasattr(setup.model, 'roi_head'):
         samples = [_crowded(sample) for sample in samples]
-    optimizer = case.optim_wrapper.optimizer
+    optimizer = setup.optim_wrapper.optimizer
 
     def step() -> None:
-        loss, _ = case.model.parse_losses(case.model(inputs, samples, mode='loss'))
+        loss, _ = setup.model.parse_losses(setup.model(inputs, samples, mode='loss'))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
     peak = peak_memory(step, torch.device('cpu')) * 2**20
-    held = sum(t.nbytes for t in (*_tensors(dict(case.model.state_dict())), *_tensors(optimizer.state)))
+    constant = sum(t.nbytes for t in (*_tensors(dict(setup.model.state_dict())), *_tensors(optimizer.state)))
     assert found.memory is not None
-    return found.memory, peak + held
+    return found.memory, peak + constant
 
 
 def _crowded(sample: Any) -> Any:
-    """Each object 32 times, a pixel apart: objects are proposals, too, so all of them are sampled."""
+    """Copy each object 32 times, moved by up to a pixel: objects are proposals, too, so all of them are sampled."""
     objects = sample.gt_instances
     sample.gt_instances = type(objects).cat([objects] * 32)
     sample.gt_instances.bboxes += torch.rand_like(sample.gt_instances.bboxes)
@@ -230,9 +232,9 @@ def _crowded(sample: Any) -> Any:
 def test_training_size(pipeline: str, expected: tuple[int, int] | None) -> None:
     text = 'model = dict(data_preprocessor=dict(pad_size_divisor=32))\n'
     text += f'train_dataloader = dict(dataset=dict(pipeline={pipeline}))'
-    assert training_size(Config.fromstring(text, '.py')) == expected
+    assert find_training_size(Config.fromstring(text, '.py')) == expected
 
 
-def test_noise_is_for_the_hosts_models_alone() -> None:
-    with pytest.raises(TypeError, match='Linear is no detector, segmentor or classifier'):
-        noise_batch(nn.Linear(1, 1), 1, (8, 8))
+def test_noise_batch_needs_a_model_of_the_hosts() -> None:
+    with pytest.raises(TypeError, match='Linear is not a detector, segmentor or classifier'):
+        make_noise_batch(nn.Linear(1, 1), 1, (8, 8))

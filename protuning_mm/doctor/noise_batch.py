@@ -1,4 +1,4 @@
-"""A batch of noise with made-up annotations, as the hosts' models take them."""
+"""A batch of noise images with fake annotations, in the form that the hosts' models take."""
 
 from typing import Any
 
@@ -11,17 +11,20 @@ from protuning_mm.engine.faked_predictions import predicts_masks
 Batch = tuple[Tensor, list[Any]]
 
 
-def noise_batch(model: nn.Module, images: int, size: tuple[int, int], device: str = 'cpu') -> Batch:
-    """Make inputs and data samples for ``model(inputs, samples, mode='loss')``; the data preprocessor is passed by.
+def make_noise_batch(model: nn.Module, images: int, size: tuple[int, int], device: str = 'cpu') -> Batch:
+    """Make inputs and data samples for ``model(inputs, samples, mode='loss')``, without the data preprocessor.
 
     Args:
         model (nn.Module): A detector, segmentor or classifier of the hosts.
-        images (int): How many.
-        size (tuple[int, int]): Height and width.
-        device (str): Where the tensors are.
+        images (int): Number of images.
+        size (tuple[int, int]): Height and width of the images.
+        device (str): Device of the tensors. Defaults to ``'cpu'``.
+
+    Returns:
+        tuple: The inputs, (N, 3, H, W), and N data samples.
 
     Raises:
-        TypeError: the model is none of the three.
+        TypeError: the model is not a detector, segmentor or classifier.
     """
     kinds = {f'{cls.__module__.split(".")[0]}.{cls.__name__}' for cls in type(model).__mro__}
     if 'mmdet.BaseDetector' in kinds:
@@ -31,7 +34,9 @@ def noise_batch(model: nn.Module, images: int, size: tuple[int, int], device: st
     elif 'mmpretrain.BaseClassifier' in kinds:
         make = _classification
     else:
-        raise TypeError(f'{type(model).__name__} is no detector, segmentor or classifier of the hosts')
+        raise TypeError(
+            f'{type(model).__name__} is not a detector, segmentor or classifier of mmdet, mmseg or mmpretrain'
+        )
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(images, 3, *size, generator=generator)
     samples = [make(model, size, generator).to(device) for _ in range(images)]
@@ -45,9 +50,9 @@ def _detection(model: nn.Module, size: tuple[int, int], generator: torch.Generat
 
     h, w = size
     classes, stuff = _num_classes(model, 'bbox_head'), _num_classes(model, 'semantic_head')
-    # from a twelfth of the image to the half of it
-    extents = [(0.1, 0.1, 0.6, 0.6), (0.3, 0.2, 0.55, 0.5), (0.5, 0.5, 0.95, 0.9), (0.6, 0.1, 0.7, 0.2)]
-    boxes = torch.tensor(extents) * torch.tensor([w, h, w, h])
+    # x1, y1, x2, y2 relative to the image size: boxes of 1% to 25% of the image's area
+    relative = [(0.1, 0.1, 0.6, 0.6), (0.3, 0.2, 0.55, 0.5), (0.5, 0.5, 0.95, 0.9), (0.6, 0.1, 0.7, 0.2)]
+    boxes = torch.tensor(relative) * torch.tensor([w, h, w, h])
     masks = np.zeros((len(boxes), h, w), np.uint8)
     for mask, box in zip(masks, boxes.int().tolist()):
         mask[box[1] : box[3] + 1, box[0] : box[2] + 1] = 1
@@ -57,7 +62,7 @@ def _detection(model: nn.Module, size: tuple[int, int], generator: torch.Generat
         labels=torch.randint(classes, (len(boxes),), generator=generator),
     )
     sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
-    if predicts_masks(model):  # RTMDet takes the centers of boxes where there are none
+    if predicts_masks(model):  # RTMDet uses the boxes' centers if there are no masks
         sample.gt_instances.masks = BitmapMasks(masks, h, w)
         sample.ignored_instances.masks = BitmapMasks(masks[:0], h, w)
     if any(name.endswith('semantic_head') for name, _ in model.named_modules()):
@@ -89,7 +94,7 @@ def _meta(size: tuple[int, int]) -> dict[str, Any]:
 
 
 def _num_classes(model: nn.Module, head: str) -> int:
-    """The fewest classes that heads of this name know: a label that fits all of them."""
+    """Return the smallest number of classes of all heads with a name, so that labels below it fit every head."""
     found = [
         int(module.num_classes)
         for name, module in model.named_modules()

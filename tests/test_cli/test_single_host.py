@@ -1,4 +1,4 @@
-"""Who has mmdet alone can use the detection part without mmseg, and the other way round."""
+"""Training a detector without mmseg installed, and a segmentor without mmdet."""
 
 import subprocess
 import sys
@@ -11,26 +11,26 @@ from tests.mini import REPO, write_config
 WITHOUT = """
 import importlib.abc, runpy, sys
 
-class Absent(importlib.abc.MetaPathFinder):
+class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in {absent!r}:
+        if name.split('.')[0] in {missing!r}:
             raise ModuleNotFoundError(f'No module named {{name!r}} (as if it were not installed)', name=name)
 
-sys.meta_path.insert(0, Absent())
+sys.meta_path.insert(0, Missing())
 sys.argv = {argv!r}
 runpy.run_path(sys.argv[0], run_name='__main__')
-assert not set(sys.modules) & set({absent!r})
+assert not set(sys.modules) & set({missing!r})
 """
 
 
 @pytest.mark.parametrize(
-    ('model', 'absent'),
+    ('model', 'missing'),
     [('cascade', ('mmseg', 'mmpretrain', 'timm')), ('fcn', ('mmdet', 'mmpretrain', 'timm'))],
 )
-def test_one_host_alone_trains(model: str, absent: tuple[str, ...], tmp_path: Path) -> None:
+def test_training_with_one_host_installed(model: str, missing: tuple[str, ...], tmp_path: Path) -> None:
     config = write_config(model, tmp_path)
     argv = [str(REPO / 'tools/train.py'), str(config), '--work-dir', str(tmp_path / 'run')]
-    code = WITHOUT.format(absent=absent, argv=argv)
+    code = WITHOUT.format(missing=missing, argv=argv)
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert list((tmp_path / 'run').glob('*.pth'))

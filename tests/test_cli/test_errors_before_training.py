@@ -1,4 +1,4 @@
-"""Hosts' own configs on a small data set: what would end the run later is told by train.py before it begins."""
+"""Configs of the hosts on a small data set: train.py reports errors before the run that would end it later."""
 
 from pathlib import Path
 
@@ -21,16 +21,16 @@ test_dataloader = val_dataloader
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Runner, '_log_env', lambda self, cfg: None)  # asks compilers for their versions, for seconds
+    monkeypatch.setattr(Runner, '_log_env', lambda self, cfg: None)  # takes seconds: runs compilers
 
 
-def told(config: Path, *flags: str) -> str:
-    """What train.py exits with, before the first iteration."""
+def error_of(config: Path, *flags: str) -> str:
+    """Return the error with which train.py exits before the first iteration."""
     with pytest.raises(SystemExit) as caught:
         train_tool.main([str(config), '--work-dir', str(config.parent / 'run'), *flags])
-    said = str(caught.value)
-    assert said.startswith('error: ') and '\n' not in said and 'site-packages' not in said
-    return said
+    message = str(caught.value)
+    assert message.startswith('error: ') and '\n' not in message and 'site-packages' not in message
+    return message
 
 
 def classifier(folder: Path, extra: str = '') -> Path:
@@ -52,9 +52,9 @@ HEAD = 'model = dict(head=dict(num_classes=3))\n'
 
 
 def test_top_5_of_three_classes(tmp_path: Path) -> None:
-    """mmpretrain's default evaluator, and no hook of ours in the config."""
-    said = told(classifier(tmp_path, HEAD))
-    assert 'topk=(1, 5), but val_dataloader.dataset has 3 classes' in said and 'val_evaluator.topk=(1,)' in said
+    """mmpretrain's default evaluator, in a config without our hooks."""
+    message = error_of(classifier(tmp_path, HEAD))
+    assert 'topk=(1, 5), but val_dataloader.dataset has 3 classes' in message and 'val_evaluator.topk=(1,)' in message
     assert not list((tmp_path / 'run').glob('*.pth'))
 
 
@@ -79,9 +79,9 @@ def test_top_5_of_three_classes_before_a_test(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_number_of_classes_of_a_classifier(extra: str, key: str, tmp_path: Path) -> None:
-    said = told(classifier(tmp_path, extra))
-    assert f'{key}, but train_dataloader.dataset has 3 classes (cat, cow, dog)' in said
-    assert f'set {key.replace("1000", "3")}' in said
+    message = error_of(classifier(tmp_path, extra))
+    assert f'{key}, but train_dataloader.dataset has 3 classes (cat, cow, dog)' in message
+    assert f'set {key.replace("1000", "3")}' in message
 
 
 SEGMENTOR = """
@@ -104,8 +104,8 @@ def test_number_of_classes_of_a_segmentor(decode: int, auxiliary: int, head: str
     text = SEGMENTOR.replace('DECODE', str(decode)).replace('AUXILIARY', str(auxiliary))
     path = tmp_path / 'segmentor.py'
     path.write_text(text + LOADERS.format(train=own, val=own))
-    said = told(path)
-    assert f'model.{head}.num_classes=150, but train_dataloader.dataset has 3 classes (a, b, c)' in said
+    message = error_of(path)
+    assert f'model.{head}.num_classes=150, but train_dataloader.dataset has 3 classes (a, b, c)' in message
 
 
 DETECTOR = """
@@ -135,28 +135,28 @@ def detector(base: str, folder: Path, extra: str) -> Path:
     ],
 )
 def test_number_of_classes_of_a_detector(extra: str, key: str, tmp_path: Path) -> None:
-    said = told(detector('mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', tmp_path, extra))
-    assert f'model.{key}, but train_dataloader.dataset has 3 classes (a, b, c)' in said
-    assert f'set model.{key.replace("80", "3")}' in said
+    message = error_of(detector('mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', tmp_path, extra))
+    assert f'model.{key}, but train_dataloader.dataset has 3 classes (a, b, c)' in message
+    assert f'set model.{key.replace("80", "3")}' in message
 
 
 def test_number_of_classes_of_stuff_maps(tmp_path: Path) -> None:
-    """HTC's semantic head learns from maps of its own, which hold 0 to 2 and 100 here."""
+    """HTC's semantic head learns from stuff maps, which have the labels 0 to 2 and 100 here."""
     path = write_config('htc', tmp_path, "model['roi_head']['semantic_head']['num_classes'] = 100\n")
-    said = told(path)
-    assert 'model.roi_head.semantic_head.num_classes=100' in said and 'has the label 100' in said
-    assert str(tmp_path / 'coco/stuffthingmaps/train2017') in said
+    message = error_of(path)
+    assert 'model.roi_head.semantic_head.num_classes=100' in message and 'has the label 100' in message
+    assert str(tmp_path / 'coco/stuffthingmaps/train2017') in message
 
 
 @pytest.mark.slow
-def test_a_best_checkpoint_by_a_metric_that_is_none(tmp_path: Path) -> None:
+def test_best_checkpoint_by_an_unknown_metric(tmp_path: Path) -> None:
     extra = BOX.format(3) + "default_hooks = dict(checkpoint=dict(save_best='bbox_mAP'))\n"
-    said = told(detector('mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', tmp_path, extra))
-    assert "set default_hooks.checkpoint.save_best='coco/bbox_mAP'" in said
+    message = error_of(detector('mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', tmp_path, extra))
+    assert "set default_hooks.checkpoint.save_best='coco/bbox_mAP'" in message
 
 
 @pytest.mark.slow
-def test_masks_of_a_detector_of_boxes(tmp_path: Path) -> None:
+def test_masks_of_a_box_detector(tmp_path: Path) -> None:
     extra = "model['bbox_head'] = dict(num_classes=3)\nval_evaluator['metric'] = ['bbox', 'segm']\n"
-    said = told(detector('retinanet/retinanet_r50_fpn_1x_coco.py', tmp_path, extra))
-    assert "the model predicts no masks: set val_evaluator.metric='bbox'" in said
+    message = error_of(detector('retinanet/retinanet_r50_fpn_1x_coco.py', tmp_path, extra))
+    assert "the model predicts no masks: set val_evaluator.metric='bbox'" in message

@@ -1,4 +1,4 @@
-"""The hosts' entry points, each in a fresh interpreter that imports nothing of ours; see docs/entry_points.md."""
+"""Entry points of the hosts, each in a fresh interpreter without this package imported; see docs/entry_points.md."""
 
 import subprocess
 import sys
@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 
 from protuning_mm.cli.convert_delta import extract_delta
+from protuning_mm.engine.build_model import build_model
 from tests.mini import CLASSES, REPO, write_ade, write_backbone, write_classifier, write_config
 from tests.plain import disturb
 
 PALETTE = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
-DOORS = {
+SCRIPTS = {
     'det': """
 import sys
 import numpy as np
@@ -58,12 +58,9 @@ print('predicted', len(configs))
 }
 
 
-def saved_model(config: Path) -> Path:
-    """A checkpoint as a run leaves it, with prompts that are not the identity."""
-    cfg = Config.fromfile(config)
-    init_default_scope(cfg.default_scope)
-    with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
-        model = registry.build(cfg.model)
+def save_checkpoint(config: Path) -> Path:
+    """Save a checkpoint as a run does, with prompts that are not the identity."""
+    model = build_model(Config.fromfile(config))
     model.init_weights()
     disturb(model.backbone.prompts)
     meta = dict(dataset_meta=dict(classes=CLASSES, palette=PALETTE))
@@ -71,8 +68,8 @@ def saved_model(config: Path) -> Path:
     return config.parent / 'model.pth'
 
 
-def in_form(form: str, config: Path, checkpoint: Path) -> Path:
-    """The whole checkpoint, or a delta of it."""
+def convert(form: str, config: Path, checkpoint: Path) -> Path:
+    """Return the whole checkpoint, or extract a delta from it."""
     if form == 'whole':
         return checkpoint
     path = checkpoint.with_name(f'delta{form}')
@@ -80,7 +77,7 @@ def in_form(form: str, config: Path, checkpoint: Path) -> Path:
     return path
 
 
-def fresh(code: str, *args: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+def run_fresh(code: str, *args: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, '-c', code, *map(str, args)],
         cwd=cwd,
@@ -103,28 +100,28 @@ QUICK = {('cascade', 'whole'), ('upernet', '.safetensors')}
     ],
 )
 def test_init_and_inferencer(model: str, form: str, tmp_path: Path) -> None:
-    """init_* and the inferencer, with the config as source and as dumped: the same predictions at both.
+    """init_* and the inferencer predict the same, with the config as written and as dumped.
 
-    Both set ``init_cfg=None`` and initialise nothing: with a delta, the frozen weights come from its base.
+    Both set ``init_cfg=None`` and initialize nothing: with a delta, the frozen weights come from its base.
     """
     config = write_config(model, tmp_path)
-    checkpoint = saved_model(config)
+    checkpoint = save_checkpoint(config)
     dumped = tmp_path / 'dumped.py'
     Config.fromfile(config).dump(dumped)
     kind = 'det' if model in ('cascade', 'htc') else 'seg'
     image = next((tmp_path / ('coco/val2017' if kind == 'det' else 'ade/images')).rglob('*.jpg'))
-    code = DOORS[kind].replace('IMPORT', 'import protuning_mm')  # for the source config of mmseg
-    done = fresh(code, config, dumped, in_form(form, config, checkpoint), checkpoint, image)
+    code = SCRIPTS[kind].replace('IMPORT', 'import protuning_mm')  # mmseg's config as written needs it
+    done = run_fresh(code, config, dumped, convert(form, config, checkpoint), checkpoint, image)
     assert 'predicted 2' in done.stdout, done.stdout[-1000:] + done.stderr[-3000:]
 
 
 def test_dumped_mmseg_config_needs_no_import(tmp_path: Path) -> None:
     config = write_config('fcn', tmp_path)
-    checkpoint = saved_model(config)
+    checkpoint = save_checkpoint(config)
     dumped = tmp_path / 'dumped.py'
     Config.fromfile(config).dump(dumped)
     image = next((tmp_path / 'ade/images').rglob('*.jpg'))
-    done = fresh(DOORS['seg'].replace('IMPORT', ''), dumped, checkpoint, checkpoint, image)
+    done = run_fresh(SCRIPTS['seg'].replace('IMPORT', ''), dumped, checkpoint, checkpoint, image)
     assert 'predicted 1' in done.stdout, done.stdout[-1000:] + done.stderr[-3000:]
 
 
@@ -146,7 +143,7 @@ print('read', Config.fromfile(sys.argv[1]).model.backbone.type)
     ],
 )
 def test_which_source_configs_need_the_import(config: str, imported: bool, read: bool | None) -> None:
-    """mmdet's are read by anyone; mmseg:: needs the import where the maintained family is installed."""
+    """Configs of mmdet never need it; ``mmseg::`` needs it if the maintained packages are installed."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     if read is None:
@@ -155,14 +152,14 @@ def test_which_source_configs_need_the_import(config: str, imported: bool, read:
             read = True
         except PackageNotFoundError:
             read = False
-    done = fresh(READ, REPO / 'configs' / config, 'import' if imported else 'no')
+    done = run_fresh(READ, REPO / 'configs' / config, 'import' if imported else 'no')
     assert ('read protuning_mm.ProTunedResNet' in done.stdout) is read, done.stderr[-2000:]
 
 
-def test_wrong_checkpoint_at_the_hosts_door(tmp_path: Path) -> None:
-    """init_detector sets init_cfg=None and loads leniently: a head alone would leave the backbone random."""
+def test_init_detector_with_a_wrong_checkpoint(tmp_path: Path) -> None:
+    """init_detector ignores missing keys and init_cfg: a checkpoint without backbone would leave it random."""
     config = write_config('cascade', tmp_path)
-    checkpoint = saved_model(config)
+    checkpoint = save_checkpoint(config)
     whole = torch.load(checkpoint, weights_only=False)
     whole['state_dict'] = {
         k: v for k, v in whole['state_dict'].items() if not k.startswith('backbone.') or 'prompts' in k
@@ -176,7 +173,7 @@ def test_wrong_checkpoint_at_the_hosts_door(tmp_path: Path) -> None:
         init_detector(str(config), str(checkpoint), device='cpu')
 
 
-TRAP = """
+LOAD_EVIL = """
 import sys
 import mmdet.apis
 assert 'protuning_mm' not in sys.modules
@@ -187,15 +184,15 @@ except Exception as error:
 """
 
 
-@pytest.mark.parametrize('door', ['DetInferencer', pytest.param('init_detector', marks=pytest.mark.slow)])
-def test_pickle_with_code_at_the_hosts_door(door: str, tmp_path: Path) -> None:
-    """The inferencer reads the file before it builds the model: the config's custom_imports must have come first."""
+@pytest.mark.parametrize('entry_point', ['DetInferencer', pytest.param('init_detector', marks=pytest.mark.slow)])
+def test_pickle_that_runs_code(entry_point: str, tmp_path: Path) -> None:
+    """The inferencer reads the file before it builds the model, but after the config's custom_imports."""
     from tests.test_weights.test_safe_load import Evil
 
     config = write_config('cascade', tmp_path)
     trap = tmp_path / 'executed'
     torch.save(dict(state_dict={}, extra=Evil(trap)), tmp_path / 'evil.pth')
-    done = fresh(TRAP, config, tmp_path / 'evil.pth', door, cwd=tmp_path)
+    done = run_fresh(LOAD_EVIL, config, tmp_path / 'evil.pth', entry_point, cwd=tmp_path)
     assert 'refused CheckpointError' in done.stdout, done.stdout[-500:] + done.stderr[-2000:]
     assert not trap.exists()
 
@@ -221,11 +218,11 @@ print('predicted', results[0]['pred_class'])
 @pytest.mark.parametrize(
     'form', ['.pth', *(pytest.param(form, marks=pytest.mark.slow) for form in ('whole', '.safetensors'))]
 )
-def test_mmpretrains_doors(form: str, tmp_path: Path) -> None:
+def test_entry_points_of_mmpretrain(form: str, tmp_path: Path) -> None:
     base = write_backbone(tmp_path / 'base.pth', 'mmpretrain', stem_channels=8)
     config = write_classifier(tmp_path / 'classifier.py', base)
-    whole = saved_model(config)
+    whole = save_checkpoint(config)
     image = write_ade(tmp_path / 'ade') / 'images/training/0.jpg'
-    done = fresh(CLASSIFY, config, in_form(form, config, whole), whole, image, cwd=tmp_path)
+    done = run_fresh(CLASSIFY, config, convert(form, config, whole), whole, image, cwd=tmp_path)
     assert done.stdout.split()[-2:-1] == ['predicted'], done.stdout[-1000:] + done.stderr[-3000:]
     assert done.stdout.split()[-1] in CLASSES
