@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 
 from protuning_mm.cli.convert_delta import extract_delta
+from protuning_mm.engine.build_model import build_model
 from tests.mini import CLASSES, REPO, write_ade, write_backbone, write_classifier, write_config
 from tests.plain import disturb
 
@@ -58,12 +58,9 @@ print('predicted', len(configs))
 }
 
 
-def saved_model(config: Path) -> Path:
+def save_checkpoint(config: Path) -> Path:
     """Save a checkpoint as a run does, with prompts that are not the identity."""
-    cfg = Config.fromfile(config)
-    init_default_scope(cfg.default_scope)
-    with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
-        model = registry.build(cfg.model)
+    model = build_model(Config.fromfile(config))
     model.init_weights()
     disturb(model.backbone.prompts)
     meta = dict(dataset_meta=dict(classes=CLASSES, palette=PALETTE))
@@ -108,7 +105,7 @@ def test_init_and_inferencer(model: str, form: str, tmp_path: Path) -> None:
     Both set ``init_cfg=None`` and initialize nothing: with a delta, the frozen weights come from its base.
     """
     config = write_config(model, tmp_path)
-    checkpoint = saved_model(config)
+    checkpoint = save_checkpoint(config)
     dumped = tmp_path / 'dumped.py'
     Config.fromfile(config).dump(dumped)
     kind = 'det' if model in ('cascade', 'htc') else 'seg'
@@ -120,7 +117,7 @@ def test_init_and_inferencer(model: str, form: str, tmp_path: Path) -> None:
 
 def test_dumped_mmseg_config_needs_no_import(tmp_path: Path) -> None:
     config = write_config('fcn', tmp_path)
-    checkpoint = saved_model(config)
+    checkpoint = save_checkpoint(config)
     dumped = tmp_path / 'dumped.py'
     Config.fromfile(config).dump(dumped)
     image = next((tmp_path / 'ade/images').rglob('*.jpg'))
@@ -162,7 +159,7 @@ def test_which_source_configs_need_the_import(config: str, imported: bool, read:
 def test_init_detector_with_a_wrong_checkpoint(tmp_path: Path) -> None:
     """init_detector ignores missing keys and init_cfg: a checkpoint without backbone would leave it random."""
     config = write_config('cascade', tmp_path)
-    checkpoint = saved_model(config)
+    checkpoint = save_checkpoint(config)
     whole = torch.load(checkpoint, weights_only=False)
     whole['state_dict'] = {
         k: v for k, v in whole['state_dict'].items() if not k.startswith('backbone.') or 'prompts' in k
@@ -224,7 +221,7 @@ print('predicted', results[0]['pred_class'])
 def test_entry_points_of_mmpretrain(form: str, tmp_path: Path) -> None:
     base = write_backbone(tmp_path / 'base.pth', 'mmpretrain', stem_channels=8)
     config = write_classifier(tmp_path / 'classifier.py', base)
-    whole = saved_model(config)
+    whole = save_checkpoint(config)
     image = write_ade(tmp_path / 'ade') / 'images/training/0.jpg'
     done = run_fresh(CLASSIFY, config, convert(form, config, whole), whole, image, cwd=tmp_path)
     assert done.stdout.split()[-2:-1] == ['predicted'], done.stdout[-1000:] + done.stderr[-3000:]

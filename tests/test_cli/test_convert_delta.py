@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader
-from torch import Tensor, nn
+from torch import Tensor
 
 from protuning_mm.cli.convert_delta import main_extract, main_merge
 from protuning_mm.cli.inspect_delta import main as main_inspect
+from protuning_mm.engine.build_model import build_model
 from protuning_mm.version import __version__
 from protuning_mm.weights import load_checkpoint_file
 from protuning_mm.weights.checksum import SEALED_BY
@@ -25,16 +25,9 @@ from tests.mini import MODELS as CONFIGS
 from tests.plain import assert_identical, fill, snapshot
 
 
-def build_model(config: Path) -> nn.Module:
-    cfg = Config.fromfile(config)
-    init_default_scope(cfg.default_scope)
-    with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
-        return registry.build(cfg.model)
-
-
 def write_whole(config: Path, ema: bool = True) -> Path:
     """Write a checkpoint as a run does: trained values, an optimizer, an average of the model, logs."""
-    model = build_model(config)
+    model = build_model(Config.fromfile(config))
     model.init_weights()
     frozen = {k: v.clone() for k, v in model.backbone.frozen_tensors().items()}
     fill(model)
@@ -101,14 +94,13 @@ def test_fold_into_a_plain_model(tmp_path: Path) -> None:
     whole = write_whole(config, ema=False)
     main_extract([str(config), str(whole), str(tmp_path / 'delta.pth')])
     main_merge([str(config), str(tmp_path / 'delta.pth'), str(tmp_path / 'plain.pth'), '--fold'])
-    tuned = build_model(config).eval()
+    tuned = build_model(Config.fromfile(config)).eval()
     tuned.load_state_dict(torch.load(whole)['state_dict'])
     cfg = Config.fromfile(config)
     for key in ('tuning', 'prompt', 'prompt_stages', 'allow_random_backbone'):
         cfg.model.backbone.pop(key, None)
     cfg.model.backbone.type = 'ResNet'
-    with MODELS.switch_scope_and_registry('mmseg') as registry:
-        plain = registry.build(cfg.model).eval()
+    plain = build_model(cfg).eval()
     plain.load_state_dict(torch.load(tmp_path / 'plain.pth')['state_dict'], strict=True)
     x = torch.randn(1, 3, 64, 64)
     expected, got = tuned(x), plain(x)

@@ -18,7 +18,7 @@ from protuning_mm.cli.export_parts import ExportError
 from tests.families import CELLS, FAMILIES, PLAIN_VITS, TUNING_CFGS
 from tests.mini import write_backbone, write_classifier, write_config
 from tests.plain import fill
-from tests.test_entry_points import saved_model
+from tests.test_entry_points import save_checkpoint
 
 ENDINGS = ['.ts', '.pt2', '.onnx']
 
@@ -40,7 +40,7 @@ def close(got: list[Tensor], expected: Any) -> bool:
 
 def trained(config: Path) -> tuple[Path, nn.Module]:
     """Return a checkpoint whose prompts are not the identity, and the model loaded from it."""
-    checkpoint = saved_model(config)
+    checkpoint = save_checkpoint(config)
     model = load_model(Config.fromfile(config), str(checkpoint))
     return checkpoint, model
 

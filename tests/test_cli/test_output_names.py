@@ -9,7 +9,7 @@ import pytest
 from protuning_mm.cli import predict as tool
 from protuning_mm.cli.output_names import distinct_names, link_distinct_names
 from tests.mini import write_config
-from tests.test_cli.test_predict import checkpoint_of
+from tests.test_entry_points import save_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_predict_images_with_the_same_name(model: str, tmp_path: Path, capsys: p
         cv2.imwrite(str(tmp_path / name), source * 0 + shade)
     inputs = [str(tmp_path / name) for name in ('x', 'y', 'y/../y/b.jpg', 'y/a.jpg')]
     out = tmp_path / 'out'
-    tool.main([str(config), str(checkpoint_of(config)), *inputs, '--out', str(out), '--device', 'cpu'])
+    tool.main([str(config), str(save_checkpoint(config)), *inputs, '--out', str(out), '--device', 'cpu'])
     printed = capsys.readouterr().out
     assert '4 images predicted' in printed and f'{tmp_path}/x/a.png: another image has the same name' in printed
     pictures = sorted((out / 'vis').iterdir())

@@ -3,31 +3,16 @@
 from pathlib import Path
 
 import pytest
-import torch
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
 from protuning_mm.cli import predict as tool
 from tests.mini import write_config
-
-
-def checkpoint_of(config: Path) -> Path:
-    from mmengine.registry import MODELS
-
-    cfg = Config.fromfile(config)
-    init_default_scope(cfg.default_scope)
-    with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
-        model = registry.build(cfg.model)
-    path = config.parent / 'model.pth'
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(
-        classes=('a', 'b', 'c'), palette=[(255, 0, 0), (0, 255, 0), (0, 0, 255)]))), path)  # fmt: skip
-    return path
+from tests.test_entry_points import save_checkpoint
 
 
 @pytest.mark.parametrize('model', ['htc', 'upernet'])
 def test_folder_and_undecodable_image(model: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = write_config(model, tmp_path)
-    checkpoint = checkpoint_of(config)
+    checkpoint = save_checkpoint(config)
     folder = tmp_path / ('coco/val2017' if model == 'htc' else 'ade/images/validation')
     (folder / 'broken.jpg').write_bytes(b'nothing')
     whole = next(folder.glob('0.jpg')).read_bytes()
