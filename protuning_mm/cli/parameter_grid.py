@@ -173,6 +173,6 @@ class _LinspaceOnCPU(TorchFunctionMode):
 
 @contextmanager
 def no_memory() -> Iterator[None]:
-    """Build modules on the meta device: their tensors have shapes but no values."""
+    """Build modules on the meta device inside this context: their tensors have shapes but no values."""
     with torch.device('meta'), _LinspaceOnCPU():
         yield
