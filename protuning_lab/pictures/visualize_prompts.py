@@ -14,7 +14,7 @@ from protuning_lab.pictures.prompt_figure import SCALES, draw_prompts
 from protuning_lab.pictures.prompts import StageMaps, changes, measure, tuned_backbone
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_prediction_arguments, at_least, best_device
-from protuning_mm.cli.output_names import distinct_names
+from protuning_mm.cli.output_names import make_distinct_names
 from protuning_mm.cli.predict import find_images
 from protuning_mm.engine.config import read_config
 from protuning_mm.multitask.hosts import TestPipeline, load_model
@@ -74,7 +74,7 @@ def visualize_prompts(
         DataError: an input does not exist or cannot be read.
         PictureError: the model has no prompts.
     """
-    names = distinct_names(find_images(inputs))
+    names = make_distinct_names(find_images(inputs))
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise CheckpointError(f'checkpoint {checkpoint!r} does not exist')
     cfg = config if isinstance(config, Config) else read_config(config)

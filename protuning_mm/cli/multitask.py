@@ -8,7 +8,7 @@ import cv2
 
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_device, from_0_to_1
-from protuning_mm.cli.output_names import distinct_names
+from protuning_mm.cli.output_names import make_distinct_names
 from protuning_mm.cli.predict import find_images
 from protuning_mm.data import DataError, patch_transforms
 from protuning_mm.multitask.drawing import draw_tasks
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         multitask.add(*split_task(written))
     out = Path(args.out)
     tasks = {name: multitask.task(name) for name in multitask.tasks}
-    for path, file in distinct_names(images).items():
+    for path, file in make_distinct_names(images).items():
         image = cv2.imread(path)
         if image is None:
             raise DataError(f'{path!r} cannot be decoded as an image')

@@ -8,7 +8,7 @@ from shutil import copyfile
 from tempfile import TemporaryDirectory
 
 
-def distinct_names(images: Sequence[str]) -> dict[str, str]:
+def make_distinct_names(images: Sequence[str]) -> dict[str, str]:
     """Give each image a file name with a stem of its own, since the hosts name their output by the stem.
 
     If several images have the same stem, it is extended by the file extension (``a.jpg``, ``a.png``: ``a_jpg``,
@@ -51,7 +51,7 @@ def _candidate_stems(paths: list[Path]) -> Iterator[list[str]]:
 @contextmanager
 def link_distinct_names(images: Sequence[str]) -> Iterator[list[str]]:
     """Yield paths with distinct stems: images that share a stem are linked under another name in a temporary folder."""
-    names = distinct_names(images)
+    names = make_distinct_names(images)
     with TemporaryDirectory() as folder:
         paths = []
         for image, name in names.items():

@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_prediction_arguments, best_device, from_0_to_1
-from protuning_mm.cli.output_names import distinct_names, link_distinct_names
+from protuning_mm.cli.output_names import link_distinct_names, make_distinct_names
 from protuning_mm.data import DataError, patch_transforms
 from protuning_mm.data.whole_file import is_cut_short
 from protuning_mm.engine.config import read_config
@@ -67,7 +67,7 @@ def predict(
     """Predict on images, and write drawn images and predictions with the host's inferencer.
 
     Drawn images are in ``out/vis``, predictions in ``out/preds`` (mmseg: ``out/pred``). Images with the same stem are
-    written under the names of :func:`distinct_names`.
+    written under the names of :func:`make_distinct_names`.
 
     Args:
         config (str | Config): The model's config.
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_every_file_whole()
     cfg = read_config(args.config, args.cfg_options)
     results = predict(cfg, args.checkpoint, args.images, args.out, args.device, args.score_thr)
-    for image, name in distinct_names(results['predicted']).items():
+    for image, name in make_distinct_names(results['predicted']).items():
         if name != Path(image).name:
             print(f'{image}: another image has the same name; written as {Path(name).stem}')
     print(f'{len(results["predicted"])} images predicted, written to {args.out}')

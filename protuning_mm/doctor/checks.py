@@ -15,7 +15,7 @@ from protuning_mm.data.metrics.ground_truth import patch_coco_metrics
 from protuning_mm.doctor.batch_norms import check_batch_norms
 from protuning_mm.doctor.classes import LOADERS, check_num_classes
 from protuning_mm.doctor.data import check_data
-from protuning_mm.doctor.estimates import Estimates, estimate_sizes, training_image_size
+from protuning_mm.doctor.estimates import Estimates, estimate_sizes, find_training_size
 from protuning_mm.doctor.evaluators import check_evaluators
 from protuning_mm.doctor.findings import LEVELS, Finding, Findings, describe_error
 from protuning_mm.doctor.gradients import check_gradients
@@ -112,7 +112,7 @@ def _check_model(setup: TrainingSetup, report: Report, step: bool) -> None:
     steps: list[TrialStep] = []
     reason, size = '--no-step', None
     try:
-        size = training_image_size(setup.cfg)
+        size = find_training_size(setup.cfg)
         steps = run_trial_steps(setup, size) if step else []
     except Exception as error:
         reason = f'no training step could be run ({describe_error(error).removeprefix("RuntimeError: ")})'

@@ -16,7 +16,7 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 def check_num_classes(setup: TrainingSetup) -> Findings:
     """Compare every head's ``num_classes`` with the ``metainfo`` in the config or in the data set's class."""
     reported: set[str] = set()
-    for key, dataset in loader_datasets(setup):
+    for key, dataset in list_datasets(setup):
         if wrong := wrong_labels(key, dataset, setup.scope):
             yield Finding('error', *wrong)
             continue
@@ -44,7 +44,7 @@ def check_heads(setup: TrainingSetup, metainfo: Any, key: str, reported: set[str
             yield Finding('error', head, found, advice)
 
 
-def loader_datasets(setup: TrainingSetup) -> Iterator[tuple[str, dict[str, Any]]]:
+def list_datasets(setup: TrainingSetup) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield config key and config of every data set of the three data loaders, without wrappers."""
     for loader in LOADERS:
         yield from dataset_leaves(setup.cfg, loader)

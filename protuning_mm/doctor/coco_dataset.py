@@ -50,7 +50,7 @@ def check_coco_dataset(
     """
     counts, faults = FaultCounts(key), list(faults_of(content, classes, with_mask))
     for fault in faults:
-        counts.add(_kind(fault), fault.said)
+        counts.add(_fault_kind(fault), fault.said)
     if not any(fault.kind == 'categories' for fault in faults) and classes is not None:
         unknown = unknown_categories(classes, content, path)
         if unknown:
@@ -108,7 +108,7 @@ def _file_name(image: dict[str, Any]) -> str:
     return str(image.get('file_name') or '/'.join(str(image.get('coco_url')).split('/')[-2:]))
 
 
-def _kind(fault: Fault) -> FaultKind:
+def _fault_kind(fault: Fault) -> FaultKind:
     problem = 'cannot be used' if fault.level == 'error' else 'are wrong in a part that this run does not use'
     return FaultKind(fault.level, f'entries of the annotations {problem} ({fault.kind})', 'correct or delete them')
 
@@ -135,7 +135,7 @@ def _check_annotations(
         if kind is not None:
             counts.add(kind, f'{name} {annotation["bbox"]}')
         mask = annotation.get('segmentation')
-        if kind is not TOO_SMALL and with_mask and mask and mask_area(mask) <= 0:
+        if kind is not TOO_SMALL and with_mask and mask and compute_mask_area(mask) <= 0:
             counts.add(EMPTY_MASK, name)
 
 
@@ -147,7 +147,7 @@ def _box_fault(box: list[float], area: float, image: dict[str, Any]) -> FaultKin
     return OUTSIDE if min(x, y) < -_TOLERANCE or x + w > right or y + h > bottom else None
 
 
-def mask_area(segmentation: Any) -> float:
+def compute_mask_area(segmentation: Any) -> float:
     """Compute the area of a mask in pixels.
 
     Args:

@@ -7,7 +7,7 @@ from protuning_mm.data import DataError, patch_empty_data_sets
 from protuning_mm.data.annotations import read_annotations
 from protuning_mm.data.classes import dataset_class, dataset_classes, wrong_labels
 from protuning_mm.data.files import missing_files, reads_boxes, uses_masks
-from protuning_mm.doctor.classes import LOADERS, loader_datasets
+from protuning_mm.doctor.classes import LOADERS, list_datasets
 from protuning_mm.doctor.coco_dataset import check_coco_dataset
 from protuning_mm.doctor.findings import Finding, Findings, describe_error
 from protuning_mm.doctor.host_dataset import check_host_dataset
@@ -32,7 +32,7 @@ def check_data(setup: TrainingSetup, max_images: int | None = None) -> Findings:
         yield Finding('error', where, found, 'put the files there, or --cfg-options data_root=<folder>')
     checked, reported = [], set[str]()
     faulty_loaders = {text.split('.')[0] for text in missing}
-    for key, dataset in loader_datasets(setup):
+    for key, dataset in list_datasets(setup):
         files = {name: value for name, value in dataset.items() if name not in _NOT_FILES}
         if files in checked or any(text.startswith(f'{key}.') for text in missing):
             continue

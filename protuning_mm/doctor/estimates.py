@@ -59,7 +59,7 @@ def estimate_sizes(
     table, model = count_parameters(setup.model), setup.model
     whole = sum(_bytes(t) for t in model.state_dict().values())
     delta, trained = _trained_bytes(model)
-    state = optimizer_state(setup)
+    state = measure_optimizer_state(setup)
     memory, method = _estimate_memory(setup, steps, size, whole, trained, state, why_no_steps)
     return Estimates(
         trained=table.trained,
@@ -87,7 +87,7 @@ def _trained_bytes(model: nn.Module) -> tuple[int, int]:
     return sum(trained.values()) + sum(buffers.values()), sum(trained.values())
 
 
-def optimizer_state(setup: TrainingSetup) -> int | None:
+def measure_optimizer_state(setup: TrainingSetup) -> int | None:
     """Measure the bytes of the optimizer's state for the trained parameters, in a step of an optimizer of its class.
 
     Returns:
@@ -149,7 +149,7 @@ def _estimate_memory(
     )
 
 
-def training_image_size(cfg: Any) -> tuple[int, int] | None:
+def find_training_size(cfg: Any) -> tuple[int, int] | None:
     """Return the largest height and width of images in training, from the data preprocessor or the pipeline."""
     preprocessor = cfg.model.get('data_preprocessor') or {}
     size = preprocessor.get('size')

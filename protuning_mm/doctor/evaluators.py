@@ -10,7 +10,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 
 from protuning_mm.data.classes import dataset_classes
-from protuning_mm.doctor.classes import loader_datasets
+from protuning_mm.doctor.classes import list_datasets
 from protuning_mm.doctor.findings import Finding, Findings, describe_error
 from protuning_mm.doctor.noise_batch import make_noise_batch
 from protuning_mm.doctor.samples import build_dataset
@@ -77,7 +77,7 @@ def _try_on_noise(setup: TrainingSetup, split: str, folder: Path) -> Trial:
     if not all(str(each.get('type')).split('.')[-1] in _WITHOUT_DATA for each in metrics):
         return Trial()
     assert setup.model is not None
-    datasets = [dataset for loader, dataset in loader_datasets(setup) if loader.startswith(split)]
+    datasets = [dataset for loader, dataset in list_datasets(setup) if loader.startswith(split)]
     classes = dataset_classes(datasets[0], setup.scope) if len(datasets) == 1 else None
     metainfo = dict(classes=classes or [str(i) for i in range(num_classes_of(setup.model) or 0)])
     if not metainfo['classes'] or _classes_differ(setup, metainfo):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-def proposal_samplers(model: nn.Module) -> list[Any]:
+def find_proposal_samplers(model: nn.Module) -> list[Any]:
     """Return the samplers of a RoI head that take a fixed number of proposals; an empty list for other models."""
     found = getattr(getattr(model, 'roi_head', None), 'bbox_sampler', None)
     samplers = found if isinstance(found, list) else [found]
@@ -27,7 +27,7 @@ def use_fake_proposals(model: nn.Module, share: float = 1.0) -> Iterator[None]:
         model (nn.Module): The model. Its RPN still computes its losses, but its proposals are replaced.
         share (float): Number of proposals to sample, as a fraction of the samplers' setting. Defaults to 1.
     """
-    samplers = proposal_samplers(model)
+    samplers = find_proposal_samplers(model)
     roi_head: Any = getattr(model, 'roi_head', None)
     if not samplers:
         yield

@@ -11,7 +11,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from protuning_mm.doctor.fake_proposals import proposal_samplers, use_fake_proposals
+from protuning_mm.doctor.fake_proposals import find_proposal_samplers, use_fake_proposals
 from protuning_mm.doctor.findings import describe_error
 from protuning_mm.doctor.noise_batch import Batch, make_noise_batch
 from protuning_mm.doctor.samples import load_training_batch
@@ -72,7 +72,7 @@ def run_trial_steps(setup: TrainingSetup, size: tuple[int, int] | None) -> list[
         try:
             batch = load_training_batch(setup, IMAGES)
             if batch is not None:
-                return [_run_step(setup, batch, SHARES[0] if proposal_samplers(setup.model) else 1.0)]
+                return [_run_step(setup, batch, SHARES[0] if find_proposal_samplers(setup.model) else 1.0)]
         except Exception as second:
             both = f'on noise: {describe_error(error)}; on the training set: {describe_error(second)}'
             raise RuntimeError(both) from error
@@ -86,7 +86,7 @@ def _run_on_noise(setup: TrainingSetup, training_size: tuple[int, int] | None) -
         return _run_step(setup, make_noise_batch(model, IMAGES, size, setup.device), share)
 
     try:
-        if not proposal_samplers(model):
+        if not find_proposal_samplers(model):
             return [run(size) for size in SMALL_SIZES]
         return [*(run(size, SHARES[0]) for size in SMALL_SIZES), run(SMALL_SIZES[0], SHARES[1])]
     except Exception:

@@ -97,11 +97,11 @@ def _pretrained_file(backbone: Any) -> tuple[str, str | None] | None:
 
 def _check_file(setup: TrainingSetup, where: str, checkpoint: str, prefix: str | None) -> Findings:
     try:
-        url = download_url(checkpoint)
+        url = find_download_url(checkpoint)
     except KeyError:
         yield Finding('error', where, f'{checkpoint!r}: the scheme has no such name', 'another name, or a path')
         return
-    if url is not None and not cache_path(url).is_file():
+    if url is not None and not get_cache_path(url).is_file():
         yield Finding('info', where, f'{checkpoint} will be downloaded from {url}')
         return
     if url is None and '://' not in checkpoint and not Path(checkpoint).is_file():
@@ -142,7 +142,7 @@ def _check_fit(backbone: Any, where: str, checkpoint: str, prefix: str | None) -
         )
 
 
-def download_url(checkpoint: str) -> str | None:
+def find_download_url(checkpoint: str) -> str | None:
     """Return the URL of a checkpoint that mmengine would download; None for a path or another scheme.
 
     Args:
@@ -165,6 +165,6 @@ def download_url(checkpoint: str) -> str | None:
     return None
 
 
-def cache_path(url: str) -> Path:
+def get_cache_path(url: str) -> Path:
     """Return the path under which torch stores the download of a URL."""
     return Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name

@@ -7,7 +7,7 @@ import cv2
 import pytest
 
 from protuning_mm.cli import predict as tool
-from protuning_mm.cli.output_names import distinct_names, link_distinct_names
+from protuning_mm.cli.output_names import link_distinct_names, make_distinct_names
 from tests.mini import write_config
 from tests.test_entry_points import save_checkpoint
 
@@ -25,7 +25,7 @@ from tests.test_entry_points import save_checkpoint
     ],
 )
 def test_distinct_names(images: Sequence[str], names: Sequence[str]) -> None:
-    assert distinct_names(images) == dict(zip(images, names))
+    assert make_distinct_names(images) == dict(zip(images, names))
 
 
 def test_copies_if_links_are_not_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

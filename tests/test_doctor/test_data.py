@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protuning_mm.doctor.coco_dataset import mask_area
+from protuning_mm.doctor.coco_dataset import compute_mask_area
 from protuning_mm.doctor.host_dataset import check_host_dataset
 from protuning_mm.doctor.images import inspect_image, pick_evenly
 from tests.classification_data import without_checksums, write_cifar
@@ -285,9 +285,9 @@ def test_mask_area() -> None:
     square = np.zeros((20, 20), np.uint8, order='F')
     square[5:10, 5:15] = 1
     compressed = coco_mask.encode(square)
-    assert mask_area(compressed) == 50
-    assert mask_area(dict(size=[20, 20], counts=[105, 5] + [15, 5] * 9 + [105])) == 50
-    assert mask_area([[5, 5, 15, 5, 15, 10, 5, 10]]) == 50
+    assert compute_mask_area(compressed) == 50
+    assert compute_mask_area(dict(size=[20, 20], counts=[105, 5] + [15, 5] * 9 + [105])) == 50
+    assert compute_mask_area([[5, 5, 15, 5, 15, 10, 5, 10]]) == 50
 
 
 def test_pick_evenly() -> None:

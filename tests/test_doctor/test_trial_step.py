@@ -10,7 +10,7 @@ from mmengine.config import Config
 from torch import nn
 
 from protuning_mm.doctor import TrainingSetup
-from protuning_mm.doctor.estimates import estimate_sizes, training_image_size
+from protuning_mm.doctor.estimates import estimate_sizes, find_training_size
 from protuning_mm.doctor.fake_proposals import use_fake_proposals
 from protuning_mm.doctor.noise_batch import make_noise_batch
 from protuning_mm.doctor.training_setup import build_model
@@ -232,7 +232,7 @@ def _crowded(sample: Any) -> Any:
 def test_training_size(pipeline: str, expected: tuple[int, int] | None) -> None:
     text = 'model = dict(data_preprocessor=dict(pad_size_divisor=32))\n'
     text += f'train_dataloader = dict(dataset=dict(pipeline={pipeline}))'
-    assert training_image_size(Config.fromstring(text, '.py')) == expected
+    assert find_training_size(Config.fromstring(text, '.py')) == expected
 
 
 def test_noise_batch_needs_a_model_of_the_hosts() -> None:
