@@ -182,7 +182,9 @@ def main_extract(argv: Sequence[str] | None = None) -> None:
 def main_merge(argv: Sequence[str] | None = None) -> None:
     parser = _make_parser('Join a delta and its base into a whole checkpoint', 'delta', 'whole checkpoint')
     parser.add_argument(
-        '--fold', action='store_true', help="fold the tuning into the backbone's weights, for the host's plain model"
+        '--fold',
+        action='store_true',
+        help="fold the tuning into the backbone's weights, so that the plain model computes the same",
     )
     args = parser.parse_args(argv)
     merge_delta(read_config(args.config, args.cfg_options), args.checkpoint, args.out, args.base, args.fold)

@@ -26,14 +26,15 @@ def check_gradients(setup: TrainingSetup, steps: list[TrialStep]) -> Findings:
             f'{key}=False',
         )
     elif unused and not enabled:
+        effect = 'Training with one process still works'
+        if setup.distributed:
+            effect = 'Distributed training would stop at its second step'
         yield Finding(
             'error' if setup.distributed else 'warning',
             key,
-            f'{len(unused)} trained parameters got no gradient in a trial step: {join_first(unused)}. '
-            + ('Distributed training would stop at its second step' if setup.distributed else
-               'Training with one process still works'),
+            f'{len(unused)} trained parameters got no gradient in a trial step: {join_first(unused)}. {effect}',
             f'freeze these parameters or remove their modules; {key}=True only if each step uses different ones',
-        )  # fmt: skip
+        )
     elif unused:
         yield Finding('info', key, f'True, and {len(unused)} parameters got no gradient: {join_first(unused)}')
     single = sorted({name for step in steps for name in step.single_value_norms})
