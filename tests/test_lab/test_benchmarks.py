@@ -54,25 +54,8 @@ def test_median_ratio_is_computed_by_round() -> None:
 @pytest.mark.slow
 def test_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, picture = tmp_path / 'x.json', tmp_path / 'x.png'
-    main(
-        [
-            *(
-                '--depth',
-                '18',
-                '--size',
-                '64',
-                '96',
-                '--rounds',
-                '1',
-                '--device',
-                'cpu',
-                '--by-operation',
-                '--fit',
-                '0.1',
-            ),
-            *('--json', str(out), '--plot', str(picture)),
-        ]
-    )
+    flags = '--depth 18 --size 64 96 --rounds 1 --device cpu --by-operation --fit 0.1'
+    main([*flags.split(), '--json', str(out), '--plot', str(picture)])
     found = json.loads(out.read_text())
     rows = found['results']['ResNet-18']
     assert found['setting'] == '2×3×64×96, float32' and found['machine']['torch'] == torch.__version__
@@ -93,23 +76,8 @@ def test_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_other_settings(options: list[str], tmp_path: Path) -> None:
     out = tmp_path / 'x.json'
     size = ['224', '224'] if 'deit_s' in options else ['64', '64']
-    main(
-        [
-            '--size',
-            *size,
-            '--depth',
-            '18',
-            '--batch',
-            '1',
-            '--rounds',
-            '0',
-            '--methods',
-            'Pro',
-            '--json',
-            str(out),
-            *options,
-        ]
-    )
+    flags = '--depth 18 --batch 1 --rounds 0 --methods Pro'
+    main([*flags.split(), '--size', *size, '--json', str(out), *options])
     (rows,) = json.loads(out.read_text())['results'].values()
     assert list(rows) == [PLAIN, EFFICIENT]
     assert rows[EFFICIENT]['kept'] < rows[PLAIN]['kept']
