@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, init_default_scope
 from torch import nn
 
+from protuning_lab.parameter_grid import no_memory
 from protuning_mm import TunedBackbone
-from protuning_mm.cli.parameter_grid import no_memory
 from protuning_mm.data import DataError, check_data_files
 from protuning_mm.data.published_data_sets import SOURCES
 from protuning_mm.engine.build_model import build_model

@@ -15,8 +15,8 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from protuning_lab.measure import Stopwatch, interleaved_times, median_ratio
 from protuning_mm import frozen
-from protuning_mm.engine.measure import Stopwatch, interleaved_times, median_ratio
 
 _PACKAGE = 'protuning_mm.frozen'
 _REPOSITORY = Path(__file__).resolve().parents[2]

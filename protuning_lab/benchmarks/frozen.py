@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from protuning_lab.benchmarks.earlier import compare, comparison_table
 from protuning_lab.benchmarks.models import EFFICIENT, HOST, MODELS_OF, PLAIN, build_step
 from protuning_lab.benchmarks.report import machine, plot, table
-from protuning_mm.backbones import TunedBackbone
-from protuning_mm.cli.command import command
-from protuning_mm.cli.flags import add_device, at_least
-from protuning_mm.engine.measure import (
+from protuning_lab.measure import (
     Stopwatch,
     interleaved_times,
     kept_by_operation,
     kept_memory,
     peak_memory,
 )
+from protuning_mm.backbones import TunedBackbone
+from protuning_mm.cli.command import command
+from protuning_mm.cli.flags import add_device, at_least
 from protuning_mm.weights.atomic import write_atomically
 
 # the backbones of docs/performance.md, in their hosts' words; --depth belongs to the first

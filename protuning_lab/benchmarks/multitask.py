@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from protuning_lab.measure import MIB, interleaved_times, median_ratio
 from protuning_mm.cli.command import command
 from protuning_mm.cli.convert_delta import extract_delta
 from protuning_mm.cli.flags import add_device, at_least
 from protuning_mm.engine.build_model import build_model
-from protuning_mm.engine.measure import MIB, interleaved_times, median_ratio
 from protuning_mm.multitask import MultiTask
 from protuning_mm.multitask.hosts import TestPipeline, load_model
 from protuning_mm.multitask.joint.runner import Joint

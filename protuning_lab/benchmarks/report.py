@@ -10,7 +10,7 @@ import torch
 
 from protuning_lab.benchmarks.models import EFFICIENT, PLAIN
 from protuning_lab.hardware import get_processor_name
-from protuning_mm.engine.measure import median_ratio
+from protuning_lab.measure import median_ratio
 
 COLUMNS = {
     'peak': 'peak MiB',

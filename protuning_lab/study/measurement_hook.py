@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor
 
-from protuning_mm.engine.measure import MIB, peak_memory
+from protuning_lab.measure import MIB, peak_memory
 
 
 class MeasurementHook(Hook):

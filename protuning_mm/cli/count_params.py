@@ -7,7 +7,6 @@ from pathlib import Path
 
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_cfg_options
-from protuning_mm.cli.parameter_grid import count_grid, format_grid
 from protuning_mm.engine import ParameterTable, count_parameters
 from protuning_mm.engine.build_model import build_model
 from protuning_mm.engine.config import read_config
@@ -18,14 +17,9 @@ CONFIGS = Path(__file__).resolve().parents[1] / '.mim/configs'
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Count the trained and frozen parameters of one or several configs')
-    parser.add_argument('configs', nargs='*', metavar='CONFIG', help='path of a config; several are shown side by side')
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='path of a config; several are shown side by side')
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     parser.add_argument('--markdown', action='store_true', help='print Markdown instead of a table')
-    parser.add_argument(
-        '--grid',
-        action='store_true',
-        help="count every tuning on the paper's backbones and tasks instead; CONFIG may name another folder of configs",
-    )
     add_cfg_options(parser, 'override settings of every config')
     return parser.parse_args(argv)
 
@@ -89,12 +83,6 @@ def format_text(tables: dict[str, ParameterTable]) -> str:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    if args.grid:
-        counted = count_grid(Path(args.configs[0]) if args.configs else CONFIGS)
-        print(json.dumps(counted, indent=2) if args.json else format_grid(counted))
-        return
-    if not args.configs:
-        raise SystemExit('error: give one or several configs, or --grid')
     tables = {Path(path).stem: count_config(path, args.cfg_options) for path in args.configs}
     if args.json:
         print(json.dumps({name: table.to_dict() for name, table in tables.items()}, indent=2))

@@ -16,7 +16,6 @@ from protuning_mm.doctor.findings import describe_error
 from protuning_mm.doctor.noise_batch import Batch, make_noise_batch
 from protuning_mm.doctor.samples import load_training_batch
 from protuning_mm.doctor.training_setup import TrainingSetup
-from protuning_mm.engine.measure import peak_of_events
 
 SMALL_SIZES = ((128, 128), (192, 192))
 MAX_FALLBACK_AREA = 640 * 640  # pixels
@@ -179,3 +178,13 @@ def _recording(model: nn.Module, single: list[str], with_gradient: set[str]) -> 
     finally:
         for handle in handles:
             handle.remove()
+
+
+def peak_of_events(profiler: Any) -> int:
+    """Return the maximum number of bytes allocated at once on the CPU, according to a profiler."""
+    events = profiler.profiler.kineto_results.events()
+    now = most = 0
+    for event in sorted((e for e in events if e.name() == '[memory]'), key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most

@@ -110,8 +110,7 @@ def _check_file(setup: TrainingSetup, where: str, checkpoint: str, prefix: str |
     try:
         yield from _check_fit(setup.backbone, where, checkpoint, prefix)
     except (CheckpointError, FrozenWeightsError) as error:
-        found, _, advice = str(error).partition('\nA frozen backbone')
-        yield Finding('error', where, found, f'a checkpoint of this network{advice and ": a frozen backbone" + advice}')
+        yield Finding('error', where, str(error), 'a checkpoint of this network')
 
 
 def _check_fit(backbone: Any, where: str, checkpoint: str, prefix: str | None) -> Findings:

@@ -15,8 +15,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from protuning_lab.parameter_grid import no_memory
 from protuning_mm import TunedBackbone, TuningError
-from protuning_mm.cli.parameter_grid import no_memory
 from tests.plain import assert_identical, disturb, fill, relative_error, snapshot
 from tests.timm_models import MISREAD, MODELS, NOT_AS_PYRAMID, ONE_STAGE, QUICK, REFUSED, UNREAD
 

@@ -6,8 +6,8 @@ import pytest
 import timm
 from torch import nn
 
+from protuning_lab.parameter_grid import no_memory
 from protuning_mm import TunedBackbone
-from protuning_mm.cli.parameter_grid import no_memory
 
 # what is wrong with the information that the model carries
 UNREAD = {

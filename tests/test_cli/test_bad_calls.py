@@ -70,6 +70,7 @@ class Files:
                 *(f'a={self.whole}', '--config', self.classifier, '--out', str(out / 'x.png'))
             ],
             'count_params': [self.config],
+            'lab.parameter_grid': [],
             'lab.compare_runs': [self.config, '--metric', 'mIoU', '--variant', 'a', '--work-dir', str(out)],
             'lab.make_cifar_c': [str(self.folder), str(out)],
             'lab.study.command': [self.config, '--work-dir', str(out)],
@@ -82,11 +83,11 @@ class Files:
 COMMANDS = (
     'train', 'test', 'predict', 'doctor', 'export', 'convert_delta:main_extract', 'convert_delta:main_merge',
     'inspect_delta', 'multitask', 'count_params', 'lab.pictures.visualize_prompts', 'lab.pictures.plot_runs',
-    'lab.pictures.plot_long_tail', 'lab.compare_runs', 'lab.make_cifar_c', 'lab.study.command',
+    'lab.pictures.plot_long_tail', 'lab.parameter_grid', 'lab.compare_runs', 'lab.make_cifar_c', 'lab.study.command',
     'lab.benchmarks.frozen', 'lab.benchmarks.deltas', 'lab.benchmarks.multitask',
 )  # fmt: skip
 
-SLOW = ('lab.compare_runs', 'lab.benchmarks.deltas')  # a valid call of these takes many seconds
+SLOW = ('lab.parameter_grid', 'lab.compare_runs', 'lab.benchmarks.deltas')  # a valid call of these takes many seconds
 
 
 @pytest.fixture(scope='module')

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
+from protuning_lab.parameter_grid import no_memory
 from protuning_lab.study.configs import apply_options
 from protuning_mm import TuningError
 from protuning_mm.cli.count_params import count_config
 from protuning_mm.cli.count_params import parse_args as count_args
-from protuning_mm.cli.parameter_grid import no_memory
 from protuning_mm.cli.run_config import load_config
 from protuning_mm.cli.train import parse_args
 from protuning_mm.tunings.build import build_tunings

@@ -9,13 +9,13 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from protuning_lab.measure import peak_memory
 from protuning_mm.doctor import TrainingSetup
 from protuning_mm.doctor.estimates import estimate_sizes, find_training_size
 from protuning_mm.doctor.fake_proposals import use_fake_proposals
 from protuning_mm.doctor.noise_batch import make_noise_batch
 from protuning_mm.doctor.training_setup import build_model
 from protuning_mm.doctor.trial_step import run_trial_steps
-from protuning_mm.engine.measure import peak_memory
 from tests.mini import REPO
 from tests.test_doctor.doctor_runs import MiniConfigs, finding_at, run_doctor, severe
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from protuning_lab.measure import MIB, kept_memory
 from protuning_mm import ProTunedResNet
 from protuning_mm.backbones import TunedBackbone
-from protuning_mm.engine.measure import MIB, kept_memory
 from protuning_mm.frozen import report
 from tests.plain import SMALL, disturb, fill, relative_error
 

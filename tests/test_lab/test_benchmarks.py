@@ -10,8 +10,8 @@ from torch import nn
 
 from protuning_lab.benchmarks.earlier import load_frozen_package
 from protuning_lab.benchmarks.frozen import EFFICIENT, HOST, PLAIN, main
+from protuning_lab.measure import kept_by_operation, kept_memory, median_ratio, peak_memory
 from protuning_mm import frozen
-from protuning_mm.engine.measure import kept_by_operation, kept_memory, median_ratio, peak_memory
 
 CPU = torch.device('cpu')
 ROOT = Path(__file__).parents[2]

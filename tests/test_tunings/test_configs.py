@@ -10,8 +10,8 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from demo.data import make_data
+from protuning_lab.parameter_grid import no_memory
 from protuning_mm import TunedBackbone, TuningError
-from protuning_mm.cli.parameter_grid import no_memory
 from protuning_mm.cli.train import main as train_main
 from tests.mini import REPO
 from tests.plain import assert_identical

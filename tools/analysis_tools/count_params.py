@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Count trained and frozen parameters: count_params.py CONFIG… [--json | --markdown], or --grid for every tuning."""
+"""Count trained and frozen parameters: count_params.py CONFIG… [--json | --markdown]."""
 
 import signal
 

@@ -1,10 +1,12 @@
-"""The number of trained parameters of every tuning on the paper's backbones and tasks.
+"""``tools/analysis_tools/parameter_grid.py``: trained parameters of every tuning on the paper's backbones and tasks.
 
 The models are built on the meta device, without memory for their weights.
 """
 
+import argparse
 import copy
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from protuning_mm.backbones import TunedBackbone
+from protuning_mm.cli.command import command
+from protuning_mm.cli.count_params import CONFIGS
 from protuning_mm.stages import PrefixedTokens, Stages
 from protuning_mm.tunings import TuningError
 
@@ -176,3 +180,18 @@ def no_memory() -> Iterator[None]:
     """Build modules on the meta device inside this context: their tensors have shapes but no values."""
     with torch.device('meta'), _LinspaceOnCPU():
         yield
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description="Count the trained parameters of every tuning on the paper's backbones and tasks"
+    )
+    parser.add_argument('--json', action='store_true', help='print JSON instead of Markdown')
+    args = parser.parse_args(argv)
+    counted = count_grid(CONFIGS)
+    print(json.dumps(counted, indent=2) if args.json else format_grid(counted))
+
+
+if __name__ == '__main__':
+    main()

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from protuning_mm.doctor.trial_step import peak_of_events
+
 MIB = 2**20
 
 
@@ -43,16 +45,6 @@ def _peak_on_cpu(step: Callable[[], Any]) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     return peak_of_events(profiler)
-
-
-def peak_of_events(profiler: Any) -> int:
-    """Return the maximum number of bytes allocated at once on the CPU, according to a profiler."""
-    events = profiler.profiler.kineto_results.events()
-    now = most = 0
-    for event in sorted((e for e in events if e.name() == '[memory]'), key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most
 
 
 def kept_memory(forward: Callable[[], Any], module: nn.Module) -> float:
