@@ -113,7 +113,7 @@ def test_height_and_width_are_swapped(coco: tuple[Path, Path]) -> None:
     config, root = coco
     _edit(root, lambda content: content['images'][1].update(height=128, width=96))
     found = next(f for f in run_doctor(config, '--data') if 'another size' in f.found)
-    assert found.level == 'error' and '96x128 in the file, 128x96 annotated: it has no EXIF orientation' in found.found
+    assert found.level == 'error' and '96x128 in the file, 128x96 annotated: the image has no EXIF orientation' in found.found
 
 
 def test_entries_that_our_evaluation_completes(coco: tuple[Path, Path]) -> None:
@@ -156,7 +156,7 @@ def test_annotation_file_is_not_json_or_not_coco(coco: tuple[Path, Path]) -> Non
     config, root = coco
     path = root / 'annotations/instances_train2017.json'
     path.write_text('{"images": [')
-    assert 'no JSON' in finding_at(run_doctor(config, '--data'), f'{TRAIN}.ann_file').found
+    assert 'is not JSON' in finding_at(run_doctor(config, '--data'), f'{TRAIN}.ann_file').found
     path.write_text('{"images": [], "annotations": []}')
     assert "not in COCO's layout" in finding_at(run_doctor(config, '--data'), f'{TRAIN}.ann_file').found
 
