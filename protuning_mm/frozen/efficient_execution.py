@@ -1,4 +1,4 @@
-"""Entry points to run the frozen parts of a network efficiently, and a report of what does.
+"""Entry points to run the frozen parts of a network efficiently, and a report of which modules do.
 
 A module that runs efficiently keeps its class, its tensors and its place in the network. Only the instance gets another
 ``forward``, which reads the module's current state at every call.
@@ -29,22 +29,22 @@ class FrozenReport:
     """Which modules run efficiently and which do not.
 
     Args:
-        taken (dict): Module path -> type of each module that runs efficiently.
-        plain (dict): Module path -> reason for each module of a supported type that does not run efficiently. Layers
-            inside it may still do so.
-        unknown (dict): Type -> number of other layers that have frozen parameters.
+        efficient (dict): Module path -> type of each module that runs efficiently.
+        fallback (dict): Module path -> reason for each module of a supported type that runs its class's own forward.
+            Layers inside it may still run efficiently.
+        other (dict): Type -> number of other layers that have frozen parameters.
     """
 
-    taken: dict[str, str] = field(default_factory=dict)
-    plain: dict[str, str] = field(default_factory=dict)
-    unknown: dict[str, int] = field(default_factory=dict)
+    efficient: dict[str, str] = field(default_factory=dict)
+    fallback: dict[str, str] = field(default_factory=dict)
+    other: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f'run efficiently: {_listed(Counter(self.taken.values()))}']
-        why = Counter(self.plain.values())
-        lines += [f'plain path: {number} × {reason}' for reason, number in why.items()]
-        if self.unknown:
-            lines.append(f'as torch runs them: {_listed(self.unknown)}')
+        lines = [f'run efficiently: {_listed(Counter(self.efficient.values()))}']
+        why = Counter(self.fallback.values())
+        lines += [f'own forward: {number} × {reason}' for reason, number in why.items()]
+        if self.other:
+            lines.append(f'unchanged: {_listed(self.other)}')
         return '\n'.join(lines)
 
 
@@ -54,10 +54,10 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
     Classes, names and tensors stay the same, and so do results up to rounding. The function does not freeze anything:
     parameters that require a gradient and batch norms in training mode work as before. :func:`release` undoes it.
 
-    Supported are the residual blocks of mmdet, mmseg, mmpretrain, timm and torchvision (ResNet, V1c, V1d, ResNeXt,
-    RegNet), by exact type, and the stems of these networks. Elsewhere, and inside unsupported blocks, plain Conv2d and
-    batch norm layers save no activations for the backward pass. Swin's window attention (of mmdet, mmseg and
-    mmpretrain) saves only queries, keys and values.
+    Residual blocks of mmdet, mmseg, mmpretrain, timm and torchvision (ResNet, V1c, V1d, ResNeXt, RegNet; not of their
+    subclasses) and the stems of these networks are supported. Other frozen Conv2d and batch norm layers, also those
+    inside unsupported blocks, are changed so that they save no activations for the backward pass. Swin's window
+    attention (of mmdet, mmseg and mmpretrain) saves only queries, keys and values.
 
     Args:
         module (nn.Module): The network, or a part of it.
@@ -82,7 +82,7 @@ def release(module: nn.Module) -> None:
 
 
 def refold(module: nn.Module) -> None:
-    """Discard all folded weights.
+    """Discard all folded weights; the next call folds them again.
 
     Call this after writing to a frozen tensor through ``.data`` on a GPU: such a write does not increase the tensor's
     version counter and is therefore not noticed in time.
@@ -132,12 +132,12 @@ def report(module: nn.Module) -> FrozenReport:
         elif isinstance(forward, EfficientForward):
             why = forward.unsupported_reason()
             if why is None:
-                found.taken[path] = type(part).__name__
+                found.efficient[path] = type(part).__name__
                 inside.update(id(child) for child in forward.covers())
             else:
-                found.plain[path] = f'{type(part).__name__}: {why}'
+                found.fallback[path] = f'{type(part).__name__}: {why}'
         elif any(p is not None and not p.requires_grad for p in part._parameters.values()):
-            found.unknown[type(part).__name__] = found.unknown.get(type(part).__name__, 0) + 1
+            found.other[type(part).__name__] = found.other.get(type(part).__name__, 0) + 1
     return found
 
 
@@ -165,28 +165,28 @@ class EfficientBlock(EfficientForward):
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         graph = _needs_graph(x)
-        taken = not args and not kwargs and runs_plainly(x)
-        folds = taken and self._pays_to_fold(x)
-        fixed = self._fix(x, folds) if taken and (graph or folds) else None
-        if fixed is None:
+        eligible = not args and not kwargs and runs_plainly(x)
+        folds = eligible and self._pays_to_fold(x)
+        block = self._build_op(x, folds) if eligible and (graph or folds) else None
+        if block is None:
             return self.plain(x, *args, **kwargs)
         with torch.autocast(x.device.type, enabled=False):
             if graph:
-                return ResidualBlock.apply(x, fixed, anchor(x))
+                return ResidualBlock.apply(x, block, anchor(x))  # anchor: for second derivatives
             with torch.no_grad():
-                return fixed(x)
+                return block(x)
 
     def _pays_to_fold(self, x: Tensor) -> bool:
         """Return whether folding saves time.
 
-        On a CPU, each call compares all weights with the folded ones. In return it saves the norms' reads and writes of
-        the block's feature maps, which have about twice as many elements as its input.
+        On a CPU, each call compares all weights with the folded ones. In return, the norms do not have to read and
+        write the block's feature maps, which have about twice as many elements as its input.
         """
         if self._size is None:
             self._size = sum(p.numel() for p in self.module.parameters())
         return defers(x) or 2 * x.numel() > self._size
 
-    def _fix(self, x: Tensor, folds: bool) -> BlockOp | None:
+    def _build_op(self, x: Tensor, folds: bool) -> BlockOp | None:
         try:
             parts = self.check()
         except UnsupportedError:

@@ -113,7 +113,10 @@ def test_height_and_width_are_swapped(coco: tuple[Path, Path]) -> None:
     config, root = coco
     _edit(root, lambda content: content['images'][1].update(height=128, width=96))
     found = next(f for f in run_doctor(config, '--data') if 'another size' in f.found)
-    assert found.level == 'error' and '96x128 in the file, 128x96 annotated: the image has no EXIF orientation' in found.found
+    assert (
+        found.level == 'error'
+        and '96x128 in the file, 128x96 annotated: the image has no EXIF orientation' in found.found
+    )
 
 
 def test_entries_that_our_evaluation_completes(coco: tuple[Path, Path]) -> None:

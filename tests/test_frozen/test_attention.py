@@ -46,7 +46,7 @@ def run(module: nn.Module, masked: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
 def test_same_output_and_gradient(host: str, masked: bool) -> None:
     plain = attention(host)
     taken = copy.deepcopy(plain)
-    assert freeze_efficiently(taken).taken == {'': 'WindowMSA'}
+    assert freeze_efficiently(taken).efficient == {'': 'WindowMSA'}
     (y, grad, kept), (expected, expected_grad, usual) = run(taken, masked), run(plain, masked)
     assert relative_error(y, expected) < 1e-12 and relative_error(grad, expected_grad) < 1e-12
     assert sorted(tuple(t.shape) for t in kept if t.numel() > 1000) == [(6, 16, 36)]
@@ -66,7 +66,7 @@ def test_what_is_left(change: Any) -> None:
     plain = attention('mmdet')
     change(plain)
     taken = copy.deepcopy(plain)
-    assert '' in freeze_efficiently(taken).plain
+    assert '' in freeze_efficiently(taken).fallback
     torch.manual_seed(0)
     y, grad, _ = run(taken, False)
     torch.manual_seed(0)

@@ -18,7 +18,7 @@ def efficient(block: nn.Module) -> nn.Module:
     """A copy that is taken over."""
     taken = copy.deepcopy(block)
     report = freeze_efficiently(taken)
-    assert list(report.taken) == [''] and not report.plain, report
+    assert list(report.efficient) == [''] and not report.fallback, report
     return taken
 
 

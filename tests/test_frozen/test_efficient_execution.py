@@ -122,14 +122,14 @@ def test_plain_path_and_why(build: Callable[[], nn.Module], why: str, when: str)
         for a, b in zip(output_and_grad(taken.double(), x), output_and_grad(build().double(), x)):
             assert relative_error(a, b) < 1e-12
     found = report(taken)
-    assert '' not in found.taken and why in found.plain['']
+    assert '' not in found.efficient and why in found.fallback['']
     assert why in str(found)
 
 
 def test_subclass_is_not_known() -> None:
     block = subclass()
     found = freeze_efficiently(block)
-    assert set(found.taken.values()) == {'Conv2d', 'BatchNorm2d'} and not found.plain
+    assert set(found.efficient.values()) == {'Conv2d', 'BatchNorm2d'} and not found.fallback
     assert 'forward' not in block.__dict__
 
 
@@ -148,9 +148,9 @@ def test_a_host_network_is_taken_over_whole(host: str, settings: dict[str, Any],
     net.eval()
     plain = copy.deepcopy(net)
     found = freeze_efficiently(net)
-    assert not found.plain and not found.unknown
-    assert len(found.taken) == blocks + stem
-    assert sorted(set(found.taken.values())) == sorted(
+    assert not found.fallback and not found.other
+    assert len(found.efficient) == blocks + stem
+    assert sorted(set(found.efficient.values())) == sorted(
         {'Conv2d', 'BasicBlock' if settings['depth'] < 50 else 'Bottleneck'}
     )
     for shape in ((2, 3, 33, 40), (1, 3, 97, 131)):
@@ -168,9 +168,9 @@ def test_dcn_is_left() -> None:
     net = plain_resnet(depth=50, dcn=dict(type='DCN', deform_groups=1), stage_with_dcn=(False, False, False, True))
     net.eval()
     found = freeze_efficiently(net.requires_grad_(False))
-    assert sorted(found.plain) == ['layer4.0', 'layer4.1', 'layer4.2']
-    assert all('DeformConv2dPack is not an exact Conv2d' in why for why in found.plain.values())
-    assert sum(kind == 'Bottleneck' for kind in found.taken.values()) == 13
+    assert sorted(found.fallback) == ['layer4.0', 'layer4.1', 'layer4.2']
+    assert all('DeformConv2dPack is not an exact Conv2d' in why for why in found.fallback.values())
+    assert sum(kind == 'Bottleneck' for kind in found.efficient.values()) == 13
 
 
 def test_names_tensors_and_classes_stay() -> None:
@@ -279,10 +279,10 @@ def test_again_and_on_a_part() -> None:
     net.eval()
     freeze_efficiently(net)
     found = freeze_efficiently(net)
-    assert len(found.taken) == 9
+    assert len(found.efficient) == 9
     release(net.layer2)
-    assert len(report(net).taken) == 7
-    assert len(freeze_efficiently(net.layer2).taken) == 2
+    assert len(report(net).efficient) == 7
+    assert len(freeze_efficiently(net.layer2).efficient) == 2
 
 
 def test_a_small_image_s_blocks_are_one_node_each_and_not_folded() -> None:

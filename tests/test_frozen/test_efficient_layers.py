@@ -48,7 +48,7 @@ def test_convolution(case: tuple[nn.Conv2d, Tensor]) -> None:
     if conv.bias is not None:
         conv.bias.requires_grad_(x.shape[0] == 2)  # on some
     taken = copy.deepcopy(conv)
-    assert freeze_efficiently(taken).taken == {'': 'Conv2d'}
+    assert freeze_efficiently(taken).efficient == {'': 'Conv2d'}
     for got, expected in zip(output_and_grad(taken, x), output_and_grad(conv, x)):
         assert relative_error(got, expected) < 1e-12 or float(expected.abs().max()) == 0
     if conv.bias is not None and conv.bias.requires_grad:
@@ -67,7 +67,7 @@ def test_norm(affine: bool, beta: bool) -> None:
     if affine:
         norm.bias.requires_grad_(beta)
     taken = copy.deepcopy(norm)
-    assert freeze_efficiently(taken).taken == {'': 'BatchNorm2d'}
+    assert freeze_efficiently(taken).efficient == {'': 'BatchNorm2d'}
     x = torch.randn(2, 5, 7, 9).double()
     for got, expected in zip(output_and_grad(taken, x), output_and_grad(norm, x)):
         assert relative_error(got, expected) < 1e-12
@@ -89,7 +89,7 @@ def test_norm_that_is_left(change: str) -> None:
     else:
         norm.running_mean = norm.running_var = None
     taken = copy.deepcopy(norm)
-    assert list(freeze_efficiently(taken).plain) == ['']
+    assert list(freeze_efficiently(taken).fallback) == ['']
     x = torch.randn(2, 5, 7, 9).double()
     for got, expected in zip(output_and_grad(taken, x), output_and_grad(norm, x)):
         assert torch.equal(got, expected)
@@ -140,7 +140,7 @@ def test_networks(backbone: dict[str, Any], tuning: str) -> None:
     ]
     image = torch.randn(2, 3, 64, 64).double()
     assert_same(*(gradients(net, image) for net in nets))
-    assert report(nets[0].plain).taken
+    assert report(nets[0].plain).efficient
     kept = [kept_bytes(net, image) for net in nets]
     # a norm whose weight is trained needs its input (timm's norms are its own), and a ReLU keeps the convolution's
     little = tuning == 'norm' or (tuning == 'bias' and backbone['type'] == 'timm')

@@ -78,7 +78,7 @@ def pair(name: str) -> tuple[nn.Module, nn.Module]:
     if isinstance(taken, Blend):
         taken.lean = True
     else:
-        assert '' in freeze_efficiently(taken).taken
+        assert '' in freeze_efficiently(taken).efficient
     return taken, plain
 
 

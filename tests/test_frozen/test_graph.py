@@ -117,7 +117,7 @@ def test_hooks_inside_a_block_are_called() -> None:
     plain.layer2[1].conv2.register_forward_hook(count(1))
     assert_same(gradients(efficient), gradients(plain))
     assert calls == [1, 1]
-    assert 'conv2 has hooks' in report(efficient.plain).plain['layer2.1']
+    assert 'conv2 has hooks' in report(efficient.plain).fallback['layer2.1']
 
 
 def test_twice_in_one_graph() -> None:
@@ -215,7 +215,7 @@ def test_the_whole_network_cast(dtype: torch.dtype, avg_down: bool) -> None:
     for seed in range(4):
         nets = pair(base_channels=16, stem_channels=16, deep_stem=avg_down, avg_down=avg_down, seed=seed)
         nets[0].to(dtype), nets[1].to(dtype)
-        assert not report(nets[0].plain).plain
+        assert not report(nets[0].plain).fallback
         image = IMAGE.to(dtype)
         exact = under_autocast(copy.deepcopy(nets[1]).double(), image.double(), None)
         ours, plain = (under_autocast(net, image, None) for net in nets)
@@ -282,7 +282,7 @@ def test_untuned_is_the_class_itself_again() -> None:
     efficient, _ = pair()
     untuned = efficient.untuned()
     assert not any('forward' in part.__dict__ for part in untuned.modules())
-    assert report(efficient.plain).taken
+    assert report(efficient.plain).efficient
 
 
 def test_a_runner_s_way_of_a_copy(tmp_path: Any) -> None:
