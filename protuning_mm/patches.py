@@ -28,6 +28,7 @@ from protuning_mm.engine.optim_constructors import build_for_host
 from protuning_mm.weights.atomic import put_atomically, put_text_atomically
 from protuning_mm.weights.config_text import require_config
 from protuning_mm.weights.load import explain_load_errors, load_url, refuse_delta_in_plain_model
+from protuning_mm.weights.packaged import SCHEME, load_packaged
 from protuning_mm.weights.resumed_files import find_in_own_folder, restrict_resumed_files
 from protuning_mm.weights.safe_load import safe_torch_load
 
@@ -129,7 +130,7 @@ def patch_checkpoint_loading() -> None:
 
     Replaced: ``_safe_torch_load``, ``load_url``, ``load_state_dict`` and ``CheckpointLoader.load_checkpoint`` of
     ``mmengine.runner.checkpoint``. mmengine falls back to unpickling any object, which runs code, and ``torch.hub``
-    unpickles downloads.
+    unpickles downloads. Added: the scheme ``pip://``, for checkpoints in installed packages.
 
     Upstream: open-mmlab/mmengine#1655 (the restricted unpickler refuses mmengine's own checkpoints).
 
@@ -140,6 +141,7 @@ def patch_checkpoint_loading() -> None:
     mmengine_checkpoint.load_state_dict = refuse_delta_in_plain_model(mmengine_checkpoint.load_state_dict)
     loader = mmengine_checkpoint.CheckpointLoader
     loader.load_checkpoint = classmethod(explain_load_errors(loader.load_checkpoint.__func__))
+    loader.register_scheme(SCHEME, load_packaged)
 
 
 @_skippable

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from protuning_mm.stages.efficientnet import convert_efficientnet_pytorch, is_efficientnet_pytorch
 from protuning_mm.stages.layouts import Maps, MapsLast, PrefixedTokens
 from protuning_mm.stages.readers import WHERE, describe, register_reader
 from protuning_mm.stages.structure import Block, ReadingError, Stage, Stages, out_stages
@@ -108,7 +109,9 @@ def _read_vit(plain: Any, num_stages: int, chosen: Any) -> Stages:
 
 
 def _convert(plain: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Convert a published state dict by the model family's own ``checkpoint_filter_fn``, if timm has one."""
+    """Convert a state dict in EfficientNet-PyTorch's layout, or by timm's own ``checkpoint_filter_fn`` for the
+    family.""" if is_efficientnet_pytorch(state) and hasattr(plain, 'conv_stem'):
+        return convert_efficientnet_pytorch(plain, state)
     convert = getattr(sys.modules[type(plain).__module__], 'checkpoint_filter_fn', None)
     return state if convert is None else convert(state, plain)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Allowed are names in a library's own table, local files, and files in the folders of these publishers.
-_SCHEMES = ('torchvision', 'modelzoo', 'open-mmlab', 'openmmlab', 'mmcls', 'timm')
+_SCHEMES = ('torchvision', 'modelzoo', 'open-mmlab', 'openmmlab', 'mmcls', 'timm', 'pip')
 _PUBLISHERS = (
     'download.pytorch.org',
     'download.openmmlab.com',

@@ -11,8 +11,9 @@ from protuning_mm.weights.listing import listed
 from protuning_mm.weights.load import load_checkpoint_file
 
 # Key prefixes that published files contain in addition to a bare backbone: the heads of a classifier, the projector of
-# MoCo v3 (in place of the head) and the decoder of MAE.
-_NOT_BACKBONE = ('fc.', 'head.', 'head_dist.', 'classifier.', 'mask_token', 'decoder_')
+# MoCo v3 (in place of the head) and the decoder of MAE. The last one is
+# EfficientNet-PyTorch's head.
+_NOT_BACKBONE = ('fc.', 'head.', 'head_dist.', 'classifier.', 'mask_token', 'decoder_', '_fc.')
 # Keys under which files store their tensors: mmengine and MoCo v3; DeiT, Swin and MAE.
 _WRAPPERS = ('state_dict', 'model')
 # Key prefixes of the backbone in a larger model: the hosts' models; MoCo v3, whose other encoder is a moving average.
