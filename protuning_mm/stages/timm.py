@@ -109,8 +109,8 @@ def _read_vit(plain: Any, num_stages: int, chosen: Any) -> Stages:
 
 
 def _convert(plain: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Convert a state dict in EfficientNet-PyTorch's layout, or by timm's own ``checkpoint_filter_fn`` for the
-    family.""" if is_efficientnet_pytorch(state) and hasattr(plain, 'conv_stem'):
+    """Convert a published state dict: in EfficientNet-PyTorch's layout, or by timm's own ``checkpoint_filter_fn``."""
+    if is_efficientnet_pytorch(state) and hasattr(plain, 'conv_stem'):
         return convert_efficientnet_pytorch(plain, state)
     convert = getattr(sys.modules[type(plain).__module__], 'checkpoint_filter_fn', None)
     return state if convert is None else convert(state, plain)
