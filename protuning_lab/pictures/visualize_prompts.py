@@ -51,8 +51,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--dpi', type=at_least(1), default=130, help='pixels per inch (default: 130); a map is 2.5 inches wide'
     )
-    parser.add_argument('--format', choices=['png', 'svg'], default='png', help='of the pictures')
-    parser.add_argument('--dpi', type=at_least(1), default=130, help='pixels an inch; a map is 2.5 inches wide')
     return parser.parse_args(argv)
 
 

@@ -151,7 +151,7 @@ def test_both_pretrained_and_init_cfg(tmp_path: Path) -> None:
 def test_random_backbone_is_refused(tmp_path: Path) -> None:
     config = write_config('upernet', tmp_path, '\nmodel["pretrained"] = None\n')
     message = train(config)
-    assert 'came from no file' in message and 'allow_random_backbone=True' in message
+    assert 'not loaded from a file' in message and 'allow_random_backbone=True' in message
 
 
 def test_load_from_a_model_with_other_classes(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:

@@ -105,5 +105,5 @@ def test_unwraps_ddp(weights: Weights) -> None:
 @pytest.mark.parametrize('paramwise', [None, dict(norm_decay_mult=0.0)])
 def test_nothing_to_train_is_an_error(paramwise: dict | None, weights: Weights) -> None:
     model = nn.Linear(2, 2).requires_grad_(False)
-    with pytest.raises(ValueError, match='Linear has no parameter that is trained'):
+    with pytest.raises(ValueError, match='Linear has no trained parameter'):
         built(TrainableOptimWrapperConstructor, model, paramwise)

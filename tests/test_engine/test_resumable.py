@@ -44,4 +44,7 @@ def test_data_set_that_has_become_smaller(tmp_path: Path, weights: Weights) -> N
     run(tmp_path / 'whole', weights, checkpoint=BY_ITERATION)
     start: dict[str, Any] = dict(load_from=str(tmp_path / 'whole/iter_2.pth'), resume=True)
     run(tmp_path / 'resumed', weights, train_dataloader=loader(dataset=Fewer()), **start)
-    assert 'after 2 batches of an epoch, and an epoch has 1' in next((tmp_path / 'resumed').rglob('*.log')).read_text()
+    assert (
+        'after 2 batches of an epoch, but an epoch has only 1'
+        in next((tmp_path / 'resumed').rglob('*.log')).read_text()
+    )

@@ -26,7 +26,7 @@ def test_files_equal_images_made_on_the_fly(tmp_path: Path) -> None:
     made = DATASETS.build(dict(cfg, data_root=str(tmp_path / 'no'), clean=test))
     assert len(files) == len(made) == 150
     for i in range(150):
-        a, b = files.with_image(i), made.with_image(i)
+        a, b = files.get_info_with_image(i), made.get_info_with_image(i)
         assert np.array_equal(a.pop('img'), b.pop('img')) and a == b and a['generated']
     before = (out / 'fog.npy').stat().st_mtime_ns
     main([str(clean), str(out), '--seed', '3', '--corruptions', 'fog', 'contrast'])  # continues with the missing files
