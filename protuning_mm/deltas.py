@@ -13,7 +13,7 @@ from protuning_mm.weights.write import write_checkpoint
 
 
 def save_delta(model: nn.Module, path: str | Path, **meta: Any) -> None:
-    """Save a delta: all tensors that differ from the frozen base, and a record of the base's tensors.
+    """Save a delta: all tensors of the model except the frozen ones, and fingerprint and source of the frozen ones.
 
     Args:
         model (nn.Module): A :class:`~protuning_mm.TunedBackbone`, or a model that contains one.
@@ -21,8 +21,8 @@ def save_delta(model: nn.Module, path: str | Path, **meta: Any) -> None:
         **meta: Entries for the file's ``meta``, such as ``classes=('cat', 'dog')``.
 
     Raises:
-        CheckpointError: the model has no tuned backbone, its frozen tensors are random, or the path has another
-            ending.
+        CheckpointError: the model has no tuned backbone, its frozen tensors are random (and ``allow_random_backbone``
+            is False), or the path has another extension.
         OSError: the file cannot be written; an existing file is left untouched.
     """
     backbones = tuned_backbones(model)
@@ -42,8 +42,8 @@ def save_delta(model: nn.Module, path: str | Path, **meta: Any) -> None:
 def load_delta(model: nn.Module, path: str | Path) -> dict[str, Any]:
     """Load a delta into a model that was built with the same config as the saved one.
 
-    The model's frozen tensors are verified against the record in the delta. If they differ, the base is loaded from the
-    checkpoint in ``init_cfg`` or, failing that, from the source recorded in the delta.
+    The model's frozen tensors are verified against the fingerprint in the delta. If they differ, the base is loaded
+    from the checkpoint in ``init_cfg`` or, failing that, from the source recorded in the delta.
 
     Args:
         model (nn.Module): A :class:`~protuning_mm.TunedBackbone`, or a model that contains one.
@@ -59,7 +59,7 @@ def load_delta(model: nn.Module, path: str | Path) -> dict[str, Any]:
     content = load_checkpoint_file(str(path))
     state = content.get('state_dict', content)
     if RECORD not in state:
-        raise CheckpointError(f'{path} is no delta: it holds no record of its base')
+        raise CheckpointError(f'{path} is not a delta: it has no record of its base')
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -39,10 +39,10 @@ _P = ParamSpec('_P')
 
 @cache
 def install() -> None:
-    """Apply the patches that importing the package applies, once.
+    """Apply the patches that the package always needs; called when it is imported. Further calls do nothing.
 
     Raises:
-        ValueError: ``PROTUNING_MM_SKIP_PATCHES`` names no patch.
+        ValueError: ``PROTUNING_MM_SKIP_PATCHES`` contains a name that is not a patch.
     """
     patch_config_bases()
     patch_checkpoint_loading()
@@ -61,7 +61,7 @@ def prepare_process(scope: str) -> None:
         scope (str): The config's default scope.
 
     Raises:
-        ValueError: ``PROTUNING_MM_SKIP_PATCHES`` names no patch.
+        ValueError: ``PROTUNING_MM_SKIP_PATCHES`` contains a name that is not a patch.
     """
     patch_file_writing()
     patch_empty_data_sets()

@@ -80,7 +80,7 @@ def test_what_cannot_be_saved_or_loaded(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match='are random, so no base can complete a delta'):
         save_delta(TunedBackbone(CFG, tuning='lora'), tmp_path / 'x.pth')
     torch.save(dict(state_dict={}), tmp_path / 'whole.pth')
-    with pytest.raises(CheckpointError, match='is no delta'):
+    with pytest.raises(CheckpointError, match='is not a delta'):
         load_delta(TunedBackbone(CFG, tuning='lora'), tmp_path / 'whole.pth')
     assert not (tmp_path / 'x.pth').exists()
 

@@ -44,13 +44,14 @@ class TunedBackbone(BaseModule):
     This module contains the host's own backbone, called the plain backbone, shares its children, parameters and
     buffers, and runs its forward. The state dict of the tuned network is therefore that of the plain network plus the
     keys of the added modules: checkpoints of the hosts load without conversion, and checkpoints saved here load in the
-    hosts.
+    hosts' own classes, which ignore the added tensors.
 
     The tuning alone decides what is frozen. Frozen parameters do not require a gradient. Unless the tuning trains the
     whole backbone, the plain backbone stays in eval mode regardless of ``train()``: batch norms use their pre-trained
     statistics and do not update them.
 
-    The loop over stages as in the paper (:meth:`features`)::
+    The loop over stages as in the paper (:meth:`features`), if Pro-Tuning acts on every stage and has thus added the
+    child ``prompts``::
 
         x = backbone.stem(image)
         for stage, prompt in zip(backbone.stages, backbone.prompts):
@@ -77,20 +78,21 @@ class TunedBackbone(BaseModule):
     Attributes:
         plain (nn.Module): The host's backbone, an instance of the host's class. It shares its children, parameters and
             buffers with this module.
-        frozen_source (str, optional): The checkpoint from which the frozen tensors were loaded; None if they are
-            random.
+        frozen_source (str, optional): The checkpoint from which the frozen tensors were loaded; ``'a loaded state
+            dict'`` after ``load_state_dict``; None if they are random.
         frozen_prefix (str, optional): Key prefix of the backbone in that checkpoint.
         allow_random_backbone (bool): Whether training may start with random frozen weights.
 
     Shape:
         - Input: (N, 3, H, W)
-        - Output: as the plain backbone's
+        - Output: as the plain backbone's; for a model of timm always a tuple
 
     Warns:
-        UserWarning: once, at the first training forward, if the frozen tensors are random.
+        UserWarning: once, at the first training forward, if the frozen tensors are random and ``allow_random_backbone``
+            is False.
 
     Raises:
-        TypeError: no registered reader can divide the backbone into stages.
+        TypeError: the backbone's class is not supported; see :func:`protuning_mm.register_reader`.
         ValueError: both ``pretrained`` and ``init_cfg`` are given; a setting of the backbone or tuning is out of range.
         TuningError: a tuning does not fit the backbone or the other tunings.
         FrozenWeightsError: a checkpoint does not match the backbone.
@@ -118,9 +120,9 @@ class TunedBackbone(BaseModule):
         init_cfg = pop_init_cfg(cfg, init_cfg, pretrained)
         super().__init__(init_cfg)
         tunings = build_tunings(tuning)
-        # Inherited host configs contain these arguments. They are accepted and ignored: the tuning decides what is
-        # frozen.
-        ignored = ('frozen_stages',) if any(t.trains_mode for t in tunings) else ('frozen_stages', 'norm_eval')
+        # Inherited host configs contain these arguments. They are accepted and ignored, because the tuning decides what
+        # is frozen; norm_eval only matters if the plain backbone follows train().
+        ignored = ('frozen_stages',) if any(t.follows_train_mode for t in tunings) else ('frozen_stages', 'norm_eval')
         self.ignored_args = {key: cfg.pop(key) for key in ignored if key in cfg}
         plain = build_plain(cfg, host)
         # Set without nn.Module.__setattr__: `plain` must not become a child of the module that shares its tables.
@@ -180,7 +182,9 @@ class TunedBackbone(BaseModule):
         return self.plain(x) if run is None else run(self.plain, x)
 
     def features(self, image: Tensor) -> list[Feature]:
-        """Compute the features x̃_i of all stages by the paper's loop; requires Pro-Tuning in every stage.
+        """Compute the sum x̃_i of feature map and prompt for each stage, by the paper's loop.
+
+        This requires Pro-Tuning in every stage up to the last output.
 
         :meth:`forward` computes the same features by the host's own forward, with its output norms and in its layout.
 
@@ -209,7 +213,8 @@ class TunedBackbone(BaseModule):
     def stages(self) -> nn.ModuleList:
         """The pre-trained stages in order; each maps the feature of the previous stage to its own."""
         stages, named = self.structure.stages, self._modules.get('stages')
-        # if the host has a child `stages` with one child per stage, paths such as stages.0.blocks keep working
+        # This property hides a child `stages` of the host. If that has one child per stage, each FrozenStage shows the
+        # same children, so that paths such as stages.0.blocks keep working.
         trees = list(named.children()) if named is not None else []
         if len(trees) != len(stages):
             trees = [None] * len(stages)
@@ -231,7 +236,7 @@ class TunedBackbone(BaseModule):
     @property
     def frozen_keys(self) -> frozenset[str]:
         """Keys of the plain backbone's tensors that training leaves bit-identical."""
-        if any(tuning.trains_mode for tuning in self.tunings):  # batch norms may update their statistics
+        if any(tuning.follows_train_mode for tuning in self.tunings):  # batch norms may update their statistics
             return frozenset()
         return self.plain_keys - self.trained_keys
 
@@ -269,7 +274,7 @@ class TunedBackbone(BaseModule):
         """Load a checkpoint strictly into the plain backbone.
 
         Args:
-            checkpoint (str): A path, a URL or another address that mmengine supports, such as ``torchvision://resnet50``.
+            checkpoint (str): A path, a URL or another address of mmengine, such as ``torchvision://resnet50``.
             prefix (str, optional): Key prefix of the backbone in the checkpoint.
 
         Raises:
@@ -329,9 +334,10 @@ class TunedBackbone(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def untuned(self) -> nn.Module:
-        """Return a copy of the plain backbone, bit-identical to the loaded checkpoint and fully trainable.
+        """Return a copy of the plain backbone, bit-identical to the loaded checkpoint.
 
-        Parameters of the plain backbone that a tuning trained are read again from the checkpoint in ``init_cfg``.
+        It is in training mode and fully trainable. Parameters of the plain backbone that a tuning trained are read
+        again from the checkpoint in ``init_cfg``.
 
         Raises:
             TuningError: a tuning trains parameters of the plain backbone, and ``init_cfg`` gives no checkpoint.
@@ -339,7 +345,9 @@ class TunedBackbone(BaseModule):
         return untuned(self)
 
     def merge(self) -> nn.Module:
-        """Return a plain backbone with the tunings merged into its weights; it computes the same outputs as this one.
+        """Return a plain backbone with the tunings merged into its weights; in eval mode it computes the same outputs.
+
+        The returned backbone is in training mode and fully trainable. A model of timm returns a tensor, not a tuple.
 
         Raises:
             TuningError: a tuning cannot be merged.
@@ -348,10 +356,10 @@ class TunedBackbone(BaseModule):
 
     def train(self, mode: bool = True) -> 'TunedBackbone':
         verify(self.plain)
-        if mode != self.training:  # EMA hooks swap weights through .data when the mode changes
+        if mode != self.training:  # EMA hooks swap weights through .data before such a change
             refold(self.plain)
         super().train(mode)
-        follows = mode and any(tuning.trains_mode for tuning in self.tunings)
+        follows = mode and any(tuning.follows_train_mode for tuning in self.tunings)
         self.plain.training = follows  # some hosts read it in forward, for example for dropout before a classifier
         if follows:
             self.plain.train(mode)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.blocks.layers import LayerCfg, build_act, build_norm
-from protuning_mm.frozen.conditions import is_watched, runs_plainly
+from protuning_mm.frozen.conditions import is_ordinary_call, is_watched
 from protuning_mm.frozen.memory_efficient_blend import MemoryEfficientBlend, norm_act
 
 NORM: LayerCfg = {'type': 'GN', 'num_groups': 1}
@@ -72,7 +72,7 @@ class PromptBlock(nn.Module):
         if init not in INITS:
             raise ValueError(f'init={init!r}: must be one of {list(INITS)}')
         hidden = hidden_width(channels, ratio)
-        bias = norm_cfg is None  # a norm has its own shift, which makes the convolution's bias redundant
+        bias = norm_cfg is None  # as usual, no bias before a norm, which has its own shift
         self.init = init
         self.reduce = nn.Conv2d(channels, hidden, 1, bias=bias)
         self.norm1 = build_norm(norm_cfg, hidden)
@@ -106,7 +106,7 @@ class PromptBlock(nn.Module):
         return prompt if self.scale is None else prompt * self.scale
 
     def blend(self, x: Tensor) -> Tensor:
-        """Compute x + P(x) as one autograd node, which saves only what the gradients need.
+        """Add the prompt to the feature map in one autograd node, which saves only what the gradients need.
 
         The result equals ``x + self(x)``, which is computed directly if the block has hooks or unsupported layers, or
         if the call is traced or compiled.
@@ -119,7 +119,12 @@ class PromptBlock(nn.Module):
         """
         layers = norm_act(self.norm1, self.act), norm_act(self.norm2, self.act)
         convs = (self.reduce, self.depthwise, self.expand)
-        if None in layers or any(type(c) is not nn.Conv2d for c in convs) or not runs_plainly(x) or is_watched(self):
+        if (
+            None in layers
+            or any(type(c) is not nn.Conv2d for c in convs)
+            or not is_ordinary_call(x)
+            or is_watched(self)
+        ):
             return x + self(x)
         weight: Tensor = self.expand.weight
         bias: Any = self.expand.bias

@@ -30,10 +30,10 @@ def extract_delta(
 
     Args:
         cfg (Config): The config with which the checkpoint was trained.
-        checkpoint (str): The whole checkpoint, or a delta with its training state.
+        checkpoint (str): The whole checkpoint, or a delta, from which only the training state is removed.
         out (str | Path): The delta to write, ``.pth`` or ``.safetensors``.
-        base (str, optional): File or scheme of the base. Defaults to the config's ``init_cfg``, then to the base that
-            the checkpoint names.
+        base (str, optional): Path, URL or address of the base, such as ``torchvision://resnet50``. Defaults to the
+            config's ``init_cfg``, then to the base that the checkpoint names.
         training_state (bool): Whether to keep optimizer, schedulers, EMA and everything else that a resumed run needs.
             Defaults to False.
 
@@ -63,20 +63,20 @@ def extract_delta(
 
 
 def merge_delta(cfg: Config, delta: str, out: str | Path, base: str | None = None, fold: bool = False) -> None:
-    """Join a delta and its base into a whole checkpoint.
+    """Join a delta and its base into a full checkpoint, which still contains the tuning, unless ``fold`` is set.
 
     Args:
         cfg (Config): The config with which the delta was trained.
         delta (str): The delta.
         out (str | Path): The whole checkpoint to write, ``.pth`` or ``.safetensors``.
-        base (str, optional): File or scheme of the base, which is verified. Defaults to the config's ``init_cfg``, then
-            to the base that the delta names.
-        fold (bool): Whether to fold the tuning into the backbone's weights, so that the host's plain model computes the
-            same. Defaults to False.
+        base (str, optional): Path, URL or address of the base, which is verified. Defaults to the config's
+            ``init_cfg``, then to the base that the delta names.
+        fold (bool): Whether to merge the tuning into the backbone's weights, so that the host's plain model computes
+            the same outputs; impossible for prompts. Defaults to False.
 
     Raises:
         CheckpointError: a file cannot be read, the delta does not fit the config's model, or its base is not found.
-        TuningError: ``fold`` is set, and the tuning cannot be folded into weights.
+        TuningError: ``fold`` is set, and the tuning cannot be merged into weights.
     """
     content = load_checkpoint_file(delta)
     state = _state_dict(content, delta)

@@ -89,16 +89,20 @@ def count_parameters(model: Any, optim_wrapper: Any = None) -> ParameterTable:
     """Count a model's parameters by stem, stages, prompts, neck and each head.
 
     Args:
-        model (nn.Module): A detector, segmentor or classifier of the hosts, wrapped (DDP) or not; tuned or plain.
+        model (nn.Module): Any module, wrapped (DDP) or not. Each child is one part. A tuned backbone, and the child
+            ``backbone``, are split into stem, stages and added modules, and ``roi_head`` is split into its heads.
         optim_wrapper (OptimWrapper | OptimWrapperDict, optional): The optimizer wrapper, to list learning rates.
     """
     model = unwrap(model)
     rates = _rates(optim_wrapper)
     parts = [_count(name, params, rates) for name, params in _parts(model)]
-    backbone = model if isinstance(model, TunedBackbone) else getattr(model, 'backbone', None)
-    added = 0
-    if isinstance(backbone, TunedBackbone):
-        added = sum(p.numel() for name in backbone.added_children for p in backbone._modules[name].parameters())
+    added = sum(
+        param.numel()
+        for backbone in model.modules()
+        if isinstance(backbone, TunedBackbone)
+        for name in backbone.added_children
+        for param in backbone._modules[name].parameters()
+    )
     return ParameterTable([part for part in parts if part.trained or part.frozen], added)
 
 
@@ -106,8 +110,7 @@ def print_trainable_parameters(model: nn.Module) -> None:
     """Print a table of the trained and frozen parameters of a model's parts.
 
     Args:
-        model (nn.Module): Any module. Each child is one part. A backbone is split into its stem, its stages and its
-            added modules, and ``roi_head`` into its heads.
+        model (nn.Module): See :func:`count_parameters`.
     """
     print(count_parameters(model))
 
@@ -117,7 +120,7 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:
         yield from _parts_of_backbone('backbone', model)
         return
     for name, child in model.named_children():
-        if name == 'backbone':
+        if name == 'backbone' or isinstance(child, TunedBackbone):
             yield from _parts_of_backbone(name, child)
         elif name == 'roi_head':  # a detector's heads of the second stage, one row each
             for head, module in child.named_children():

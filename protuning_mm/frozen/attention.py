@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.frozen.block_structure import UnsupportedError, check_own, check_untouched, type_name
-from protuning_mm.frozen.conditions import runs_plainly
+from protuning_mm.frozen.conditions import is_ordinary_call
 from protuning_mm.frozen.efficient_forward import EfficientForward
 
 WINDOW_ATTENTIONS = (
@@ -42,7 +42,7 @@ class EfficientWindowAttention(EfficientForward):
             raise UnsupportedError('attn_drop is active')
 
     def __call__(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if not (torch.is_grad_enabled() and runs_plainly(x, dims=3)) or self.unsupported_reason() is not None:
+        if not (torch.is_grad_enabled() and is_ordinary_call(x, dims=3)) or self.unsupported_reason() is not None:
             return self.plain(x, mask)
         module = self.module
         area = module.window_size[0] * module.window_size[1]

@@ -11,7 +11,7 @@ from protuning_mm.frozen.block_structure import UnsupportedError, check_runs_own
 from protuning_mm.frozen.higher_order import is_transformed
 
 
-def runs_plainly(x: Any, dims: int = 4) -> bool:
+def is_ordinary_call(x: Any, dims: int = 4) -> bool:
     """Return whether ``x`` is an ordinary batch in an ordinary call: not traced, compiled, transformed or hooked.
 
     Args:

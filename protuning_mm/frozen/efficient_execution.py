@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from protuning_mm.frozen.attention import wrap_attention
 from protuning_mm.frozen.block_structure import BLOCKS, BlockLayers, UnsupportedError, read_block, type_name
-from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
+from protuning_mm.frozen.conditions import compute_dtype, is_ordinary_call
 from protuning_mm.frozen.conv import unfolded
 from protuning_mm.frozen.efficient_forward import EfficientForward
 from protuning_mm.frozen.efficient_layers import EfficientConv, EfficientNorm, wrap_layer
@@ -54,10 +54,11 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
     Classes, names and tensors stay the same, and so do results up to rounding. The function does not freeze anything:
     parameters that require a gradient and batch norms in training mode work as before. :func:`release` undoes it.
 
-    Residual blocks of mmdet, mmseg, mmpretrain, timm and torchvision (ResNet, V1c, V1d, ResNeXt, RegNet; not of their
-    subclasses) and the stems of these networks are supported. Other frozen Conv2d and batch norm layers, also those
-    inside unsupported blocks, are changed so that they save no activations for the backward pass. Swin's window
-    attention (of mmdet, mmseg and mmpretrain) saves only queries, keys and values.
+    ``BasicBlock`` and ``Bottleneck`` of mmdet, mmseg and mmpretrain (ResNet, V1c, V1d, ResNeXt, RegNet) and of timm's
+    and torchvision's ResNet are supported, but not subclasses of these blocks; so are the stems of these networks.
+    Other frozen Conv2d and batch norm layers, also those inside unsupported blocks, are changed so that they save no
+    activations for the backward pass. Swin's window attention (of mmdet, mmseg and mmpretrain) saves only queries, keys
+    and values.
 
     Args:
         module (nn.Module): The network, or a part of it.
@@ -107,7 +108,7 @@ def share_folded_weights(module: nn.Module, caches: MutableMapping[str, FoldCach
 
 
 def verify(module: nn.Module) -> None:
-    """Wait for pending weight comparisons on a GPU, and check that no forward pass used outdated folded weights.
+    """Check that no forward pass used outdated folded weights; on a GPU, wait for the comparisons that are running.
 
     Raises:
         StaleWeightsError: a forward pass used outdated folded weights.
@@ -165,22 +166,23 @@ class EfficientBlock(EfficientForward):
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         graph = _needs_graph(x)
-        eligible = not args and not kwargs and runs_plainly(x)
+        eligible = not args and not kwargs and is_ordinary_call(x)
         folds = eligible and self._pays_to_fold(x)
         block = self._build_op(x, folds) if eligible and (graph or folds) else None
         if block is None:
             return self.plain(x, *args, **kwargs)
         with torch.autocast(x.device.type, enabled=False):
             if graph:
-                return ResidualBlock.apply(x, block, anchor(x))  # anchor: for second derivatives
+                return ResidualBlock.apply(x, block, anchor(x))  # anchor: see higher_order.py
             with torch.no_grad():
                 return block(x)
 
     def _pays_to_fold(self, x: Tensor) -> bool:
         """Return whether folding saves time.
 
-        On a CPU, each call compares all weights with the folded ones. In return, the norms do not have to read and
-        write the block's feature maps, which have about twice as many elements as its input.
+        On a CPU, each call folds the weights again, piece by piece, and compares them with the cache. In return, the
+        norms do not have to read and write the block's feature maps, which have about twice as many elements as its
+        input.
         """
         if self._size is None:
             self._size = sum(p.numel() for p in self.module.parameters())
@@ -200,6 +202,7 @@ class EfficientBlock(EfficientForward):
             self._folds[i](conv, norm, dtype) if folds or conv.weight.dtype != dtype else unfolded(conv, norm)
             for i, (conv, norm) in enumerate(pairs)
         ]
+        # a matrix product needs less memory on a CPU; without a graph, oneDNN's convolution is faster
         convs = [conv._replace(by_matmul=torch.is_grad_enabled()) for conv in convs]
         block = BlockOp(
             convs[: len(parts.branch)],

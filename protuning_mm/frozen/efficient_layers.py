@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.frozen.block_structure import BATCH_NORMS, UnsupportedError, check_runs_own, type_name
-from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
+from protuning_mm.frozen.conditions import compute_dtype, is_ordinary_call
 from protuning_mm.frozen.conv import ConvOp, check_unchanged, geometry, norm_scale, versions
 from protuning_mm.frozen.efficient_forward import EfficientForward
 from protuning_mm.frozen.higher_order import anchor, anchored
@@ -27,7 +27,7 @@ def wrap_layer(layer: nn.Module) -> None:
 
 def _in_graph(x: Tensor, bias: Tensor | None) -> bool:
     trained = bias is not None and bias.requires_grad
-    return torch.is_grad_enabled() and runs_plainly(x) and (x.requires_grad or trained)
+    return torch.is_grad_enabled() and is_ordinary_call(x) and (x.requires_grad or trained)
 
 
 class EfficientConv(EfficientForward):

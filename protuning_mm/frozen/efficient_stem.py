@@ -21,7 +21,7 @@ from protuning_mm.frozen.block_structure import (
     conv_and_norm,
     type_name,
 )
-from protuning_mm.frozen.conditions import compute_dtype, runs_plainly
+from protuning_mm.frozen.conditions import compute_dtype, is_ordinary_call
 from protuning_mm.frozen.efficient_forward import EfficientForward
 from protuning_mm.frozen.efficient_layers import EfficientConv, EfficientNorm
 from protuning_mm.frozen.folding import FoldedConv
@@ -104,7 +104,7 @@ class EfficientStem(EfficientForward):
 
 
 def _runs_folded(x: Any) -> bool:
-    return runs_plainly(x) and not (x.requires_grad and torch.is_grad_enabled())
+    return is_ordinary_call(x) and not (x.requires_grad and torch.is_grad_enabled())
 
 
 def _run(fold: FoldedConv, conv: nn.Conv2d, norm: Any, x: Tensor) -> Tensor:

@@ -25,18 +25,19 @@ from protuning_mm.weights import CheckpointError
 class MultiTask:
     """Any number of tasks on one frozen backbone in memory.
 
-    Each task is a model of its host library. The frozen tensors of all tasks are the same objects. A request uses the
-    tasks that exist when it begins, so tasks can be added, swapped and removed during requests. All methods may be
-    called from any thread.
+    Each task is a model of its host library. The frozen tensors of all tasks are the same objects. A request (one call
+    of :meth:`predict`, :meth:`features` or :meth:`raw`) uses the tasks that exist when it begins, so tasks can be
+    added, swapped and removed during requests. All methods may be called from any thread.
 
     Args:
         device (str): The device of all models. Defaults to ``'cpu'``.
         several_bases (bool): Whether tasks may have different frozen tensors (different *bases*). Defaults to False.
         keep_folded (bool): Whether convolutions with folded batch norms stay in memory between requests. Requests are
             then faster, at the cost of one more copy of the base. Defaults to False.
-        joint (str | bool): Whether a request for several tasks runs the frozen network once for all of them. True does
-            so wherever it can; ``'auto'`` only where it saves at least 5 % of the computation; False never.
-            Defaults to ``'auto'``.
+        joint (str | bool): Whether a request for several tasks runs them in one pass, which computes equal
+            preprocessed images only once, up to the first module where a task changes a feature map. True does so
+            wherever it can; ``'auto'`` only where it saves at least 5 % of the computation; False never. Defaults to
+            ``'auto'``.
 
     Raises:
         MultiTaskError: ``joint`` is none of the three.
@@ -89,7 +90,8 @@ class MultiTask:
             checkpoint (str): A whole checkpoint or a delta.
 
         Raises:
-            MultiTaskError: the name is in use, the backbone is not tuned, or the task has other frozen tensors.
+            MultiTaskError: the name is in use, the backbone is not tuned, or the task has other frozen tensors and
+                ``several_bases`` is False.
             ConfigError: the config cannot be read.
             CheckpointError: the checkpoint cannot be loaded.
         """
@@ -101,7 +103,7 @@ class MultiTask:
             self._put(name, config, checkpoint)
 
     def swap(self, name: str, config: str | Path | Config, checkpoint: str | Path) -> None:
-        """Replace a task. The old task stays in use until the new one is loaded, and if loading fails.
+        """Replace a task. The old task stays in use until the new one is loaded. If loading fails, it stays.
 
         Args:
             name (str): Name of the task.
@@ -109,7 +111,8 @@ class MultiTask:
             checkpoint (str): The new checkpoint or delta.
 
         Raises:
-            MultiTaskError: no task has this name, the backbone is not tuned, or the task has other frozen tensors.
+            MultiTaskError: no task has this name, the backbone is not tuned, or the task has other frozen tensors and
+                ``several_bases`` is False.
             ConfigError: the config cannot be read.
             CheckpointError: the checkpoint cannot be loaded.
         """
@@ -147,7 +150,7 @@ class MultiTask:
         """Return what each task's tuned backbone returns.
 
         Args:
-            images (Mapping): As in :meth:`predict`, which also raises the same errors.
+            images (Mapping): As in :meth:`predict`. The errors are the same, too.
 
         Returns:
             dict: Task -> for each image the backbone's outputs, in a batch of one.
@@ -158,7 +161,7 @@ class MultiTask:
         """Return the raw outputs of each task's heads, as in mmengine's mode ``tensor``.
 
         Args:
-            images (Mapping): As in :meth:`predict`, which also raises the same errors.
+            images (Mapping): As in :meth:`predict`. The errors are the same, too.
 
         Returns:
             dict: Task -> one entry for each batch. The task's images of one shape form a batch.

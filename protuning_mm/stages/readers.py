@@ -15,7 +15,7 @@ WHERE = 'docs/backbones.md lists the supported networks and shows how to add ano
 
 
 def register_reader(*names: str) -> Callable[[Reader], Reader]:
-    """Decorate a function that describes the stages of backbones of one or several classes and their subclasses.
+    """Register a reader: a function that describes the stages of one or several classes of backbones.
 
     The function takes the backbone and the number of stages into which to divide a plain transformer. It returns a
     :class:`~protuning_mm.stages.Stages`.

@@ -18,7 +18,7 @@ class SettingError(ValueError):
 
 
 class ReadingError(TypeError):
-    """No registered reader can divide the backbone into stages."""
+    """No reader (a function registered by ``register_reader``) can divide the backbone into stages."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Stages:
     Args:
         stages (tuple[Stage]): The stages, in order.
         outs (tuple[int]): For each output of the backbone, the index of the stage that it comes from.
-        layout (Maps): The layout of the stages' features and its conversion to feature maps.
+        layout (Maps): The layout of the stages' features and its conversion to feature maps. ``Maps``, the layout of
+            feature maps, is also the base class of the other layouts.
         run (Callable, optional): Computes the outputs from the backbone and an image. Defaults to the backbone's
             forward.
         convert (Callable, optional): Converts a state dict published for this architecture to the keys and shapes of
@@ -106,14 +107,14 @@ def split(items: Sequence[Any], parts: int) -> list[Sequence[Any]]:
     return [items[a:b] for a, b in itertools.pairwise(bounds)]
 
 
-def stage_indices(key: str, indices: Sequence[int], num_stages: int, counted: str = '') -> tuple[int, ...]:
+def stage_indices(key: str, indices: Sequence[int], num_stages: int, suffix: str = '') -> tuple[int, ...]:
     """Check that ``indices`` are distinct stage indices.
 
     Args:
         key (str): Config key of the setting, for the error message.
         indices (Sequence[int]): The indices.
         num_stages (int): Number of stages.
-        counted (str): Text that follows the number of stages in the error message. Defaults to an empty text.
+        suffix (str): Text that follows the number of stages in the error message. Defaults to an empty text.
 
     Raises:
         SettingError: an index is out of range or repeated.
@@ -126,7 +127,7 @@ def stage_indices(key: str, indices: Sequence[int], num_stages: int, counted: st
     ):
         raise SettingError(
             f'{key}={shown}: must contain distinct stage indices from 0 to {num_stages - 1}, '
-            f'because the backbone has {num_stages} stages{counted}'
+            f'because the backbone has {num_stages} stages{suffix}'
         )
     return tuple(indices)
 

@@ -31,17 +31,19 @@ class Tuning:
 
     The default behavior is linear probing: the whole backbone is frozen and nothing is added. To write a tuning,
     override some of :meth:`setup`, :meth:`after_stage`, :meth:`after_forward`, :meth:`init_weights` and :meth:`merge`.
-    A tuning holds settings and references to one backbone; a deep copy of that backbone has its own copy of the tuning.
+    A tuning belongs to one backbone, to which its keys, paths and added modules refer; a deep copy of that backbone has
+    its own copy of the tuning.
 
     Attributes:
         child (str): Name of the backbone's child that contains the added modules; their state dict keys begin with it.
         identity_at_init (bool): Whether the initialized tuning leaves the plain backbone's outputs unchanged.
         combines (bool): Whether the tuning can be combined with others.
-        passes_to (type, optional): The block class to which the constructor passes the arguments that are not its own.
+        passes_to (type, optional): Class of the added modules, which takes the constructor's remaining keyword
+            arguments.
         added (nn.ModuleDict | nn.ModuleList, optional): The added modules.
         trained (frozenset[str]): Keys of the plain backbone's parameters that are trained.
-        trains_mode (bool): Whether the plain backbone follows ``train()``; otherwise it stays in eval mode.
-        weight_users (dict[str, str]): Path of a linear layer whose forward is never called, so that its hooks never run
+        follows_train_mode (bool): Whether the plain backbone follows ``train()``; otherwise it stays in eval mode.
+        weight_users (dict[str, str]): Path of a linear layer whose forward, and therefore whose hooks, are never called
             -> path of the module that uses the layer's weight directly (:meth:`tap_weight_use`).
         settings (dict): The tuning's name and all its arguments, set by
             :func:`~protuning_mm.tunings.build.build_tunings`.
@@ -51,7 +53,7 @@ class Tuning:
     child: ClassVar[str] = 'added'
     identity_at_init: ClassVar[bool] = True
     combines: ClassVar[bool] = True
-    trains_mode: ClassVar[bool] = False
+    follows_train_mode: ClassVar[bool] = False
     passes_to: ClassVar[type[nn.Module] | None] = None
 
     def __init__(self) -> None:
@@ -93,7 +95,8 @@ class Tuning:
     def acts_after_stage(self, i: int) -> bool:
         """Return whether :meth:`after_stage` may change the feature map of stage ``i``.
 
-        It is used to choose how to run several tasks, not to skip calls: a wrong answer costs time, but no accuracy.
+        It is used to choose how to run several tasks, not to skip calls: a wrong answer makes runs slower, but
+        does not change any output.
         """
         return type(self).after_stage is not Tuning.after_stage
 
@@ -141,9 +144,9 @@ class Tuning:
         backbone.get_submodule(path).register_forward_hook(Tap(added), with_kwargs=True)
 
     def tap_weight_use(self, backbone: nn.Module, path: str, user: str) -> None:
-        """Run the module added to a linear layer although the layer's forward is never called.
+        """Run the module that :meth:`tap` added to a linear layer although the layer's forward is never called.
 
-        Some attention modules compute ``F.linear(x, layer.weight)`` themselves.
+        Some attention modules compute ``F.linear(x, layer.weight)`` themselves. Call :meth:`tap` first.
 
         Args:
             backbone (nn.Module): The plain backbone.

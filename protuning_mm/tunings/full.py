@@ -12,7 +12,7 @@ class FullTuning(Tuning):
     """Trains every parameter; batch norms follow the host's setting (``norm_eval``)."""
 
     combines = False
-    trains_mode = True
+    follows_train_mode = True
 
     def setup(self, backbone: nn.Module, stages: Stages) -> None:
         self.trained = frozenset(name for name, _ in backbone.named_parameters())

@@ -125,7 +125,7 @@ def test_three_steps_change_what_is_declared_and_nothing_else(family: str, tunin
     added = {key for key in before if key not in tuned.plain_keys}
     declared = tuned.trained_keys | added
     buffers = {key for key, _ in tuned.named_buffers()}
-    if any(t.trains_mode for t in tuned.tunings):
+    if any(t.follows_train_mode for t in tuned.tunings):
         assert changed - buffers == declared - buffers
     else:
         assert changed - (added & buffers) == declared - buffers
@@ -139,7 +139,7 @@ def test_taking_it_off_gives_back_the_plain_network(family: str, tuning: str, ch
     three_steps(tuned, images(family))
     bare, expected = tuned.untuned(), plain(family, path)
     assert type(bare) is type(expected)
-    if any(t.trains_mode for t in tuned.tunings):
+    if any(t.follows_train_mode for t in tuned.tunings):
         bare.load_state_dict({k: v for k, v in torch.load(path).items() if 'num_batches' in k}, strict=False)
     assert_identical(bare.state_dict(), expected.state_dict())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in bare.modules())
@@ -176,7 +176,7 @@ def test_modes_copies_and_state_dicts(family: str, tuning: str, checkpoint: Weig
     x = images(family)
     three_steps(tuned, x)
     before = snapshot(tuned)
-    if not any(t.trains_mode for t in tuned.tunings):
+    if not any(t.follows_train_mode for t in tuned.tunings):
         for mode in (True, False, True):
             tuned.train(mode)
             assert not any(tuned.plain.get_submodule(name).training for name in tuned.plain_children)

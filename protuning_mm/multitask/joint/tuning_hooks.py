@@ -89,7 +89,7 @@ def can_run_jointly(backbone: TunedBackbone) -> bool:
     It cannot if tensors of the network itself are trained (``bias``, ``norm``, ``partial``, ``full``), if a tuning
     changes the input of a module (``vpt`` adds tokens), or if a hook is neither in a block nor at the end of a stage.
     """
-    if backbone.trained_keys or any(tuning.trains_mode for tuning in backbone.tunings):
+    if backbone.trained_keys or any(tuning.follows_train_mode for tuning in backbone.tunings):
         return False
     if any('pre_hooks' in table for _, table, _ in backbone.hooked):
         return False
