@@ -119,12 +119,8 @@ class PromptBlock(nn.Module):
         """
         layers = norm_act(self.norm1, self.act), norm_act(self.norm2, self.act)
         convs = (self.reduce, self.depthwise, self.expand)
-        if (
-            None in layers
-            or any(type(c) is not nn.Conv2d for c in convs)
-            or not is_ordinary_call(x)
-            or is_watched(self)
-        ):
+        supported = None not in layers and all(type(conv) is nn.Conv2d for conv in convs)
+        if not supported or not is_ordinary_call(x) or is_watched(self):
             return x + self(x)
         weight: Tensor = self.expand.weight
         bias: Any = self.expand.bias
