@@ -13,7 +13,7 @@ help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
 	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
 
-setup:  ## make .venv with everything in it, compiled operators included (8 to 16 min once, then a second)
+setup:  ## make .venv with everything in it, compiled operators included (6 to 16 min once, then a second)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 7))' || { \
 	  echo "Python 3.10 to 3.13 is needed; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || echo 'not there')."; \
 	  echo "Install one (Debian, Ubuntu: sudo apt-get install python3 python3-venv python3-dev) or select it: make setup PYTHON=python3.11"; \

@@ -32,7 +32,7 @@ from protuning_mm.weights.pretrained import check_frozen_tensors, read_backbone_
 # so every tensor keeps the name that it has there.
 _TREE = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set')
 _LOADING = ('_load_state_dict_pre_hooks', '_load_state_dict_post_hooks')
-# value of `frozen_source` after load_state_dict
+# value of `frozen_source` if load_state_dict set other frozen values
 LOADED = 'a loaded state dict'
 
 
@@ -46,12 +46,12 @@ class TunedBackbone(BaseModule):
     keys of the added modules: checkpoints of the hosts load without conversion, and checkpoints saved here load in the
     hosts' own classes, which ignore the added tensors.
 
-    The tuning alone decides what is frozen. Frozen parameters do not require a gradient. Unless the tuning trains the
-    whole backbone, the plain backbone stays in eval mode regardless of ``train()``: batch norms use their pre-trained
-    statistics and do not update them.
+    The tuning, not the host's ``frozen_stages``, decides what is frozen. Frozen parameters do not require a gradient.
+    Unless the tuning trains the whole backbone, the plain backbone stays in eval mode regardless of ``train()``: batch
+    norms use their pre-trained statistics and do not update them.
 
-    The loop over stages as in the paper (:meth:`features`), if Pro-Tuning acts on every stage and has thus added the
-    child ``prompts``::
+    If Pro-Tuning acts on every stage, the child ``prompts`` contains its prompt blocks, and the paper's loop over
+    stages (:meth:`features`) is::
 
         x = backbone.stem(image)
         for stage, prompt in zip(backbone.stages, backbone.prompts):
@@ -78,8 +78,8 @@ class TunedBackbone(BaseModule):
     Attributes:
         plain (nn.Module): The host's backbone, an instance of the host's class. It shares its children, parameters and
             buffers with this module.
-        frozen_source (str, optional): The checkpoint from which the frozen tensors were loaded; ``'a loaded state
-            dict'`` after ``load_state_dict``; None if they are random.
+        frozen_source (str, optional): The checkpoint from which the frozen tensors were loaded, or the base of a loaded
+            delta; ``'a loaded state dict'`` if ``load_state_dict`` set other values; None if they are random.
         frozen_prefix (str, optional): Key prefix of the backbone in that checkpoint.
         allow_random_backbone (bool): Whether training may start with random frozen weights.
 
@@ -347,7 +347,8 @@ class TunedBackbone(BaseModule):
     def merge(self) -> nn.Module:
         """Return a plain backbone with the tunings merged into its weights; in eval mode it computes the same outputs.
 
-        The returned backbone is in training mode and fully trainable. A model of timm returns a tensor, not a tuple.
+        The returned backbone is in training mode and fully trainable. A model of timm returns the pooled feature as a
+        tensor, even if ``out_indices`` is set; its ``forward_intermediates`` returns the feature pyramid.
 
         Raises:
             TuningError: a tuning cannot be merged.

@@ -86,7 +86,7 @@ class PromptBlock(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Reset every parameter to its initial value."""
+        """Initialize every parameter again."""
         for conv in (self.reduce, self.depthwise, self.expand):
             nn.init.kaiming_normal_(conv.weight, mode='fan_in', nonlinearity='relu')
             if conv.bias is not None:

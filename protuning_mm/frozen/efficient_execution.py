@@ -54,11 +54,11 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
     Classes, names and tensors stay the same, and so do results up to rounding. The function does not freeze anything:
     parameters that require a gradient and batch norms in training mode work as before. :func:`release` undoes it.
 
-    ``BasicBlock`` and ``Bottleneck`` of mmdet, mmseg and mmpretrain (ResNet, V1c, V1d, ResNeXt, RegNet) and of timm's
-    and torchvision's ResNet are supported, but not subclasses of these blocks; so are the stems of these networks.
-    Other frozen Conv2d and batch norm layers, also those inside unsupported blocks, are changed so that they save no
-    activations for the backward pass. Swin's window attention (of mmdet, mmseg and mmpretrain) saves only queries, keys
-    and values.
+    Supported are ``BasicBlock`` and ``Bottleneck`` of mmdet, mmseg and mmpretrain (ResNet, V1c, V1d, ResNeXt, RegNet)
+    and of timm's and torchvision's ResNet, and the stems of these networks. Subclasses of these blocks are not
+    supported. Other frozen Conv2d and batch norm layers, also those inside unsupported blocks, are changed so that they
+    save no activations for the backward pass. Swin's window attention (of mmdet, mmseg and mmpretrain) saves only
+    queries, keys and values.
 
     Args:
         module (nn.Module): The network, or a part of it.

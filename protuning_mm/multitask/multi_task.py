@@ -34,10 +34,10 @@ class MultiTask:
         several_bases (bool): Whether tasks may have different frozen tensors (different *bases*). Defaults to False.
         keep_folded (bool): Whether convolutions with folded batch norms stay in memory between requests. Requests are
             then faster, at the cost of one more copy of the base. Defaults to False.
-        joint (str | bool): Whether a request for several tasks runs them in one pass, which computes equal
-            preprocessed images only once, up to the first module where a task changes a feature map. True does so
-            wherever it can; ``'auto'`` only where it saves at least 5 % of the computation; False never. Defaults to
-            ``'auto'``.
+        joint (str | bool): Whether a request for several tasks runs their frozen backbones in one pass. Images that are
+            equal after preprocessing then go through the backbone once for all tasks, until the first module where a
+            task changes a feature map. True does so wherever it can; ``'auto'`` only where it saves at least 5 % of the
+            runs of the backbone's blocks; False never. Defaults to ``'auto'``.
 
     Raises:
         MultiTaskError: ``joint`` is none of the three.
