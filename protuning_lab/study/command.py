@@ -149,9 +149,10 @@ def check_configs(study: Study, groups: Sequence[Group], configs: ConfigBuilder)
         StudyError: an option does not fit its config, or validation and test use the same data.
     """
     for group in groups:
-        config = configs.build(Cell(group, group.learning_rates[0], study.seeds[0]))
-        if list_search_cells(study, group) and not study.allow_test_as_validation:
-            check_validation_data(group.name, config)
+        configs.build(Cell(group, group.learning_rates[0], study.seeds[0]))
+        search = list_search_cells(study, group)
+        if search and not study.allow_test_as_validation:
+            check_validation_data(group.name, configs.build(search[0]))
 
 
 def make_schedule(study: Study, groups: Sequence[Group], configs: ConfigBuilder) -> Schedule:
@@ -177,8 +178,9 @@ def print_dry_run(study: Study, groups: Sequence[Group], configs: ConfigBuilder,
         for cell in list_search_cells(study, group) or [Cell(group, group.learning_rates[0], s) for s in study.seeds]:
             print(f'{"done" if cell in schedule.results else "to run":<7} {cell.name}')
         choice = schedule.choices.get(group)
-        rest = [seed for seed in study.seeds if seed not in {cell.seed for cell in list_search_cells(study, group)}]
-        if list_search_cells(study, group) and rest:
+        search = list_search_cells(study, group)
+        rest = [seed for seed in study.seeds if seed not in {cell.seed for cell in search if not cell.search}]
+        if search and rest:
             rate = f'lr={choice.learning_rate:g}' if choice else 'the chosen learning rate'
             print(f'{"then":<7} {group.name}/ at {rate}: seeds {", ".join(map(str, rest))}')
     left = estimate_seconds_left(schedule, jobs)

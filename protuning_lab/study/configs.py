@@ -67,6 +67,7 @@ class ConfigBuilder:
             apply_options(cfg, study.axes[axis][name].options, f'axes.{axis}.{name}')
         if cell.learning_rate is not None and study.learning_rate is not None:
             apply_options(cfg, {study.learning_rate.key: cell.learning_rate}, 'learning_rate.key')
+            apply_options(cfg, study.learning_rate.options if cell.search else {}, 'learning_rate.options')
         apply_options(cfg, self.options, '--cfg-options')
         cfg.randomness = dict(cfg.get('randomness') or {}) | dict(seed=cell.seed)
         cfg.launcher, cfg.resume = 'none', False

@@ -116,6 +116,8 @@ class LearningRate(_Model):
         seeds (tuple[int]): Each candidate runs once per seed. Defaults to ``(0,)``.
         metric (str): The validation metric. The candidate with the best mean is chosen.
         rule (str): Which values are better, ``'greater'`` or ``'less'``. Defaults to ``'greater'``.
+        options (dict): Settings of the search runs only, such as a training set without the validation images. If there
+            are any, every seed runs again at the chosen learning rate. Defaults to none.
     """
 
     key: str = 'optim_wrapper.optimizer.lr'
@@ -123,6 +125,7 @@ class LearningRate(_Model):
     seeds: Seeds = (0,)
     metric: str
     rule: Rule = 'greater'
+    options: Options = Field(default_factory=dict)
 
 
 class Layout(_Model):

@@ -31,17 +31,25 @@ class Group:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the grid: a group, a learning rate (None: the config's own) and a seed."""
+    """One run of the grid.
+
+    Args:
+        group (Group): The values of the axes.
+        learning_rate (float, optional): None stands for the config's own learning rate.
+        seed (int): The run's seed.
+        search (bool): Whether the options in ``learning_rate.options`` apply. Defaults to False.
+    """
 
     group: Group
     learning_rate: float | None
     seed: int
+    search: bool = False
 
     @property
     def name(self) -> str:
         """The cell's folder, relative to ``cells/``."""
         rate = '' if self.learning_rate is None else f'lr={self.learning_rate:g},'
-        return f'{self.group.name}/{rate}seed={self.seed}'
+        return f'{self.group.name}/{"search," if self.search else ""}{rate}seed={self.seed}'
 
 
 def list_groups(study: Study) -> list[Group]:

@@ -30,7 +30,8 @@ def list_search_cells(study: Study, group: Group) -> list[Cell]:
     """Return the runs that the choice needs; none if there is only one candidate."""
     if study.learning_rate is None or len(group.learning_rates) == 1:
         return []
-    return [Cell(group, rate, seed) for rate in group.learning_rates for seed in study.learning_rate.seeds]
+    apart = bool(study.learning_rate.options)
+    return [Cell(group, rate, seed, apart) for rate in group.learning_rates for seed in study.learning_rate.seeds]
 
 
 def list_final_cells(study: Study, group: Group, choice: LearningRateChoice) -> list[Cell]:
@@ -40,10 +41,10 @@ def list_final_cells(study: Study, group: Group, choice: LearningRateChoice) -> 
 
 def list_possible_cells(study: Study, groups: Sequence[Group]) -> list[Cell]:
     """Return every cell that groups may need, whichever learning rates are chosen."""
-    cells = []
+    cells: list[Cell] = []
     for group in groups:
-        seeds = dict.fromkeys([*study.seeds, *(cell.seed for cell in list_search_cells(study, group))])
-        cells += [Cell(group, rate, seed) for rate in group.learning_rates for seed in seeds]
+        final = [Cell(group, rate, seed) for rate in group.learning_rates for seed in study.seeds]
+        cells += dict.fromkeys([*final, *list_search_cells(study, group)])
     return cells
 
 
@@ -69,7 +70,7 @@ def choose_learning_rate(
         return LearningRateChoice(rates[0])
     means: dict[float, float] = {}
     for rate in rates:
-        cells = [Cell(group, rate, seed) for seed in search.seeds]
+        cells = [cell for cell in list_search_cells(study, group) if cell.learning_rate == rate]
         if rate is not None and all(cell in results for cell in cells):
             means[rate] = statistics.fmean(_score(search.metric, search.rule, results[cell]) for cell in cells)
     if not means:

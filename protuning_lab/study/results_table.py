@@ -6,7 +6,7 @@ from typing import Any
 
 from protuning_lab.study.definition import COSTS, Study
 from protuning_lab.study.grid import Cell, Group
-from protuning_lab.study.learning_rate_choice import LearningRateChoice
+from protuning_lab.study.learning_rate_choice import LearningRateChoice, list_final_cells
 from protuning_lab.study.results import Result
 from protuning_mm.weights.atomic import write_atomically
 
@@ -26,7 +26,7 @@ def result_rows(
     """
     for cell, result in results.items():
         choice = choices.get(cell.group)
-        chosen = choice is not None and choice.learning_rate == cell.learning_rate and cell.seed in study.seeds
+        chosen = choice is not None and cell in list_final_cells(study, cell.group, choice)
         run: dict[str, Any] = dict(cell.group.values)
         run |= dict(learning_rate=cell.learning_rate, seed=cell.seed, chosen=chosen)
         costs = {name: result[name] for name in COSTS} | dict(device=result['machine']['device'])

@@ -91,7 +91,7 @@ class Schedule:
         search = list_search_cells(self.study, group)
         if self._all_candidates_failed(group):
             return len(search)
-        return len(search) + len(set(self.study.seeds) - {cell.seed for cell in search})
+        return len(search) + len(set(self.study.seeds) - {cell.seed for cell in search if not cell.search})
 
     def count_left(self, group: Group) -> int:
         """Number of runs of one group that have neither succeeded nor failed."""

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from protuning_lab.study.configs import ConfigBuilder
 from protuning_lab.study.definition import Study
 from protuning_lab.study.errors import StudyError
 from protuning_lab.study.grid import Cell, Group, list_groups
-from protuning_lab.study.learning_rate_choice import choose_learning_rate
+from protuning_lab.study.learning_rate_choice import choose_learning_rate, list_possible_cells, list_search_cells
+from protuning_lab.study.results_table import result_rows
 from protuning_lab.study.schedule import Schedule
 from tests.test_lab.test_study.fake import fake_result, make_study
 
@@ -123,3 +125,34 @@ def test_failed_runs_do_not_stop_the_schedule(tmp_path: Path) -> None:
     lost = Schedule(study, [group], {})
     assert len(run_through(lost, {}, fails=RATES)) == 3
     assert (lost.total, lost.left, lost.done) == (3, 0, 0)
+
+
+def test_options_of_the_search_apply_only_to_it(tmp_path: Path) -> None:
+    """Search runs have a config and a folder of their own, and every seed runs again at the chosen rate."""
+    text = STUDY.format(seeds='(0,)', rule='greater').replace("rule='greater'", "options={'a': 2}")
+    study = make_study(tmp_path, text, 'a = 1\noptim_wrapper = dict(optimizer=dict(lr=0.5))\n')
+    group = list_groups(study)[0]
+    configs = ConfigBuilder(study)
+    schedule = Schedule(study, [group], {})
+    search = list(iter(schedule.next_cell, None))
+    assert [(cell.search, cell.learning_rate, cell.seed) for cell in search] == [(True, rate, 0) for rate in RATES]
+    assert {configs.build(cell).cfg.a for cell in search} == {2}
+    assert (schedule.total, schedule.left) == (6, 6)
+    for cell, value in zip(search, (50.0, 70.0, 60.0)):
+        schedule.mark_succeeded(cell, fake_result(value))
+    final = list(iter(schedule.next_cell, None))
+    assert [(cell.search, cell.learning_rate, cell.seed) for cell in final] == [(False, 0.01, s) for s in (0, 1, 2)]
+    assert {configs.build(cell).cfg.a for cell in final} == {1}
+    assert len({cell.name for cell in (*search, *final)}) == 6 and schedule.left == 3
+    assert set(list_possible_cells(study, [group])) >= {*search, *final}
+    found = {cell: fake_result(70.0) for cell in (*search, *final)}
+    rows = list(result_rows(study, found, schedule.choices))
+    assert sum(row['chosen'] for row in rows if row['split'] == 'val') == 3
+
+
+def test_an_option_of_the_search_must_fit_the_config(tmp_path: Path) -> None:
+    text = STUDY.format(seeds='(0,)', rule='greater').replace("rule='greater'", "options={'b.c': 2}")
+    study = make_study(tmp_path, text, 'a = 1\noptim_wrapper = dict(optimizer=dict(lr=0.5))\n')
+    cell = list_search_cells(study, list_groups(study)[0])[0]
+    with pytest.raises(StudyError, match=r"learning_rate\.options: .*'b\.c'"):
+        ConfigBuilder(study).build(cell)
