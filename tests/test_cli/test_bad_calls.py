@@ -73,6 +73,7 @@ class Files:
             'lab.parameter_grid': [],
             'lab.compare_runs': [self.config, '--metric', 'mIoU', '--variant', 'a', '--work-dir', str(out)],
             'lab.make_cifar_c': [str(self.folder), str(out)],
+            'lab.cache_images': [str(self.classifier), str(out), '--size', '8'],
             'lab.study.command': [self.config, '--work-dir', str(out)],
             'lab.benchmarks.frozen': ['--depth', '18', '--size', '32', '32', '--rounds', '0', '--methods', 'linear'],
             'lab.benchmarks.deltas': [self.config, '--rounds', '1'],
@@ -83,8 +84,8 @@ class Files:
 COMMANDS = (
     'train', 'test', 'predict', 'doctor', 'export', 'convert_delta:main_extract', 'convert_delta:main_merge',
     'inspect_delta', 'multitask', 'count_params', 'lab.pictures.visualize_prompts', 'lab.pictures.plot_runs',
-    'lab.pictures.plot_long_tail', 'lab.parameter_grid', 'lab.compare_runs', 'lab.make_cifar_c', 'lab.study.command',
-    'lab.benchmarks.frozen', 'lab.benchmarks.deltas', 'lab.benchmarks.multitask',
+    'lab.pictures.plot_long_tail', 'lab.parameter_grid', 'lab.compare_runs', 'lab.make_cifar_c', 'lab.cache_images',
+    'lab.study.command', 'lab.benchmarks.frozen', 'lab.benchmarks.deltas', 'lab.benchmarks.multitask',
 )  # fmt: skip
 
 SLOW = ('lab.parameter_grid', 'lab.compare_runs', 'lab.benchmarks.deltas')  # a valid call of these takes many seconds

@@ -9,6 +9,7 @@ from protuning_mm.data.classification.clothing1m import Clothing1M
 from protuning_mm.data.classification.corrupted import Corrupted
 from protuning_mm.data.classification.few_shot import FewShot
 from protuning_mm.data.classification.held_out import HeldOut
+from protuning_mm.data.classification.image_arrays import ImageArrays
 from protuning_mm.data.classification.imagenet_subset import ImageNetA, ImageNetR, ImageNetSubset
 from protuning_mm.data.classification.long_tailed import LongTailed
 from protuning_mm.data.classification.stanford_dogs import StanfordDogs
@@ -21,6 +22,7 @@ __all__ = [
     'Corrupted',
     'FewShot',
     'HeldOut',
+    'ImageArrays',
     'ImageNetA',
     'ImageNetR',
     'ImageNetSubset',
