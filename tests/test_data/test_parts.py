@@ -126,6 +126,7 @@ def test_held_out_and_train_are_disjoint_and_complete() -> None:
     whole = dict(type='LabelsAlone', labels=labels, classes=4)
     train, held_out = (build('HeldOut', whole, part=part, fraction=0.1, seed=5) for part in ('train', 'held_out'))
     assert sorted(images(train) + images(held_out)) == list(range(len(labels)))
+    assert images(build('HeldOut', whole, part='all', fraction=0.1, seed=5)) == list(range(len(labels)))
     assert held_out.num_per_class == [10, 2, 1, 0]  # a class keeps one image for training, whatever the fraction
     other = build('HeldOut', whole, part='held_out', fraction=0.1, seed=6)
     assert images(other) != images(held_out)

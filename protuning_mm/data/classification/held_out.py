@@ -17,7 +17,7 @@ class HeldOut(Subset):
 
     Args:
         dataset (dict | BaseDataset): The training set, the same for both parts.
-        part (str): ``'train'`` or ``'held_out'``. Defaults to ``'train'``.
+        part (str): ``'train'``, ``'held_out'`` or ``'all'`` (both parts). Defaults to ``'train'``.
         fraction (float): Fraction of each class's images that is held out, rounded; at least one image if the class has
             two, and never all. Defaults to 0.1.
         seed (int): Seed of the selection. Defaults to 0.
@@ -30,8 +30,8 @@ class HeldOut(Subset):
     def __init__(
         self, dataset: Any, part: str = 'train', fraction: float = 0.1, seed: int = 0, lazy_init: bool = False
     ) -> None:
-        if part not in ('train', 'held_out'):
-            raise DataError(f"HeldOut: part={part!r}; there are 'train' and 'held_out'")
+        if part not in ('train', 'held_out', 'all'):
+            raise DataError(f"HeldOut: part={part!r}; must be 'train', 'held_out' or 'all'")
         if not 0 < fraction < 1:
             raise DataError(f'HeldOut: fraction={fraction} must be between 0 and 1, such as 0.1')
         self.part = part
@@ -46,4 +46,4 @@ class HeldOut(Subset):
             held_out.update(images[:count].tolist())
         if self.part == 'held_out':
             return list(held_out)
-        return [i for i in range(len(labels)) if i not in held_out]
+        return [i for i in range(len(labels)) if self.part == 'all' or i not in held_out]
