@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import time
 from typing import Any
 
 import torch
@@ -56,6 +57,9 @@ def prepare_cpu_ranks(cfg: Config) -> None:
 
 def _leave() -> None:
     """End the process group's threads; a thread that outlives the interpreter would abort the finished process."""
+    # Gloo's threads need the GIL to free the tensors of the last collectives. Destroying the group holds the GIL and
+    # waits for these threads, which would be a deadlock. Sleeping releases the GIL, so that they finish first.
+    time.sleep(0.2)
     if dist.is_initialized():
         dist.destroy_process_group()
     gc.collect()  # the DDP model also holds the group, and is part of a reference cycle

@@ -70,7 +70,7 @@ class Files:
                 *(f'a={self.whole}', '--config', self.classifier, '--out', str(out / 'x.png'))
             ],
             'count_params': [self.config],
-            'lab.parameter_grid': [],
+            'lab.parameter_grid': ['--json'],
             'lab.compare_runs': [self.config, '--metric', 'mIoU', '--variant', 'a', '--work-dir', str(out)],
             'lab.make_cifar_c': [str(self.folder), str(out)],
             'lab.cache_images': [str(self.classifier), str(out), '--size', '8'],
