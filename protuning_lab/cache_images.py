@@ -58,8 +58,8 @@ def cache_images(cfg: Config, out: Path, size: int, splits: Sequence[str] = SPLI
             raise DataError(f'the data set of the {split} data loader has other classes than those before it')
         classes = names
         images = [_to_rgb(dataset[i]['img'], is_bgr) for i in range(len(dataset))]
-        _write(np.stack(images), out / f'{split}_images.npy')
-        _write(np.asarray(dataset.get_gt_labels(), np.int64), out / f'{split}_labels.npy')
+        write_array(np.stack(images), out / f'{split}_images.npy')
+        write_array(np.asarray(dataset.get_gt_labels(), np.int64), out / f'{split}_labels.npy')
         counts[split] = len(images)
     write_atomically(json.dumps(classes).encode(), out / 'classes.json')
     return counts
@@ -86,7 +86,8 @@ def _to_rgb(image: NDArray[np.uint8], is_bgr: bool) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[..., ::-1]) if is_bgr else image
 
 
-def _write(array: NDArray[Any], path: Path) -> None:
+def write_array(array: NDArray[Any], path: Path) -> None:
+    """Write a ``.npy`` file atomically."""
     file = BytesIO()
     np.save(file, array)
     write_atomically(file.getvalue(), path)

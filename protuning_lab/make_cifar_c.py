@@ -4,7 +4,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from mmengine.utils import track_parallel_progress, track_progress
 from numpy.typing import NDArray
 
+from protuning_lab.cache_images import write_array
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import at_least
 from protuning_mm.data import DataError
@@ -62,7 +62,7 @@ def make_cifar_c(clean: Path, out: Path, corruptions: Sequence[str], seed: int, 
             'folder'
         )
     write_atomically(json.dumps(mark).encode(), out / GENERATED_MARK)
-    _write(np.tile(labels, len(SEVERITIES)).astype(np.uint8), out / 'labels.npy')
+    write_array(np.tile(labels, len(SEVERITIES)).astype(np.uint8), out / 'labels.npy')
     for corruption in corruptions:
         path = out / f'{corruption}.npy'
         if path.is_file():
@@ -70,7 +70,7 @@ def make_cifar_c(clean: Path, out: Path, corruptions: Sequence[str], seed: int, 
         print(path)
         tasks = [(image, corruption, s, (seed, i)) for s in SEVERITIES for i, image in enumerate(images)]
         made = track_parallel_progress(_corrupt, tasks, jobs) if jobs > 1 else track_progress(_corrupt, tasks)
-        _write(np.stack(made), path)
+        write_array(np.stack(made), path)
 
 
 def _corrupt(task: tuple[Any, ...]) -> NDArray[np.uint8]:
@@ -86,12 +86,6 @@ def _clean_test_set(root: Path) -> tuple[str, list[NDArray[np.uint8]], NDArray[n
     dataset = kinds[0](data_root=str(root), split='test', download=False)
     images = [dataset.get_data_info(i)['img'] for i in range(len(dataset))]
     return kinds[0].__name__, images, dataset.get_gt_labels()
-
-
-def _write(array: NDArray[Any], path: Path) -> None:
-    file = BytesIO()
-    np.save(file, array)
-    write_atomically(file.getvalue(), path)
 
 
 @command
