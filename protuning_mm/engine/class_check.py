@@ -1,6 +1,6 @@
 """Checks that the number of classes of a data set matches the model's heads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,11 @@ from torch import nn
 from protuning_mm.engine.errors import MismatchError
 
 # Names of heads that predict the data set's classes; RPN (one class) and HTC's semantic head (stuff) do not.
+_WHOLE_IMAGE = ('decode_head', 'auxiliary_head', 'head')
 _HEADS = (
     'bbox_head', 'mask_head', 'mask_iou_head', 'point_head', 'segm_head', 'glbctx_head', 'query_head', 'panoptic_head',
-    'panoptic_fusion_head', 'decode_head', 'auxiliary_head', 'head',
+    'panoptic_fusion_head', *_WHOLE_IMAGE,
 )  # fmt: skip
-_WHOLE_IMAGE = ('decode_head', 'auxiliary_head', 'head')
 # Heads of these types are not checked: an RPN model has its RPN head as bbox_head, STDC's auxiliary head predicts
 # boundaries, Grounding DINO counts words of a caption, and SAN adds the background.
 _NO_CLASSES = ('RPNHead', 'STDCHead', 'GroundingDINOHead', 'SideAdapterCLIPHead')
@@ -56,17 +56,14 @@ def class_mismatches(model: nn.Module, dataset: Any, key: str) -> Iterator[tuple
         tuple: For each mismatch, the config key of the head's number of classes, the values found, and the remedy.
     """
     classes, things = dataset.metainfo['classes'], dataset.metainfo.get('thing_classes')
-    known = {
-        ALL: classes,
-        THINGS: classes if things is None else things,
-        STUFF: dataset.metainfo.get('stuff_classes', ()),
-    }
+    stuff = dataset.metainfo.get('stuff_classes', ())
+    known = {ALL: classes, THINGS: classes if things is None else things, STUFF: stuff}
     for head, num_classes, of in _num_classes(model):
         names, what = known[of], ALL if things is None else of
         if num_classes != len(names):
             yield (
                 head,
-                f'{num_classes}, but {key} has {len(names)} {what} ({_shortened(names)})',
+                f'{num_classes}, but {key} has {len(names)} {what} ({list_first(names)})',
                 f'set {head}={len(names)}, or metainfo=dict(classes=…) of the data set',
             )
 
@@ -81,7 +78,7 @@ def _check_annotated(dataset: Any, classes: Any, loader: str) -> None:
     cat_ids = getattr(dataset, 'cat_ids', None)  # CocoDataset sets it to the categories whose names are classes
     if cat_ids is not None and len(cat_ids) != len(classes):
         raise MismatchError(
-            f'{loader}.dataset: only {len(cat_ids)} of its {len(classes)} classes ({_shortened(classes)}) are '
+            f'{loader}.dataset: only {len(cat_ids)} of its {len(classes)} classes ({list_first(classes)}) are '
             f'categories of {dataset.ann_file}: set metainfo=dict(classes=…) to the names in that file'
         )
 
@@ -136,8 +133,9 @@ def _num_classes(model: nn.Module) -> Iterator[tuple[str, int, str]]:
     if hasattr(model, 'tracker'):  # video data sets have classes that are not tracked
         return
     for name, module in model.named_modules():
-        parts = [part for part in name.split('.') if not part.isdigit()] or ['']  # Cascade R-CNN's heads are a list
-        kind, owner = parts[-1], parts[-2] if len(parts) > 1 else ''
+        parts = [part for part in name.split('.') if not part.isdigit()]  # Cascade R-CNN's heads are a list
+        owner, kind = ['', '', *parts][-2:]
+        head = owner if kind.startswith('loss_') else kind  # losses that count classes: label smoothing, Seesaw
         things, stuff = getattr(module, 'num_things_classes', None), getattr(module, 'num_stuff_classes', None)
         if kind not in _WHOLE_IMAGE and isinstance(things, int) and isinstance(stuff, int):  # panoptic: both together
             yield f'model.{name}.num_things_classes', things, THINGS
@@ -146,15 +144,14 @@ def _num_classes(model: nn.Module) -> Iterator[tuple[str, int, str]]:
         num_classes = getattr(module, 'num_classes', None)
         if not isinstance(num_classes, int) or type(module).__name__.endswith(_NO_CLASSES):
             continue
-        if kind in _HEADS:
-            yield f'model.{name}.num_classes', num_classes, ALL if kind in _WHOLE_IMAGE else THINGS
-        elif kind.startswith('loss_') and owner in _HEADS:  # label smoothing, Seesaw
+        if head in _HEADS:
             key = f'model.{name}'.replace('.loss_module', '.loss')
-            yield f'{key}.num_classes', num_classes, ALL if owner in _WHOLE_IMAGE else THINGS
+            yield f'{key}.num_classes', num_classes, ALL if head in _WHOLE_IMAGE else THINGS
         elif kind == 'data_preprocessor' and getattr(module, 'to_onehot', False):
             yield f'{name}.num_classes', num_classes, ALL  # in mmpretrain's configs it is not part of the model
 
 
-def _shortened(classes: Any) -> str:
-    names = [str(name) for name in classes]
+def list_first(names: Iterable[Any]) -> str:
+    """List the first six of some names."""
+    names = [str(name) for name in names]
     return ', '.join(names[:6]) + (', …' if len(names) > 6 else '')

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
 from protuning_mm.engine.errors import ConfigError
 from protuning_mm.engine.tuning_options import with_whole_tunings
@@ -55,20 +55,17 @@ def lay_options(cfg: Config, options: Mapping[str, Any]) -> None:
 
 def _where(error: Exception, path: str | Path) -> str:
     """Return the file and line that an error came from, which may be in one of the config's base files."""
-    file, frames = None, list(traceback.walk_tb(error.__traceback__))
-    for frame, _ in frames:
+    file, line = None, None
+    for frame, number in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name in ('_file2dict', '_is_lazy_import'):  # mmengine calls these for each file
-            file = frame.f_locals.get('filename')
-    if file is None:
-        return ''
-    file = str(Path(file).absolute())
-    line = error.lineno if isinstance(error, SyntaxError) else None
-    for frame, number in frames:
-        if frame.f_code.co_name == '<module>' and frame.f_code.co_filename == file:
+            file, line = Path(frame.f_locals['filename']).absolute(), None
+        elif frame.f_code.co_name == '<module>' and frame.f_code.co_filename == str(file):
             line = number
-    if line:
-        return f'{file}, line {line}: '
-    return '' if Path(file) == Path(path).absolute() else f'{file}: '
+    if line is None and isinstance(error, SyntaxError):
+        line = error.lineno
+    if file is None or (line is None and file == Path(path).absolute()):
+        return ''
+    return f'{file}: ' if line is None else f'{file}, line {line}: '
 
 
 def move_data_root(cfg: Config, old: str, new: str) -> None:
@@ -95,6 +92,4 @@ def move_data_root(cfg: Config, old: str, new: str) -> None:
             return target + value[len(base) :]
         return value
 
-    for key in list(cfg.keys()):
-        if isinstance(cfg[key], ConfigDict | list | tuple | str):
-            cfg[key] = moved(cfg[key])
+    moved(cfg._cfg_dict)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from protuning_mm.engine.class_check import list_first
+
 _NOT_LOADED = {
     'gt_instances': 'LoadAnnotations(with_bbox=True)',
     'labels': 'LoadAnnotations(with_bbox=True)',
@@ -44,11 +46,10 @@ def _remedy(metric: Any, error: Exception, key: str) -> str | None:
         return f'without ann_file it needs instances: set {key}.ann_file to the annotation file of {dataset}'
     api, cat_ids = getattr(metric, '_coco_api', None), getattr(metric, 'cat_ids', None)
     if isinstance(error, IndexError) and cat_ids is not None and len(cat_ids) < len(classes):
-        names = [str(category['name']) for category in api.cats.values()] if api is not None else []
+        names = [category['name'] for category in api.cats.values()] if api is not None else []
         return (
             f'only {len(cat_ids)} of the {len(classes)} classes of {dataset} are categories of its ann_file '
-            f'({", ".join(names[:6])}{", …" if len(names) > 6 else ""}): set metainfo=dict(classes=…) of the data set '
-            'to the names in that file'
+            f'({list_first(names)}): set metainfo=dict(classes=…) of the data set to the names in that file'
         )
     if isinstance(error, AssertionError) and 'coco set' in str(error):
         return f'images of {dataset} are not in its ann_file: both must name the same file'

@@ -5,7 +5,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -107,13 +107,13 @@ def try_metrics(
     for i, metric in enumerate(evaluator.metrics):
         where = f'{key}.{i}' if len(evaluator.metrics) > 1 else key
         reason = _untried_reason(metric)
-        if reason is not None:
-            untried.append(f'{where}: {reason}')
         if reason is not None or _kinds(metric) & _OPEN_ENDED:
             open_ended.append(f'{metric.prefix}/' if metric.prefix else '')
         if reason is not None:
+            untried.append(f'{where}: {reason}')
             continue
-        with _restored(metric), _quiet():
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _quiet():
+            metric = _copy(metric, Path(folder))
             metric.dataset_meta = metainfo
             try:
                 names += _values(metric, batch, deepcopy(samples))
@@ -140,7 +140,6 @@ def _untried_reason(metric: Any) -> str | None:
 
 
 def _values(metric: Any, batch: Any, samples: Sequence[Any]) -> list[str]:
-    metric.results = []
     if getattr(metric, 'img_ids', 0) is None:  # otherwise CocoMetric evaluates every image in its ann_file
         metric.img_ids = [sample.img_id for sample in samples]
     single = Evaluator(metric)
@@ -151,30 +150,22 @@ def _values(metric: Any, batch: Any, samples: Sequence[Any]) -> list[str]:
     return [f'{metric.prefix}/{name}' if metric.prefix else name for name in metric.compute_metrics(metric.results)]
 
 
-@contextmanager
-def _restored(metric: Any) -> Iterator[None]:
-    """Restore a metric's attributes afterwards, and redirect its output files to a temporary folder."""
-    before = dict(vars(metric))
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for name in WRITES_TO:
-            if isinstance(before.get(name), str):
-                setattr(metric, name, str(Path(folder) / f'trial{Path(before[name]).suffix}'))
-        if 'CocoPanopticMetric' in _kinds(metric):
-            _limit_panoptic(metric, folder)
-        for name in ('output_dir', 'seg_out_dir'):
-            if isinstance(before.get(name), str):
-                Path(getattr(metric, name)).mkdir(exist_ok=True)
-        try:
-            yield
-        finally:
-            vars(metric).clear()
-            vars(metric).update(before)
-
-
-def _limit_panoptic(metric: Any, folder: str) -> None:
-    """Make CocoPanopticMetric score image by image; to store results, it would need predictions for every image."""
-    if metric.tmp_dir is None and not metric.format_only:
-        metric.tmp_dir = tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True)
+def _copy(metric: Any, folder: Path) -> Any:
+    """Copy a metric without its results, and redirect the copy's output files to a temporary folder."""
+    copied = copy(metric)
+    copied.results = []
+    for name in WRITES_TO:
+        path = getattr(copied, name, None)
+        if isinstance(path, str):
+            redirected = folder / f'trial{Path(path).suffix}'
+            setattr(copied, name, str(redirected))
+            if name.endswith('_dir'):
+                redirected.mkdir(exist_ok=True)
+    # Without tmp_dir, CocoPanopticMetric would need predictions for every image. It removes tmp_dir when it is deleted,
+    # so the copy needs its own.
+    if 'CocoPanopticMetric' in _kinds(metric) and not metric.format_only:
+        copied.tmp_dir = tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True)
+    return copied
 
 
 @contextmanager

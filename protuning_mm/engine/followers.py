@@ -49,45 +49,10 @@ class Follower:
             tensor.data.copy_(theirs[key].data)
 
     def write_frozen_into(self, state: dict[str, Any]) -> None:
-        """Set the frozen tensors to the leader's values in a state dict of the model."""
+        """Set the frozen tensors to the leader's values in a state dict, whose tensors may be copies on the CPU."""
         for key in self.backbone.frozen_keys:
             if f'{self.leader_name}.{key}' in state:
                 state[f'{self.name}.{key}'] = state[f'{self.leader_name}.{key}']
-
-    def start(self) -> None:
-        """Copy the leader's frozen tensors and their source at the start of a run."""
-        self.restore_frozen()
-        self.backbone.frozen_source = self.leader.frozen_source
-        self.backbone.frozen_prefix = self.leader.frozen_prefix
-
-
-class Followers:
-    """The followers of a run, whose frozen tensors are kept equal to their leaders'."""
-
-    def __init__(self) -> None:
-        self._all: list[Follower] = []
-
-    def start(self, runner: Runner) -> None:
-        """Find the followers of a run and copy their leaders' frozen tensors."""
-        self._all = find_followers(runner)
-        for each in self._all:
-            each.start()
-            if each.in_model:
-                runner.logger.info(
-                    f'{each.name} follows {each.leader_name} ({each.rule}): its frozen tensors are kept equal'
-                )
-
-    def restore_frozen(self, in_model: bool = False) -> None:
-        """Set frozen tensors to the leaders' values; with ``in_model``, only for followers in the trained model."""
-        for each in self._all:
-            if each.in_model or not in_model:
-                each.restore_frozen()
-
-    def write_frozen_into(self, state: dict[str, Any]) -> None:
-        """Set the frozen tensors in a state dict of the model, whose tensors may already be copies on the CPU."""
-        for each in self._all:
-            if each.in_model:
-                each.write_frozen_into(state)
 
 
 def find_followers(runner: Runner) -> list[Follower]:
@@ -97,7 +62,8 @@ def find_followers(runner: Runner) -> list[Follower]:
     whose frozen tensors equal another backbone's.
     """
     model = unwrap(runner.model)
-    found = list(_in_model(model, _has_mean_teacher(runner)))
+    mean_teacher = any(cls.__name__ == 'MeanTeacherHook' for hook in runner.hooks for cls in type(hook).__mro__)
+    found = list(_in_model(model, mean_teacher))
     own = tuned_backbones(model)
     for hook in runner.hooks:
         average = getattr(hook, 'ema_model', None)
@@ -108,9 +74,9 @@ def find_followers(runner: Runner) -> list[Follower]:
     return found
 
 
-def averaged_copies(model: nn.Module) -> dict[str, str]:
-    """Return follower -> leader for tuned backbones inside mmengine's averaged models, by module path."""
-    return {each.name: each.leader_name for each in _in_model(model, False) if each.rule != _EQUAL}
+def averaged_copies(model: nn.Module) -> list[Follower]:
+    """Return the followers inside mmengine's averaged models that are part of a model."""
+    return [each for each in _in_model(model, False) if each.rule != _EQUAL]
 
 
 _EQUAL = 'equal frozen tensors, and nothing in it is trained'
@@ -118,12 +84,11 @@ _EQUAL = 'equal frozen tensors, and nothing in it is trained'
 
 def _in_model(model: nn.Module, mean_teacher: bool) -> Iterator[Follower]:
     backbones = tuned_backbones(model)
-    averages = {name: part for name, part in model.named_modules() if isinstance(part, BaseAveragedModel)}
     inside = {
-        name: type(part).__name__
-        for name in backbones
-        for lead, part in averages.items()
-        if name.startswith(f'{lead}.')
+        f'{path}.{name}': type(average).__name__
+        for path, average in model.named_modules()
+        if isinstance(average, BaseAveragedModel)
+        for name in tuned_backbones(average)
     }
     free = [name for name in backbones if name not in inside]
     leaders = [name for name in free if _is_trained(backbones[name])] or free[:1]
@@ -138,10 +103,6 @@ def _in_model(model: nn.Module, mean_teacher: bool) -> Iterator[Follower]:
         elif equal or (name in inside and len(candidates) == 1):
             leader = (equal or candidates)[0]
             yield Follower(name, backbone, leader, backbones[leader], inside.get(name, _EQUAL))
-
-
-def _has_mean_teacher(runner: Runner) -> bool:
-    return any(cls.__name__ == 'MeanTeacherHook' for hook in runner.hooks for cls in type(hook).__mro__)
 
 
 def _is_trained(backbone: nn.Module) -> bool:

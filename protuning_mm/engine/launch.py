@@ -40,13 +40,12 @@ def prepare_cpu_ranks(cfg: Config) -> None:
     if not dist.is_initialized():
         dist.init_process_group('gloo')
         atexit.register(_leave)
-    cfg.setdefault('model_wrapper_cfg', dict())
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         device_ids=None,
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
-    ) | dict(cfg.model_wrapper_cfg)
+    ) | dict(cfg.get('model_wrapper_cfg', {}))
     replaced = _replace_sync_bn(cfg.model)
     message = f'{dist.get_world_size()} CPU ranks (gloo)'
     if replaced:
@@ -66,12 +65,11 @@ def _leave() -> None:
 
 
 def _replace_sync_bn(value: Any) -> int:
-    replaced = 0
-    if isinstance(value, dict):
-        if value.get('type') in ('SyncBN', 'MMSyncBN'):
-            value['type'] = 'BN'
-            replaced += 1
-        replaced += sum(_replace_sync_bn(item) for item in value.values())
-    elif isinstance(value, list | tuple):
-        replaced += sum(_replace_sync_bn(item) for item in value)
-    return replaced
+    if isinstance(value, list | tuple):
+        return sum(_replace_sync_bn(item) for item in value)
+    if not isinstance(value, dict):
+        return 0
+    replaced = value.get('type') in ('SyncBN', 'MMSyncBN')
+    if replaced:
+        value['type'] = 'BN'
+    return replaced + sum(_replace_sync_bn(item) for item in value.values())

@@ -41,11 +41,10 @@ def drop_reshaped(model: nn.Module, state: dict[str, Any]) -> dict[str, str]:
 
 def fill_copies(model: nn.Module, state: dict[str, Any]) -> None:
     """Add the tensors of a backbone's averaged copies to a state dict that only has the backbone's own tensors."""
-    backbones = tuned_backbones(model)
-    for name, leader in averaged_copies(model).items():
-        for key in backbones[name].plain_keys:
-            if f'{leader}.{key}' in state:
-                state.setdefault(f'{name}.{key}', state[f'{leader}.{key}'])
+    for each in averaged_copies(model):
+        for key in each.backbone.plain_keys:
+            if f'{each.leader_name}.{key}' in state:
+                state.setdefault(f'{each.name}.{key}', state[f'{each.leader_name}.{key}'])
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

@@ -51,15 +51,11 @@ def _without_a_rule(key: str, place: dict[str, Any], metric: str) -> Iterator[tu
 
 def _monitored(cfg: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield config key and metric of every setting that names a metric, and the config of its hook or scheduler."""
-    places: list[tuple[str, Any]]
-    places = [(f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items()]
-    places += [(f'custom_hooks.{i}', hook) for i, hook in enumerate(cfg.get('custom_hooks') or ())]
-    schedulers = cfg.get('param_scheduler') or ()
-    if isinstance(schedulers, dict):
-        places.append(('param_scheduler', schedulers))
-    else:
-        places += [(f'param_scheduler.{i}', each) for i, each in enumerate(schedulers)]
-    for key, place in places:
+    places = {f'default_hooks.{name}': hook for name, hook in (cfg.get('default_hooks') or {}).items()}
+    for key in ('custom_hooks', 'param_scheduler'):
+        value = cfg.get(key) or ()
+        places |= {key: value} if isinstance(value, dict) else {f'{key}.{i}': each for i, each in enumerate(value)}
+    for key, place in places.items():
         if not isinstance(place, dict):
             continue
         kind = str(place.get('type'))

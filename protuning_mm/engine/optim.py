@@ -38,12 +38,6 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise ValueError(f'{type(model).__name__} has no trained parameter: all have requires_grad=False')
         return super().__call__(_Trainable(model))
 
-    def add_params(
-        self,
-        params: list[dict[str, Any]],
-        module: nn.Module,
-        prefix: str = '',
-        is_dcn_module: int | float | None = None,
-    ) -> None:
+    def add_params(self, params: list[dict[str, Any]], module: nn.Module, *args: Any, **kwargs: Any) -> None:
         if any(param.requires_grad for param in module.parameters()):
-            super().add_params(params, module, prefix, is_dcn_module)
+            super().add_params(params, module, *args, **kwargs)

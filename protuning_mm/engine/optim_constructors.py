@@ -12,7 +12,7 @@ All constructors of the hosts inherit from mmengine's and call its ``__call__``,
 
 import copy
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from mmengine.logging import print_log
@@ -28,7 +28,10 @@ def build_for_host(build: Callable[..., Any]) -> Callable[..., Any]:
     def build_with_plain_backbones(self: Any, model: nn.Module) -> Any:
         model = getattr(model, 'module', model)
         keys = (self.paramwise_cfg or {}).get('custom_keys') or {}
-        added = settings_of_added(model, keys)
+        added = {
+            name: dict(keys[general], lr_mult=1.0) if own is None else dict(keys[own])
+            for name, general, own in _matched_by_backbone(model, keys)
+        }
         if added:
             self.paramwise_cfg = {**self.paramwise_cfg, 'custom_keys': {**keys, **added}}
         for key, names in spared(model, keys).items():
@@ -74,31 +77,27 @@ def _as_plain(backbone: TunedBackbone) -> nn.Module:
     return plain
 
 
-def settings_of_added(model: nn.Module, custom_keys: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the settings of added parameters to which ``custom_keys`` would apply a key of the whole backbone.
-
-    Returns:
-        dict: Full parameter name -> settings, to be added to ``custom_keys``.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for full, backbone in _added(model):
-        matching = _matching(full, custom_keys)
-        own = [key for key in matching if not _is_general(key, backbone)]
-        if matching and matching[0] not in own:
-            found[full] = dict(custom_keys[own[0]]) if own else dict(custom_keys[matching[0]], lr_mult=1.0)
-    return found
-
-
 def spared(model: nn.Module, custom_keys: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Return key -> added parameters, for keys of whole backbones whose ``lr_mult`` does not apply to them."""
     found: dict[str, list[str]] = {}
-    for full, backbone in _added(model):
-        matching = _matching(full, custom_keys)
-        if not all(_is_general(key, backbone) for key in matching):
-            continue
-        if matching and custom_keys[matching[0]].get('lr_mult', 1.0) != 1.0:
-            found.setdefault(matching[0], []).append(full)
+    for name, general, own in _matched_by_backbone(model, custom_keys):
+        if own is None and custom_keys[general].get('lr_mult', 1.0) != 1.0:
+            found.setdefault(general, []).append(name)
     return found
+
+
+def _matched_by_backbone(model: nn.Module, custom_keys: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
+    """Find the added parameters to which mmengine would apply a key of the whole backbone.
+
+    Yields:
+        tuple: Name of the parameter, the key of the backbone, and the key that names the parameter, if there is one.
+    """
+    keys = sorted(sorted(custom_keys), key=len, reverse=True)  # mmengine's order
+    for name, backbone in _added(model):
+        matching = [key for key in keys if key in name]
+        own = [key for key in matching if key not in f'{backbone}.']
+        if matching and matching[0] not in own:
+            yield name, matching[0], own[0] if own else None
 
 
 def _added(model: nn.Module) -> list[tuple[str, str]]:
@@ -110,13 +109,3 @@ def _added(model: nn.Module) -> list[tuple[str, str]]:
         for key, param in backbone._modules[child].named_parameters()
         if param.requires_grad
     ]
-
-
-def _matching(name: str, custom_keys: Mapping[str, Any]) -> list[str]:
-    """Return the keys that occur in a name, in mmengine's order: longer keys first."""
-    return [key for key in sorted(sorted(custom_keys), key=len, reverse=True) if key in name]
-
-
-def _is_general(key: str, backbone: str) -> bool:
-    """Return whether a key names a whole backbone."""
-    return key in f'{backbone}.'

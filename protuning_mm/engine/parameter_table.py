@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from protuning_mm.backbones import TunedBackbone, read_stages
+from protuning_mm.backbones import TunedBackbone, read_stages, tuned_backbones
 from protuning_mm.engine.unwrap import unwrap
 
 
@@ -58,13 +58,8 @@ class ParameterTable:
         return self.trained / self.full
 
     def to_dict(self) -> dict[str, Any]:
-        return dict(
-            parts=[dict(name=part.name, trained=part.trained, frozen=part.frozen) for part in self.parts],
-            trained=self.trained,
-            frozen=self.frozen,
-            full=self.full,
-            share=self.share,
-        )
+        parts = [dict(name=part.name, trained=part.trained, frozen=part.frozen) for part in self.parts]
+        return dict(parts=parts, trained=self.trained, frozen=self.frozen, full=self.full, share=self.share)
 
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [('part', 'trained', 'frozen', 'learning rate')]
@@ -78,11 +73,8 @@ class ParameterTable:
             for name, *cells in rows
         ]
         rule = '-' * len(lines[0])
-        lines = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
-        return '\n'.join(
-            [*lines, f'{self.trained / 1e6:.2f} M trained, {self.share:.1%} of full fine-tuning '
-             f'({self.full / 1e6:.2f} M)']
-        )  # fmt: skip
+        summary = f'{self.trained / 1e6:.2f} M trained, {self.share:.1%} of full fine-tuning ({self.full / 1e6:.2f} M)'
+        return '\n'.join([lines[0], rule, *lines[1:-1], rule, lines[-1], summary])
 
 
 def count_parameters(model: Any, optim_wrapper: Any = None) -> ParameterTable:
@@ -98,8 +90,7 @@ def count_parameters(model: Any, optim_wrapper: Any = None) -> ParameterTable:
     parts = [_count(name, params, rates) for name, params in _parts(model)]
     added = sum(
         param.numel()
-        for backbone in model.modules()
-        if isinstance(backbone, TunedBackbone)
+        for backbone in tuned_backbones(model).values()
         for name in backbone.added_children
         for param in backbone._modules[name].parameters()
     )
@@ -131,34 +122,28 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:
 
 def _parts_of_backbone(name: str, backbone: Any) -> Iterator[tuple[str, list[nn.Parameter]]]:
     """Yield stem (with all modules outside of stages, such as final norms), stages and added modules of a backbone."""
-    if isinstance(backbone, TunedBackbone):
-        structure, plain_keys = backbone.structure, backbone.plain_keys
-        added = list(backbone.added_children)
-    else:
-        try:
-            structure = read_stages(backbone)
-        except TypeError:  # no reader supports this class
-            yield name, list(backbone.parameters())
-            return
-        plain_keys, added = frozenset(backbone.state_dict()), []
-    params = {key: param for key, param in backbone.named_parameters() if key in plain_keys}
-    rows: list[list[nn.Parameter]] = []
-    for stage in structure.stages:
-        starts = tuple(f'{path}.' for path in stage.modules)
-        rows.append([params.pop(key) for key in list(params) if key.startswith(starts)])
+    params = dict(backbone.named_parameters())
+    tuned = isinstance(backbone, TunedBackbone)
+    try:
+        stages = backbone.structure.stages if tuned else read_stages(backbone).stages
+    except TypeError:  # no reader supports this class
+        yield name, list(params.values())
+        return
+    parts = {f'{name}.stages.{i}': stage.modules for i, stage in enumerate(stages)}
+    parts |= {f'{name}.{child}': (child,) for child in (backbone.added_children if tuned else ())}
+    found = {}
+    for part, paths in parts.items():
+        starts = tuple(f'{path}.' for path in paths)
+        found[part] = [params.pop(key) for key in list(params) if key.startswith(starts)]
     yield f'{name}.stem', list(params.values())
-    for i, row in enumerate(rows):
-        yield f'{name}.stages.{i}', row
-    for child in added:
-        yield f'{name}.{child}', list(backbone._modules[child].parameters())
+    yield from found.items()
 
 
 def _count(name: str, params: list[nn.Parameter], rates: Mapping[nn.Parameter, float]) -> Part:
-    counts = {True: 0, False: 0}
-    for param in params:
-        counts[param.requires_grad] += param.numel()
-    found = {rates[param] for param in params if param.requires_grad and param in rates}
-    return Part(name, trained=counts[True], frozen=counts[False], rates=tuple(sorted(found)))
+    trained = [param for param in params if param.requires_grad]
+    number = sum(param.numel() for param in trained)
+    found = {rates[param] for param in trained if param in rates}
+    return Part(name, number, sum(param.numel() for param in params) - number, tuple(sorted(found)))
 
 
 def param_groups(optim_wrapper: Any) -> list[dict[str, Any]]:

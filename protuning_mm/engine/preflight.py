@@ -25,7 +25,7 @@ def check_before_training(runner: Runner) -> None:
     check_classes(unwrap(runner.model), runner.train_dataloader.dataset, 'train_dataloader')
     if runner.val_loop is not None:
         check_classes(unwrap(runner.model), runner.val_dataloader.dataset, 'val_dataloader')
-        trial = _try_evaluator(runner, runner.val_loop, 'val')
+        trial = _try_evaluator(runner, runner.val_loop, 'val_evaluator')
         for key, found, advice in unknown_metrics(runner.cfg, trial, 'val_evaluator'):
             raise MismatchError(f'{key}: {found}: {advice}')
 
@@ -37,7 +37,7 @@ def check_before_testing(runner: Runner) -> None:
         MismatchError: classes do not match, or the evaluator fails.
     """
     check_classes(unwrap(runner.model), runner.test_dataloader.dataset, 'test_dataloader')
-    _try_evaluator(runner, runner.test_loop, 'test')
+    _try_evaluator(runner, runner.test_loop, 'test_evaluator')
 
 
 def check_frozen_weights(model: nn.Module) -> None:
@@ -56,12 +56,10 @@ def check_frozen_weights(model: nn.Module) -> None:
             )
 
 
-def _try_evaluator(runner: Runner, loop: Any, split: str) -> Trial:
-    start = perf_counter()
-    model, dataset = unwrap(runner.model), loop.dataloader.dataset
-    key = f'{split}_evaluator'
+def _try_evaluator(runner: Runner, loop: Any, key: str) -> Trial:
+    start, model = perf_counter(), unwrap(runner.model)
     evaluator = getattr(loop, 'evaluator', None)
-    trial = try_evaluator(evaluator, dataset, key, num_classes_of(model), predicts_masks(model))
+    trial = try_evaluator(evaluator, loop.dataloader.dataset, key, num_classes_of(model), predicts_masks(model))
     for note in trial.untried:
         runner.logger.info(f'not tried before the run: {note}')
     if trial.metrics:

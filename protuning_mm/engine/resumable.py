@@ -19,9 +19,8 @@ def check_resumable(checkpoint: Mapping[str, Any]) -> None:
     meta, hub = checkpoint.get('meta', {}), checkpoint.get('message_hub', {})
     lacking = [f'meta.{key}' for key in ('epoch', 'iter') if not _is_count(meta.get(key))]
     lacking += [f'message_hub.{key}' for key in _HUB if not isinstance(hub.get(key), Mapping)]
-    for key, kinds in (('optimizer', Mapping), ('param_schedulers', list | Mapping)):
-        if not isinstance(checkpoint.get(key, {}), kinds):
-            lacking.append(key)
+    kinds = dict(optimizer=Mapping, param_schedulers=list | Mapping)
+    lacking += [key for key, kind in kinds.items() if not isinstance(checkpoint.get(key, {}), kind)]
     if lacking:
         raise CheckpointError(
             f'the checkpoint holds no training state to resume from ({", ".join(lacking)}: missing or of a wrong '

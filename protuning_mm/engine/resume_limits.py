@@ -41,23 +41,18 @@ def resume_limits(runner: Runner, consumed: int) -> list[str]:
             limits.append(f'{type(loader.dataset).__name__} is an IterableDataset, whose position is not known')
     if getattr(loop, 'fast_forward_on_resume', False):
         limits.append('fast_forward_on_resume=True restarts the data')
-    return limits + _of_validation(runner)
-
-
-def _of_validation(runner: Runner) -> list[str]:
-    """List reasons from hooks and schedulers that depend on validation metrics."""
-    limits = [
+    limits += [
         f'mmengine does not save the state of {type(hook).__name__}, which restarts'
         for hook in runner.hooks
         if isinstance(hook, EarlyStoppingHook)
     ]
-    if NOT_VALIDATED in runner.message_hub.runtime_info:  # set by our CheckpointHook, which repeats the validation
-        return limits
-    return limits + [
-        f'{type(each).__name__} depends on validation metrics, and misses those of the step of the resumed '
-        'checkpoint: use protuning_mm.CheckpointHook'
-        for each in schedulers_by_metric(runner)
-    ]
+    if NOT_VALIDATED not in runner.message_hub.runtime_info:  # our CheckpointHook sets it and repeats the validation
+        limits += [
+            f'{type(each).__name__} depends on validation metrics, and misses those of the step of the resumed '
+            'checkpoint: use protuning_mm.CheckpointHook'
+            for each in schedulers_by_metric(runner)
+        ]
+    return limits
 
 
 def schedulers_by_metric(runner: Runner) -> list[Any]:

@@ -6,6 +6,8 @@ They skip the batches that the interrupted run has already consumed, then restor
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mmengine.runner.loops import _InfiniteDataloaderIterator
+
 
 class ResumedLoader:
     """A data loader that skips the first batches of its next epoch.
@@ -41,29 +43,23 @@ class ResumedLoader:
         return batches
 
 
-class ResumedIterator:
-    """mmengine's infinite iterator, which restores the random states before the next batch.
+class ResumedIterator(_InfiniteDataloaderIterator):
+    """mmengine's infinite iterator, which restores the random states before the first batch.
 
     The loop itself skips the consumed batches by calling ``skip_iter``.
 
     Args:
-        iterator (_InfiniteDataloaderIterator): The training loop's iterator.
+        loader (DataLoader): The training loop's data loader.
         restore (Callable): Restores the random states.
     """
 
-    def __init__(self, iterator: Any, restore: Callable[[], None]) -> None:
-        self._iterator = iterator
+    def __init__(self, loader: Any, restore: Callable[[], None]) -> None:
+        super().__init__(loader)
         self._restore: Callable[[], None] | None = restore
-
-    def skip_iter(self, number: int) -> None:
-        self._iterator.skip_iter(number)
-
-    def __iter__(self) -> 'ResumedIterator':
-        return self
 
     def __next__(self) -> Any:
         if self._restore is not None:
-            self._iterator._ensure_iterator()  # draws the workers' seed, so it must run before the states are restored
+            self._ensure_iterator()  # draws the workers' seed, so it must run before the states are restored
             self._restore()
             self._restore = None
-        return next(self._iterator)
+        return super().__next__()

@@ -47,9 +47,12 @@ def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
+        holder = 'its lock file does not say which run'
+        with suppress(OSError):  # Windows refuses to read a locked file
+            holder = path.read_text().strip() or holder
         raise WorkDirError(
-            f'another run is writing to work dir {str(work_dir)!r}: {_read_holder(path)}. Wait for it, stop it, or '
-            'set another folder by --work-dir'
+            f'another run is writing to work dir {str(work_dir)!r}: {holder}. Wait for it, stop it, or set another '
+            'folder by --work-dir'
         ) from None
     except OSError as error:
         print_log(f'{path} cannot be locked ({error.strerror}): make sure that only one run writes there', 'current')
@@ -60,10 +63,3 @@ def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _read_holder(path: Path) -> str:
-    holder = ''
-    with suppress(OSError):  # Windows refuses to read a locked file
-        holder = path.read_text().strip()
-    return holder or 'its lock file does not say which run'

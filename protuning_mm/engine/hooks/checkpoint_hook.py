@@ -24,31 +24,26 @@ _ATOMIC = dict(backend='atomic_local')
 
 
 class _RemoveLater:
-    """A file backend that records removals in the message hub and performs them after the new file is written."""
+    """A file backend that removes nothing, but records in the message hub what to remove after the new file is written.
+
+    Args:
+        backend (BaseStorageBackend | FileClient): The backend that does everything else.
+        hub (MessageHub): The run's message hub, which is saved in the new file.
+    """
 
     def __init__(self, backend: Any, hub: MessageHub) -> None:
         self._backend = backend
         self._hub = hub
-        self._waiting: list[tuple[str, str]] = []
+        self.paths: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
     def remove(self, path: str) -> None:
-        self._wait('remove', path)
+        self.paths.append(path)
+        self._hub.update_info(OUTDATED_BEST, [Path(each).name for each in self.paths])
 
-    def rmtree(self, path: str) -> None:
-        self._wait('rmtree', path)
-
-    def _wait(self, action: str, path: str) -> None:
-        self._waiting.append((action, path))
-        self._hub.update_info(OUTDATED_BEST, [Path(waiting).name for _, waiting in self._waiting])
-
-    def flush(self, keep: set[str]) -> None:
-        for action, path in self._waiting:
-            if path not in keep:
-                getattr(self._backend, action)(path)
-        self._hub.update_info(OUTDATED_BEST, [])
+    rmtree = remove
 
 
 @HOOKS.register_module()
@@ -92,7 +87,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         filename = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        with _states_of_all_ranks(runner), self._own_save():
+        with self._own_save(runner):
             runner.save_checkpoint(
                 self.out_dir,
                 filename,
@@ -136,39 +131,35 @@ class CheckpointHook(MMEngineCheckpointHook):
         if not self.save_best:
             return
         runner.message_hub.update_info(NOT_VALIDATED, False)
-        with _states_of_all_ranks(runner), self._own_save(), self._removing_later(runner.message_hub) as backend:
-            super()._save_best_checkpoint(runner, metrics)
-            # The new best checkpoint may have the same file name as the old one, if a step ran twice.
-            best = getattr(self, 'best_ckpt_path', None)
-            backend.flush(keep={best, *getattr(self, 'best_ckpt_path_dict', {}).values()} - {None})
+        backend, hub = self.file_backend, runner.message_hub
+        outdated = self.file_backend = _RemoveLater(backend, hub)
+        try:
+            with self._own_save(runner):
+                super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self.file_backend = backend
+        # The new best checkpoint may have the same file name as the old one, if a step ran twice.
+        best = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
+        for path in outdated.paths:
+            if path not in best:
+                self._remove(path)
+        hub.update_info(OUTDATED_BEST, [])
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         if self._saving and self.backend_args == _ATOMIC:
             checkpoint['meta'][WRITER_VERSION] = __version__
 
     @contextmanager
-    def _own_save(self) -> Iterator[None]:
-        """Mark a save by this hook, because ``before_save_checkpoint`` is also called for saves by other hooks."""
-        before, self._saving = self._saving, True
-        try:
+    def _own_save(self, runner: Runner) -> Iterator[None]:
+        """Prepare a save by this hook.
+
+        Mark it, because ``before_save_checkpoint`` is also called for saves by other hooks. Collect the random states
+        of all ranks before the main process saves alone.
+        """
+        with ExitStack() as stack:
+            stack.callback(setattr, self, '_saving', self._saving)
+            self._saving = True
+            for hook in runner.hooks:
+                if isinstance(hook, ExactResumeHook):
+                    stack.enter_context(hook.gathered())
             yield
-        finally:
-            self._saving = before
-
-    @contextmanager
-    def _removing_later(self, hub: MessageHub) -> Iterator[_RemoveLater]:
-        backend, self.file_backend = self.file_backend, _RemoveLater(self.file_backend, hub)
-        try:
-            yield self.file_backend
-        finally:
-            self.file_backend = backend
-
-
-@contextmanager
-def _states_of_all_ranks(runner: Runner) -> Iterator[None]:
-    """Collect the random states of all ranks before the main process saves alone."""
-    with ExitStack() as stack:
-        for hook in runner.hooks:
-            if isinstance(hook, ExactResumeHook):
-                stack.enter_context(hook.gathered())
-        yield

@@ -10,7 +10,7 @@ from protuning_mm.engine.unwrap import unwrap
 from protuning_mm.registry import HOOKS
 from protuning_mm.weights import CheckpointError
 from protuning_mm.weights.deltas import make_delta
-from protuning_mm.weights.fingerprint import Fingerprint, fingerprint
+from protuning_mm.weights.fingerprint import fingerprint
 
 
 @HOOKS.register_module()
@@ -35,9 +35,7 @@ class DeltaCheckpointHook(CheckpointHook):
                 f'DeltaCheckpointHook: {type(unwrap(runner.model)).__name__} has no ProTunedResNet or TunedBackbone '
                 'whose frozen tensors could be left out; use protuning_mm.CheckpointHook'
             )
-        self._bases: dict[str, Fingerprint] = {
-            name: fingerprint(each.frozen_tensors()) for name, each in backbones.items()
-        }
+        self._bases = {name: fingerprint(each.frozen_tensors()) for name, each in backbones.items()}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Make the delta. This hook runs after all others, so that EMA has already swapped in its averages."""

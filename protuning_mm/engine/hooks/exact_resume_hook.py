@@ -52,7 +52,9 @@ class ExactResumeHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         ranks = self._gathered or [self._state()]
-        checkpoint[_KEY] = dict(ranks=ranks, consumed=self._consumed, sampler_seed=_seed(runner))
+        loader = getattr(runner.train_loop, 'dataloader', None)
+        seed = None if loader is None else getattr(sampler_of(loader), 'seed', None)
+        checkpoint[_KEY] = dict(ranks=ranks, consumed=self._consumed, sampler_seed=seed)
 
     def _state(self) -> State:
         return self._ahead or self._outside_validation or random_state()
@@ -65,9 +67,6 @@ class ExactResumeHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         self._consumed = 0
-        loop = runner.train_loop
-        if isinstance(loop.dataloader, ResumedLoader):
-            loop.dataloader = loop.dataloader._loader
 
     def before_val(self, runner: Runner) -> None:
         self._outside_validation = random_state()
@@ -91,7 +90,8 @@ class ExactResumeHook(Hook):
             return
         assert self._loaded is not None
         state, loop = self._loaded['ranks'][get_rank()], runner.train_loop
-        sampler, seed = sampler_of(loop.dataloader), self._loaded['sampler_seed']
+        loader, seed = loop.dataloader, self._loaded['sampler_seed']
+        sampler = sampler_of(loader)
         if hasattr(sampler, 'seed') and seed is not None:
             sampler.seed = seed
         self._ahead = state  # a validation before the restore may save a checkpoint, which must contain them unchanged
@@ -99,15 +99,16 @@ class ExactResumeHook(Hook):
         def restore() -> None:
             self._ahead = None
             set_random_state(state)
+            loop.dataloader = loader
 
         limits = resume_limits(runner, self._loaded['consumed'])
         if limits:
             runner.logger.warning('resumed, but not exactly: ' + '; '.join(limits))
         if isinstance(loop, IterBasedTrainLoop):
-            loop.dataloader_iterator = ResumedIterator(loop.dataloader_iterator, restore)
+            loop.dataloader_iterator = ResumedIterator(loader, restore)
         else:
             self._consumed = self._loaded['consumed']
-            loop.dataloader = ResumedLoader(loop.dataloader, self._consumed, restore)
+            loop.dataloader = ResumedLoader(loader, self._consumed, restore)
 
     def _why_not_exact(self, runner: Runner) -> str | None:
         loop, world = runner.train_loop, get_world_size()
@@ -122,8 +123,3 @@ class ExactResumeHook(Hook):
         if isinstance(loop, EpochBasedTrainLoop) and consumed > batches:
             return f'the checkpoint was saved after {consumed} batches of an epoch, but an epoch has only {batches}'
         return None
-
-
-def _seed(runner: Runner) -> int | None:
-    loader = getattr(runner.train_loop, 'dataloader', None)
-    return getattr(sampler_of(loader), 'seed', None) if loader is not None else None

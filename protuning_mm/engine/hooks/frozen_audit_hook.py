@@ -32,7 +32,8 @@ class FrozenAuditHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         start = time.perf_counter()
-        self._before = _fingerprints(runner)
+        backbones = tuned_backbones(unwrap(runner.model))
+        self._before = {name: fingerprint(each.frozen_tensors()) for name, each in backbones.items()}
         took = time.perf_counter() - start
         for name, found in self._before.items():
             runner.logger.info(
@@ -48,8 +49,8 @@ class FrozenAuditHook(Hook):
     def _audit(self, runner: Runner, consequence: str) -> None:
         if not self._before:  # a save outside of training
             return
-        for name, now in _fingerprints(runner).items():
-            moved = self._before[name].find_changes(now)
+        for name, backbone in tuned_backbones(unwrap(runner.model)).items():
+            moved = self._before[name].find_changes(fingerprint(backbone.frozen_tensors()))
             if moved:
                 untrained = (
                     f' Nothing in {name} is trained. If it is an average of another backbone (EMA, mean teacher), '
@@ -60,13 +61,5 @@ class FrozenAuditHook(Hook):
                     f'{len(moved)} frozen tensors of {name} have changed since the start of training (found at '
                     f'iteration {runner.iter}); {consequence}:' + listed('moved', moved) + '\nPossible causes: an '
                     'optimizer that was built with all parameters, a hook, or batch norms in training mode.'
-                    + ('' if _is_trained(runner, name) else untrained)
+                    + ('' if any(param.requires_grad for param in backbone.parameters()) else untrained)
                 )
-
-
-def _is_trained(runner: Runner, name: str) -> bool:
-    return any(param.requires_grad for param in unwrap(runner.model).get_submodule(name).parameters())
-
-
-def _fingerprints(runner: Runner) -> dict[str, Fingerprint]:
-    return {name: fingerprint(each.frozen_tensors()) for name, each in tuned_backbones(unwrap(runner.model)).items()}

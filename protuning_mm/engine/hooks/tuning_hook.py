@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 
 from protuning_mm.backbones import tuned_backbones
 from protuning_mm.backbones.tuned_backbone import LOADED
-from protuning_mm.engine.followers import Followers
+from protuning_mm.engine.followers import Follower, find_followers
 from protuning_mm.engine.load_from import drop_reshaped, fill_copies
 from protuning_mm.engine.parameter_table import count_parameters
 from protuning_mm.engine.preflight import check_before_testing, check_before_training, check_frozen_weights
@@ -41,7 +41,7 @@ class TuningHook(Hook):
 
     def __init__(self) -> None:
         self._sources: dict[str, Any] = {}
-        self._followers = Followers()
+        self._followers: list[Follower] = []
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         if runner._resume:
@@ -59,7 +59,15 @@ class TuningHook(Hook):
             )
 
     def before_train(self, runner: Runner) -> None:
-        self._followers.start(runner)
+        self._followers = find_followers(runner)
+        self._restore_frozen()
+        for each in self._followers:
+            each.backbone.frozen_source = each.leader.frozen_source
+            each.backbone.frozen_prefix = each.leader.frozen_prefix
+            if each.in_model:
+                runner.logger.info(
+                    f'{each.name} follows {each.leader_name} ({each.rule}): its frozen tensors are kept equal'
+                )
         check_frozen_weights(runner.model)
         self._name_sources(runner)
         check_before_training(runner)
@@ -72,13 +80,13 @@ class TuningHook(Hook):
                 runner.logger.info(f'{name}, frozen execution:\n{report(backbone.plain)}')
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        self._followers.restore_frozen(in_model=True)
+        self._restore_frozen(in_model=True)
 
     def after_train(self, runner: Runner) -> None:
-        self._followers.restore_frozen()
+        self._restore_frozen()
 
     def before_val(self, runner: Runner) -> None:
-        self._followers.restore_frozen()
+        self._restore_frozen()
         check_frozen_weights(runner.model)
 
     def before_test(self, runner: Runner) -> None:
@@ -86,12 +94,19 @@ class TuningHook(Hook):
         check_before_testing(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        self._followers.restore_frozen()
-        self._followers.write_frozen_into(checkpoint.get('state_dict', {}))
+        self._restore_frozen()
+        for each in self._followers:
+            each.write_frozen_into(checkpoint.get('state_dict', {}))
         checkpoint['meta'][FROZEN_SOURCES] = {
             name: (each.frozen_source, each.frozen_prefix)
             for name, each in tuned_backbones(unwrap(runner.model)).items()
         }
+
+    def _restore_frozen(self, in_model: bool = False) -> None:
+        """Restore the frozen tensors of all followers; with ``in_model``, only of those in the trained model."""
+        for each in self._followers:
+            if each.in_model or not in_model:
+                each.restore_frozen()
 
     def _name_sources(self, runner: Runner) -> None:
         """Record the file that each backbone was loaded from, which a model cannot know from a state dict."""

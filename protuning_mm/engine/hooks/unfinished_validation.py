@@ -20,9 +20,8 @@ class UnfinishedValidationHook(Hook):
         loop = runner.train_loop
         if not runner._resume or not runner.message_hub.runtime_info.pop(NOT_VALIDATED, False):
             return
-        if runner.val_loop is None or not isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop):
-            return
-        if not _needs_metrics(runner):
+        known = isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop)
+        if runner.val_loop is None or not known or not _needs_metrics(runner):
             return
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
         moment, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
