@@ -86,11 +86,15 @@ def _skippable(patch: Callable[_P, None]) -> Callable[_P, None]:
     return apply_unless_skipped
 
 
-def _wrap(owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
-    """Replace a method by ``wrapper(method)``, unless it is replaced already."""
+def _wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
+    """Replace a method by one that calls ``around(method, self, …)``, unless it is replaced already."""
     method = getattr(owner, name)
     if not hasattr(method, _MARK):
-        replacement = wrapper(method)
+
+        @wraps(method)
+        def replacement(*args: Any, **kwargs: Any) -> Any:
+            return around(method, *args, **kwargs)
+
         setattr(replacement, _MARK, True)
         setattr(owner, name, replacement)
 

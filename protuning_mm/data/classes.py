@@ -7,6 +7,8 @@ from typing import Any
 from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS
 
+from protuning_mm.data.empty_data_sets import list_first
+
 
 def find_classes(dataset: dict[str, Any], scope: str) -> Any:
     """Find the classes of a data set: those of ``metainfo`` in its config, or those of its Python class.
@@ -82,15 +84,11 @@ def explain_unknown_categories(classes: Any, content: dict[str, Any], path: Path
     if not unknown:
         return None
     return (
-        f'{len(unknown)} of its {len(classes)} classes are no categories of {str(path)!r}: {_shortened(unknown)}. '
-        f'The file has {len(categories)}: {_shortened(categories)}',
+        f'{len(unknown)} of its {len(classes)} classes are no categories of {str(path)!r}: {list_first(unknown)}. '
+        f'The file has {len(categories)}: {list_first(categories)}',
         f'Write metainfo=dict(classes=({", ".join(repr(name) for name in categories[:3])}, …)) in the data set, with '
         'the names as in the file, and set num_classes of the heads to their number.',
     )
-
-
-def _shortened(names: list[Any]) -> str:
-    return ', '.join(map(str, names[:8])) + (', …' if len(names) > 8 else '')
 
 
 def _find_reduce_zero_label_conflict(key: str, dataset: dict[str, Any], scope: str) -> tuple[str, str, str] | None:

@@ -9,23 +9,11 @@ from numpy.typing import NDArray
 from protuning_mm.data.errors import DataError
 from protuning_mm.registry import TRANSFORMS
 
-CORRUPTIONS = (
-    'gaussian_noise',
-    'shot_noise',
-    'impulse_noise',
-    'defocus_blur',
-    'glass_blur',
-    'motion_blur',
-    'zoom_blur',
-    'snow',
-    'frost',
-    'fog',
-    'brightness',
-    'contrast',
-    'elastic_transform',
-    'pixelate',
-    'jpeg_compression',
-)
+_NOISE = ('gaussian_noise', 'shot_noise', 'impulse_noise')
+_BLUR = ('defocus_blur', 'glass_blur', 'motion_blur', 'zoom_blur')
+_WEATHER = ('snow', 'frost', 'fog', 'brightness')
+_DIGITAL = ('contrast', 'elastic_transform', 'pixelate', 'jpeg_compression')
+CORRUPTIONS = _NOISE + _BLUR + _WEATHER + _DIGITAL
 SEVERITIES = (1, 2, 3, 4, 5)
 GENERATED_MARK = 'generated.json'  # in a folder whose corrupted images were generated, not published
 _SMALLEST = 32

@@ -1,6 +1,6 @@
 """Data files that a config names: whether they exist, and whether the annotations contain the classes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,17 @@ from protuning_mm.data.published_data_sets import find_clean_config, find_missin
 _LARGEST = 100 * 2**20
 
 
-def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
+def check_data_files(cfg: Config, loaders: Sequence[str]) -> None:
     """Check the data sets of data loaders and of the corresponding evaluators, before anything is built.
 
     Args:
         cfg (Config): The whole config.
-        loaders (Iterable[str]): Keys such as ``'train_dataloader'``; missing or empty loaders are skipped.
+        loaders (Sequence[str]): Keys such as ``'train_dataloader'``; missing or empty loaders are skipped.
 
     Raises:
         DataError: lists every config key whose file or folder is missing, with the path; or the wrong entries of an
             annotation file; or the classes that an annotation file does not contain.
     """
-    loaders = list(loaders)
     missing = find_missing_files(cfg, loaders)
     if missing:
         raise DataError(
@@ -47,10 +46,14 @@ def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
             _check_annotations(cfg, key, dataset)
 
 
-def find_missing_files(cfg: Config, loaders: Iterable[str]) -> list[str]:
+def find_missing_files(cfg: Config, loaders: Sequence[str]) -> list[str]:
     """List the missing files and folders of data loaders and their evaluators, with their config keys."""
-    loaders = list(loaders)
-    missing = [text for loader in loaders for text in _find_missing_of_evaluators(loader, cfg)]
+    missing = []
+    for loader in loaders:
+        for key, evaluator in _list_evaluators(loader, cfg):
+            path = evaluator.get('ann_file')
+            if isinstance(path, str) and '://' not in path and not Path(path).exists():
+                missing.append(f'{key}.ann_file={path!r}: there is no such file')
     for key, dataset in _find_all_data_sets(cfg, loaders):
         missing += _find_missing(key, dataset)
     return list(dict.fromkeys(missing))
@@ -61,7 +64,7 @@ def find_data_sets(cfg: Config, loader: str) -> list[tuple[str, dict[str, Any]]]
     return list(_unwrap(f'{loader}.dataset', (cfg.get(loader) or {}).get('dataset', {})))
 
 
-def _find_all_data_sets(cfg: Config, loaders: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _find_all_data_sets(cfg: Config, loaders: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the data sets of loaders, and the training sets whose images their ``ShotGroups`` metrics count."""
     for loader in loaders:
         yield from find_data_sets(cfg, loader)
@@ -72,22 +75,20 @@ def _find_all_data_sets(cfg: Config, loaders: Iterable[str]) -> Iterator[tuple[s
                 yield from find_data_sets(cfg, 'train_dataloader')
 
 
-def _list_sources(cfg: Config, loaders: Iterable[str]) -> list[str]:
+def _list_sources(cfg: Config, loaders: Sequence[str]) -> list[str]:
     """List where to get the published data sets that are missing."""
     absent = [dataset for key, dataset in _find_all_data_sets(cfg, loaders) if any(_find_missing(key, dataset))]
     found = [find_source(each) for dataset in absent for each in (dataset, find_clean_config(dataset)) if each]
     return list(dict.fromkeys(str(source) for source in found if source))
 
 
-def _suggest_data_root(cfg: Config, loaders: Iterable[str]) -> str:
+def _suggest_data_root(cfg: Config, loaders: Sequence[str]) -> str:
     """Say which setting names the data: the config's ``data_root``, and the keys of data sets outside of it."""
-    root = str(cfg.get('data_root', '…'))
+    root = str(cfg.get('data_root') or '…')
     outside = []
     for key, dataset in _find_all_data_sets(cfg, loaders):
-        clean = find_clean_config(dataset)
-        key, dataset = (key, dataset) if clean is None else (f'{key}.clean', clean)
-        own = str(dataset.get('data_root') or root)
-        if any(_find_missing(key, dataset)) and own.rstrip('/') != root.rstrip('/') and not own.startswith(f'{root}/'):
+        key, dataset = _read_instead(key, dataset)
+        if any(_find_missing(key, dataset)) and not Path(dataset.get('data_root') or root).is_relative_to(root):
             outside.append(f'{key}.data_root')
     keys = ' '.join(f'{key}=<folder>' for key in dict.fromkeys(outside))
     return (
@@ -109,41 +110,29 @@ def _unwrap(key: str, dataset: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _find_missing(key: str, dataset: dict[str, Any]) -> Iterator[str]:
-    root = dataset.get('data_root') or ''
-    clean = find_clean_config(dataset)
-    if clean is not None:
-        yield from _find_missing(f'{key}.clean', clean)
+    key, dataset = _read_instead(key, dataset)
+    root, source = dataset.get('data_root') or '', find_source(dataset)
+    missing = [] if source is None else find_missing_paths(source, dataset)
+    if '://' in root or (source is not None and not missing):
         return
-    source = find_source(dataset)
-    if source is not None and '://' not in root:
-        missing = find_missing_paths(source, dataset)
-        if missing and not Path(root).is_dir():
-            yield f'{key}.data_root={root!r}: there is no such folder, for {source.name}'
-        elif missing:
-            yield f'{key}.data_root={root!r}: {source.name} is incomplete; missing: {", ".join(missing)}'
-        return
-    prefix = dataset.get('data_prefix') or {}
-    named = {'ann_file': dataset.get('ann_file')}
-    if isinstance(prefix, dict):
-        named |= {f'data_prefix.{name}': value for name, value in prefix.items()}
+    if not Path(root).is_dir():
+        yield f'{key}.data_root={root!r}: there is no such folder' + (f', for {source.name}' if source else '')
+    elif source is not None:
+        yield f'{key}.data_root={root!r}: {source.name} is incomplete; missing: {", ".join(missing)}'
     else:
-        named['data_prefix'] = prefix
-    if root and '://' not in root and not Path(root).is_dir():
-        yield f'{key}.data_root={root!r}: there is no such folder'
-        return
-    for name, value in named.items():
-        if not isinstance(value, str) or not value or '://' in value or '://' in root:
-            continue
-        path = Path(root) / value
-        if not path.exists():
-            yield f'{key}.{name}={value!r}: {str(path)!r} does not exist'
+        prefix = dataset.get('data_prefix')
+        named = {'ann_file': dataset.get('ann_file'), 'data_prefix': prefix}
+        if isinstance(prefix, dict):
+            named |= {f'data_prefix.{name}': value for name, value in prefix.items()}
+        for name, value in named.items():
+            if isinstance(value, str) and '://' not in value and not (Path(root) / value).exists():
+                yield f'{key}.{name}={value!r}: {str(Path(root) / value)!r} does not exist'
 
 
-def _find_missing_of_evaluators(loader: str, cfg: Config) -> Iterator[str]:
-    for key, evaluator in _list_evaluators(loader, cfg):
-        path = evaluator.get('ann_file')
-        if isinstance(path, str) and '://' not in path and not Path(path).exists():
-            yield f'{key}.ann_file={path!r}: there is no such file'
+def _read_instead(key: str, dataset: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the data set whose files are read: the clean test set where CIFAR-C is computed, otherwise itself."""
+    clean = find_clean_config(dataset)
+    return (key, dataset) if clean is None else (f'{key}.clean', clean)
 
 
 def _list_evaluators(loader: str, cfg: Config) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -169,8 +158,7 @@ def _check_annotations(cfg: Config, key: str, dataset: dict[str, Any]) -> None:
         content = read_json(path, key)
     if classes is None or not isinstance(content, dict) or 'categories' not in content:
         return
-    unknown = explain_unknown_categories(classes, content, path)
-    if unknown:
+    if unknown := explain_unknown_categories(classes, content, path):
         raise DataError(f'{key}: {unknown[0]}. {unknown[1]}')
 
 

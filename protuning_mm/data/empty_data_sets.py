@@ -6,7 +6,6 @@
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,15 @@ _FILES = 200  # at most this many XML files are read for the names in them
 _LISTED = 8
 
 
-def refuse_empty_data_sets(serialize: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``BaseDataset._serialize_data``: raise a DataError that says why a data set has no image.
+def refuse_empty_data_sets(serialize: Callable[..., Any], dataset: Any) -> Any:
+    """Call ``BaseDataset._serialize_data``; raise a DataError that says why a data set has no image.
 
     numpy's error, "need at least one array to concatenate", appears if no image of the folder has the suffix, or if no
     image has an object of the classes and ``filter_cfg`` drops them all.
     """
-
-    @wraps(serialize)
-    def serialize_data(self: Any) -> Any:
-        if not self.data_list:
-            raise DataError(f'{type(self).__name__} ({_paths(self)}): {explain_empty(self)}')
-        return serialize(self)
-
-    return serialize_data
+    if not dataset.data_list:
+        raise DataError(f'{type(dataset).__name__} ({_paths(dataset)}): {explain_empty(dataset)}')
+    return serialize(dataset)
 
 
 def explain_empty(dataset: Any) -> str:

@@ -4,37 +4,33 @@
 """
 
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from protuning_mm.data.errors import DataError
+from protuning_mm.data.errors import DataError, first_line
 from protuning_mm.data.truncated_images import is_truncated
 
 ORIENTATION = 0x0112  # the EXIF tag
 TURNING = (5, 6, 7, 8)  # values of the EXIF tag that swap height and width
 
 
-def name_unreadable_images(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``LoadImageFromFile.transform``: raise a DataError that names the file.
+def name_unreadable_images(
+    load: Callable[..., dict[str, Any] | None], transform: Any, results: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Call ``LoadImageFromFile.transform``; raise a DataError that names the file.
 
-    The wrapped method also fails on truncated files, and on images whose height and width are swapped in the
+    Also fail on truncated files, and on images whose height and width are swapped in the
     annotations.
     """
-
-    @wraps(load)
-    def transform(self: Any, results: dict[str, Any]) -> dict[str, Any] | None:
-        try:
-            loaded: dict[str, Any] | None = load(self, results)
-        except Exception as error:
-            raise DataError(_explain_failure(results.get('img_path'), error)) from error
-        if loaded is not None:
-            _check_image(loaded)
-        return loaded
-
-    return transform
+    try:
+        loaded = load(transform, results)
+    except Exception as error:
+        raise DataError(_explain_failure(results.get('img_path'), error)) from error
+    if loaded is not None:
+        _check_image(loaded)
+    return loaded
 
 
 def _check_image(results: dict[str, Any]) -> None:
@@ -84,8 +80,7 @@ def _explain_failure(path: Any, error: Exception) -> str:
     if isinstance(path, str) and not Path(path).exists() and '://' not in path:
         return f'the data set names {path!r}, but there is no such file'
     size = f'{Path(path).stat().st_size} bytes' if Path(str(path)).is_file() else 'unknown size'
-    first = (str(error).splitlines() or [''])[0]
     return (
-        f'{path!r} ({size}) cannot be decoded as an image: {type(error).__name__} {first} '
+        f'{path!r} ({size}) cannot be decoded as an image: {type(error).__name__} {first_line(error)} '
         'Repair the file, or remove it from the annotations.'
     )

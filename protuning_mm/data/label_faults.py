@@ -37,18 +37,15 @@ def find_label_faults(found: LabelCounts, key: str) -> Iterator[LabelFault]:
         yield 'error' if used else 'warning', 'no image is left in it', _FIX_CLASSES
     elif found.unit == 'pixels' and (found.absent_labels or seen < 2):
         pointless = train and (not seen or (seen == 1 and len(found.classes) > 1))
-        yield 'error' if pointless else 'warning', _describe_maps(found, seen), _suggest_for_maps(found)
+        yield 'error' if pointless else 'warning', *_explain_maps(found, seen)
     elif not seen:
         message = f'none of its {found.size:,} images has an object of its classes ({list_first(found.classes)})'
-        yield 'error' if used else 'warning', message + _list_xml_names(found), _FIX_CLASSES
+        yield 'error' if used else 'warning', message + list_xml_names(found.data_sets[0]), _FIX_CLASSES
     elif found.absent_labels:
         what = 'object' if found.unit == 'objects' else 'image'
         names = list_first(found.classes[label] for label in found.absent_labels)
-        yield (
-            'warning',
-            f'no {what} of {names} in {_describe_sample(found, "images")}{_list_xml_names(found)}',
-            _FIX_CLASSES,
-        )
+        message = f'no {what} of {names} in {_describe_sample(found, "images")}'
+        yield 'warning', message + list_xml_names(found.data_sets[0]), _FIX_CLASSES
 
 
 _FIX_BOXES = (
@@ -66,32 +63,27 @@ def _describe_sample(found: LabelCounts, what: str) -> str:
     return f'{found.counted:,} of its {found.size:,} {what} (python tools/doctor.py CONFIG --data counts all)'
 
 
-def _describe_maps(found: LabelCounts, seen: int) -> str:
-    if found.absent_labels:
-        names = list_first(f'{found.classes[label]!r}' for label in found.absent_labels)
-        message = f'no pixel of {names if seen else "any class"} in {_describe_sample(found, "label maps")}'
-    else:
-        message = (
-            f'all pixels that are not ignored belong to its single class in {_describe_sample(found, "label maps")}'
-        )
+def _explain_maps(found: LabelCounts, seen: int) -> tuple[str, str]:
+    """Say which classes no pixel has, which values the files hold instead, and what to change."""
     expected, ignored = _find_expected_values(found)
     present = _read_values(found.label_maps)
-    files = f'. The files hold {_format_ranges(present)}' if present else ''
-    return f'{message}{files}; expected are {_list_values(expected)}; ignored: {_format_ranges(ignored)}'
-
-
-def _suggest_for_maps(found: LabelCounts) -> str:
-    expected, ignored = _find_expected_values(found)
-    present, reduced = _read_values(found.label_maps), 0 in ignored
-    missing = [f'{value} ({name})' for value, name in expected.items() if value not in present]
-    advice = []
-    if not found.absent_labels:
+    sample, advice = _describe_sample(found, 'label maps'), []
+    if found.absent_labels:
+        names = list_first(f'{found.classes[label]!r}' for label in found.absent_labels)
+        message = f'no pixel of {names if seen else "any class"} in {sample}'
+    else:
+        message = f'all pixels that are not ignored belong to its single class in {sample}'
         advice.append("a second class, such as 'background': with a single class there is nothing to distinguish")
-    if reduced and 0 in present:
+    if present:
+        message += f'. The files hold {_format_ranges(present)}'
+    message += f'; expected are {_list_values(expected)}; ignored: {_format_ranges(ignored)}'
+    if 0 in ignored and 0 in present:
         advice.append(f'reduce_zero_label=False in the data set and its pipeline, if 0 is a class ({found.classes[0]})')
+    missing = [f'{value} ({name})' for value, name in expected.items() if value not in present]
     if _IGNORED in present and missing:
         advice.append(f'write {list_first(missing)} into the maps where {_IGNORED} marks that class')
-    return '; or '.join(advice) or 'correct the maps, or remove classes that never occur from metainfo and num_classes'
+    fallback = 'correct the maps, or remove classes that never occur from metainfo and num_classes'
+    return message, '; or '.join(advice) or fallback
 
 
 def _find_expected_values(found: LabelCounts) -> tuple[dict[int, str], list[int]]:
@@ -113,10 +105,6 @@ def _read_values(paths: list[str]) -> list[int]:
             with Image.open(path) as image:
                 values.update(np.unique(np.asarray(image)).tolist())
     return sorted(values)
-
-
-def _list_xml_names(found: LabelCounts) -> str:
-    return ''.join(map(list_xml_names, found.data_sets[:1]))
 
 
 def _list_values(expected: dict[int, str]) -> str:

@@ -5,84 +5,60 @@
 
 import warnings
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from protuning_mm.data.errors import DataError
+from protuning_mm.data.errors import DataError, first_line
 
 _HIGHEST = 255  # the highest label of 8 bits; ignored unless the data set says otherwise
 
 
-def add_label_settings(get_data_info: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap mmseg's ``BaseSegDataset.get_data_info``: pass on what :func:`check_mmseg_maps` needs to check labels."""
-
-    @wraps(get_data_info)
-    def get_info_with_settings(self: Any, idx: int) -> dict[str, Any]:
-        results: dict[str, Any] = get_data_info(self, idx)
-        classes = len(self.metainfo.get('classes') or ())
-        return results | dict(num_classes=classes, ignored=self.ignore_index, test_mode=self.test_mode)
-
-    return get_info_with_settings
+def add_label_settings(get_data_info: Callable[..., dict[str, Any]], dataset: Any, idx: int) -> dict[str, Any]:
+    """Call mmseg's ``BaseSegDataset.get_data_info``; add what :func:`check_mmseg_maps` needs to check labels."""
+    results = get_data_info(dataset, idx)
+    classes = len(dataset.metainfo.get('classes') or ())
+    return results | dict(num_classes=classes, ignored=dataset.ignore_index, test_mode=dataset.test_mode)
 
 
-def check_mmseg_maps(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap mmseg's ``LoadAnnotations._load_seg_map``: check that a label map fits its image and the classes.
+def check_mmseg_maps(load: Callable[..., Any], transform: Any, results: dict[str, Any]) -> None:
+    """Call mmseg's ``LoadAnnotations._load_seg_map``; check that a label map fits its image and the classes.
 
     mmseg silently takes the low byte of a 16-bit map. A label beyond the classes fails in torch, whose error names no
     file.
     """
+    _load(load, transform, results)
+    _check_shape(results)
+    if transform.backend_args is None and '://' not in results['seg_map_path']:
+        _check_depth(results['seg_map_path'])
+    _check_labels(results)
 
-    @wraps(load)
-    def load_seg_map(self: Any, results: dict[str, Any]) -> None:
-        _load(load, self, results)
+
+def check_mmdet_maps(load: Callable[..., Any], transform: Any, results: dict[str, Any]) -> None:
+    """Call mmdet's ``LoadAnnotations._load_seg_map``; check that a stuff map has the shape of its image."""
+    _load(load, transform, results)
+    if results.get('gt_seg_map') is not None:
         _check_shape(results)
-        if self.backend_args is None and '://' not in results['seg_map_path']:
-            _check_depth(results['seg_map_path'])
-        _check_labels(results)
-
-    return load_seg_map
 
 
-def check_mmdet_maps(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap mmdet's ``LoadAnnotations._load_seg_map``: check that a stuff map has the shape of its image."""
-
-    @wraps(load)
-    def load_seg_map(self: Any, results: dict[str, Any]) -> None:
-        _load(load, self, results)
-        if results.get('gt_seg_map') is not None:
-            _check_shape(results)
-
-    return load_seg_map
-
-
-def name_unreadable_masks(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap mmdet's ``LoadAnnotations._load_masks``: raise a DataError that names the image."""
-
-    @wraps(load)
-    def load_masks(self: Any, results: dict[str, Any]) -> None:
-        try:
-            load(self, results)
-        except Exception as error:
-            first = (str(error).splitlines() or [''])[0]
-            raise DataError(
-                f'the masks of {results.get("img_path")!r} cannot be read: {type(error).__name__} {first} Correct the '
-                f'segmentations of image_id {results.get("img_id")!r} in the annotations.'
-            ) from error
-
-    return load_masks
+def name_unreadable_masks(load: Callable[..., Any], transform: Any, results: dict[str, Any]) -> None:
+    """Call mmdet's ``LoadAnnotations._load_masks``; raise a DataError that names the image."""
+    try:
+        load(transform, results)
+    except Exception as error:
+        raise DataError(
+            f'the masks of {results.get("img_path")!r} cannot be read: {type(error).__name__} {first_line(error)} '
+            f'Correct the segmentations of image_id {results.get("img_id")!r} in the annotations.'
+        ) from error
 
 
 def _load(load: Any, transform: Any, results: dict[str, Any]) -> None:
     try:
         load(transform, results)
     except Exception as error:
-        first = (str(error).splitlines() or [''])[0]
-        raise DataError(
-            f'{results.get("seg_map_path")!r} cannot be decoded as a label map: {type(error).__name__} {first}'
-        ) from error
+        found = f'{type(error).__name__} {first_line(error)}'
+        raise DataError(f'{results.get("seg_map_path")!r} cannot be decoded as a label map: {found}') from error
 
 
 def _check_shape(results: dict[str, Any]) -> None:

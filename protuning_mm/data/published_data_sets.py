@@ -56,49 +56,46 @@ def _split(dataset: dict[str, Any], default: str) -> str:
     return str(dataset.get('split', default))
 
 
+def list_clothing1m_files(split: str, folder: str) -> list[str]:
+    """List the key list of a split of Clothing1M and the label file for it."""
+    return [str(Path(folder) / f'{split}_key_list.txt'), str(Path(folder) / f'{split.split("_")[0]}_label_kv.txt')]
+
+
 def _clothing1m(dataset: dict[str, Any]) -> list[str]:
-    split = _split(dataset, 'noisy_train')
-    folder = Path(dataset.get('ann_folder', 'annotations'))
-    return ['images', str(folder / f'{split}_key_list.txt'), str(folder / f'{split.split("_")[0]}_label_kv.txt')]
-
-
-def _subset(dataset: dict[str, Any]) -> list[str]:
-    other = dataset.get('classes_of')
-    return ['', *([str(Path(other).absolute())] if other else [])]
+    files = list_clothing1m_files(_split(dataset, 'noisy_train'), dataset.get('ann_folder', 'annotations'))
+    return ['images', *files]
 
 
 def _cifar_c(dataset: dict[str, Any]) -> list[str]:
     return ['labels.npy', *(f'{name}.npy' for name in dataset.get('corruptions', CORRUPTIONS))]
 
 
+def _cifar_source(name: str, files: list[str]) -> Source:
+    where = (
+        f'the Python version, {name.lower()}-python.tar.gz, at https://www.cs.toronto.edu/~kriz/cifar.html, unpacked. '
+        'With download=True in the data set, mmpretrain fetches it'
+    )
+    return Source(name, where, '\n'.join(files), lambda _: files)
+
+
 def _cifar_c_source(name: str, record: str) -> Source:
     layout = 'labels.npy\ngaussian_noise.npy\nshot_noise.npy\n…            one file for each of the 15 corruptions'
-    where = f'{name}.tar at https://zenodo.org/records/{record}, unpacked; or computed from the clean test set by '
-    return Source(
-        name, f'{where}tools/dataset_converters/make_cifar_c.py, which gives stronger corruptions', layout, _cifar_c
+    where = (
+        f'{name}.tar at https://zenodo.org/records/{record}, unpacked; or computed from the clean test set by '
+        'tools/dataset_converters/make_cifar_c.py, which gives stronger corruptions'
     )
+    return Source(name, where, layout, _cifar_c)
 
 
-def _imagenet_source(name: str, where: str) -> Source:
-    layout = 'n01498041/*.jpg\n…            200 folders named by WordNet ids'
-    return Source(name, where, layout, lambda _: [''])
+def _imagenet_source(name: str, repository: str) -> Source:
+    where = f'{name.lower()}.tar, linked at https://github.com/hendrycks/{repository}, unpacked'
+    return Source(name, where, 'n01498041/*.jpg\n…            200 folders named by WordNet ids', lambda _: [''])
 
 
+_CIFAR10_TRAIN = [f'cifar-10-batches-py/data_batch_{i}' for i in range(1, 6)]
 SOURCES = {
-    'CIFAR10': Source(
-        'CIFAR-10',
-        'the Python version, cifar-10-python.tar.gz, at https://www.cs.toronto.edu/~kriz/cifar.html, unpacked. With '
-        'download=True in the data set, mmpretrain fetches it',
-        'cifar-10-batches-py/data_batch_1 … data_batch_5\ncifar-10-batches-py/test_batch',
-        lambda _: [f'cifar-10-batches-py/{name}' for name in (*(f'data_batch_{i}' for i in range(1, 6)), 'test_batch')],
-    ),
-    'CIFAR100': Source(
-        'CIFAR-100',
-        'the Python version, cifar-100-python.tar.gz, at https://www.cs.toronto.edu/~kriz/cifar.html, unpacked. With '
-        'download=True in the data set, mmpretrain fetches it',
-        'cifar-100-python/train\ncifar-100-python/test',
-        lambda _: ['cifar-100-python/train', 'cifar-100-python/test'],
-    ),
+    'CIFAR10': _cifar_source('CIFAR-10', [*_CIFAR10_TRAIN, 'cifar-10-batches-py/test_batch']),
+    'CIFAR100': _cifar_source('CIFAR-100', ['cifar-100-python/train', 'cifar-100-python/test']),
     'Clothing1M': Source(
         'Clothing1M',
         'its authors send a link on request, https://github.com/Cysu/noisy_label; unpack the archives in images/',
@@ -136,12 +133,8 @@ SOURCES = {
     ),
     'CIFAR10C': _cifar_c_source('CIFAR-10-C', '2535967'),
     'CIFAR100C': _cifar_c_source('CIFAR-100-C', '3555552'),
-    'ImageNetA': _imagenet_source(
-        'ImageNet-A', 'imagenet-a.tar, linked at https://github.com/hendrycks/natural-adv-examples, unpacked'
-    ),
-    'ImageNetR': _imagenet_source(
-        'ImageNet-R', 'imagenet-r.tar, linked at https://github.com/hendrycks/imagenet-r, unpacked'
-    ),
+    'ImageNetA': _imagenet_source('ImageNet-A', 'natural-adv-examples'),
+    'ImageNetR': _imagenet_source('ImageNet-R', 'imagenet-r'),
     'ImageNet': Source(
         'ImageNet',
         'ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar at https://image-net.org after a registration, unpacked '
@@ -153,6 +146,7 @@ SOURCES = {
         'ImageNet',
         'ILSVRC2012_img_train.tar at https://image-net.org after a registration, unpacked into a folder a class',
         'n01440764/*.JPEG, …',
-        _subset,
+        # without classes_of, this is the current folder, which exists
+        lambda dataset: ['', str(Path(dataset.get('classes_of') or '').absolute())],
     ),
 }

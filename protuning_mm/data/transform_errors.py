@@ -4,32 +4,26 @@
 """
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import cv2
 import mmcv
 
-from protuning_mm.data.errors import DataError
+from protuning_mm.data.errors import DataError, first_line
 
 
-def name_failing_images(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``BaseTransform.__call__``: turn an error of OpenCV into a DataError that names the file and its size.
+def name_failing_images(call: Callable[..., Any], transform: Any, results: dict[str, Any]) -> Any:
+    """Call ``BaseTransform.__call__``; turn an error of OpenCV into a DataError that names the file and its size.
 
     ``Resize(keep_ratio=True)`` computes a size of 1333 x 0 for an image of 20,000 x 3 pixels. OpenCV's error names
     neither the file nor the size.
     """
-
-    @wraps(call)
-    def call_and_explain(self: Any, results: dict[str, Any]) -> Any:
-        try:
-            return call(self, results)
-        except cv2.error as error:
-            if not isinstance(results, dict) or not hasattr(results.get('img'), 'shape'):
-                raise
-            raise DataError(_explain_failure(self, results, error)) from error
-
-    return call_and_explain
+    try:
+        return call(transform, results)
+    except cv2.error as error:
+        if not isinstance(results, dict) or not hasattr(results.get('img'), 'shape'):
+            raise
+        raise DataError(_explain_failure(transform, results, error)) from error
 
 
 def _explain_failure(transform: Any, results: dict[str, Any], error: Exception) -> str:
@@ -44,5 +38,4 @@ def _explain_failure(transform: Any, results: dict[str, Any], error: Exception) 
                 f'{size[0]}x{size[1]}. Split, crop or pad it (its length may be at most {2 * max(scale)} times its '
                 'width), or remove it from the annotations.'
             )
-    first = (str(error).splitlines() or [''])[0]
-    return f'{where}: {kind} failed in OpenCV: {first} Repair the image, or remove it from the annotations.'
+    return f'{where}: {kind} failed in OpenCV: {first_line(error)} Repair the image, or remove it from the annotations.'

@@ -6,14 +6,10 @@ from typing import Any
 from mmpretrain.datasets import BaseDataset
 
 from protuning_mm.data.errors import DataError
+from protuning_mm.data.published_data_sets import list_clothing1m_files
 from protuning_mm.registry import DATASETS
 
-SPLITS = {
-    'noisy_train': ('noisy_train_key_list.txt', 'noisy_label_kv.txt'),
-    'clean_train': ('clean_train_key_list.txt', 'clean_label_kv.txt'),
-    'clean_val': ('clean_val_key_list.txt', 'clean_label_kv.txt'),
-    'clean_test': ('clean_test_key_list.txt', 'clean_label_kv.txt'),
-}
+SPLITS = ('noisy_train', 'clean_train', 'clean_val', 'clean_test')
 
 
 @DATASETS.register_module()
@@ -56,16 +52,12 @@ class Clothing1M(BaseDataset):
     ) -> None:
         if split not in SPLITS:
             raise DataError(f'Clothing1M: split={split!r}; there are {", ".join(SPLITS)}')
-        self.split = split
-        keys, self.labels_file = (str(Path(ann_folder) / name) for name in SPLITS[split])
+        keys, self.labels_file = list_clothing1m_files(split, ann_folder)
         super().__init__(ann_file=keys, data_root=data_root, **{'test_mode': split == 'clean_test'} | kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        labels = {}
-        with Path(self.data_root, self.labels_file).open() as file:
-            for line in file:
-                key, label = line.split()
-                labels[key] = int(label)
+        lines = Path(self.data_root, self.labels_file).read_text().splitlines()
+        labels = dict(line.split() for line in lines)
         keys = Path(self.ann_file).read_text().split()
         unlabelled = [key for key in keys if key not in labels]
         if unlabelled:
@@ -73,4 +65,4 @@ class Clothing1M(BaseDataset):
                 f'{self.ann_file}: {len(unlabelled)} of {len(keys)} images have no label in {self.labels_file}, '
                 f'first {unlabelled[0]!r}'
             )
-        return [dict(img_path=str(Path(self.data_root, key)), gt_label=labels[key]) for key in keys]
+        return [dict(img_path=str(Path(self.data_root, key)), gt_label=int(labels[key])) for key in keys]

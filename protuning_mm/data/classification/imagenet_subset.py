@@ -34,14 +34,15 @@ class ImageNetSubset(CustomDataset):
     published: str | None = None  # the data set's name in timm, which has the list of its classes
 
     def __init__(self, data_root: str, num_classes: int = 1000, classes_of: str | None = None, **kwargs: Any) -> None:
-        self.wnids = _find_wnids(classes_of or data_root)
-        self.subset = _imagenet_indices(self.wnids, classes_of or data_root)
+        folder = classes_of or data_root
+        self.wnids = sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and path.name[0] != '.')
+        self.subset = _imagenet_indices(self.wnids, folder)
         if self.published is not None:
             self._check_published(data_root)
         if num_classes not in (1000, len(self.subset)):
             raise DataError(
                 f'{type(self).__name__}: num_classes={num_classes}, but there are {len(self.subset)} classes in '
-                f'{classes_of or data_root!r}; use 1000 for a head for all of ImageNet'
+                f'{folder!r}; use 1000 for a head for all of ImageNet'
             )
         own = num_classes != 1000
         names = [IMAGENET_CATEGORIES[i] for i in self.subset] if own else IMAGENET_CATEGORIES
@@ -84,10 +85,6 @@ class ImageNetR(ImageNetSubset):
     """`ImageNet-R <https://arxiv.org/abs/2006.16241>`_ (Hendrycks et al., ICCV 2021), 30,000 renditions."""
 
     published = 'imagenet_r'
-
-
-def _find_wnids(root: str) -> list[str]:
-    return sorted(path.name for path in Path(root).iterdir() if path.is_dir() and not path.name.startswith('.'))
 
 
 def _imagenet_indices(wnids: list[str], root: str) -> list[int]:

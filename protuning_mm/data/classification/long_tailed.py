@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protuning_mm.data.classification.subset import Labels, Subset
 from protuning_mm.data.errors import DataError
@@ -50,7 +49,8 @@ class LongTailed(Subset):
 
     def choose(self, labels: Labels) -> list[int]:
         counts = np.bincount(labels, minlength=len(self.CLASSES or ()))
-        share = profile(len(counts), self.imbalance_ratio)
+        # the share of the first class's images that each class keeps, from 1 down to 1 / imbalance_ratio
+        share = (1 / self.imbalance_ratio) ** (np.arange(len(counts)) / max(len(counts) - 1, 1))
         most = int((counts / share).min()) if self.max_per_class is None else self.max_per_class
         keep = (most * share).astype(int)
         for label, (wanted, found) in enumerate(zip(keep, counts, strict=True)):
@@ -60,8 +60,3 @@ class LongTailed(Subset):
                     f'{wanted} for {self.class_name(label)}, which has {found}. Lower imbalance_ratio or max_per_class.'
                 )
         return [int(i) for label, count in enumerate(keep) for i in self.shuffle_class(labels, label)[:count]]
-
-
-def profile(classes: int, imbalance_ratio: float) -> NDArray[np.float64]:
-    """Return the share of the first class's images that each class keeps, from 1 down to 1 / imbalance_ratio."""
-    return (1 / imbalance_ratio) ** (np.arange(classes) / max(classes - 1, 1))

@@ -28,7 +28,6 @@ class StanfordDogs(BaseDataset):
     def __init__(self, data_root: str, split: str = 'train', **kwargs: Any) -> None:
         if split not in ('train', 'test'):
             raise DataError(f"StanfordDogs: split={split!r}; there are 'train' and 'test'")
-        self.split = split
         super().__init__(
             ann_file=f'{split}_list.mat',
             data_root=data_root,

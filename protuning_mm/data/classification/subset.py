@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -11,7 +11,6 @@ from mmpretrain.registry import DATASETS
 from numpy.typing import NDArray
 
 Labels = NDArray[np.int64]
-Self = TypeVar('Self', bound='Subset')
 
 
 class Subset(ABC):
@@ -49,7 +48,7 @@ class Subset(ABC):
         self.dataset = self.dataset.get_subset(sorted(self.choose(self.dataset.get_gt_labels())))
         self._fully_initialized = True
 
-    def get_subset(self: Self, indices: Sequence[int] | int) -> Self:
+    def get_subset(self, indices: Sequence[int] | int) -> 'Subset':
         self.full_init()
         subset = copy.copy(self)
         subset.dataset = self.dataset.get_subset(indices)
@@ -67,10 +66,6 @@ class Subset(ABC):
     @property
     def CLASSES(self) -> Any:  # noqa: N802, mmpretrain's name
         return self.metainfo.get('classes')
-
-    @property
-    def class_to_idx(self) -> dict[str, int]:
-        return {name: i for i, name in enumerate(self.CLASSES)}
 
     def get_gt_labels(self) -> Labels:
         self.full_init()

@@ -28,12 +28,11 @@ class MeanClassAccuracy(LabelMetric):
 
     Args:
         classwise (bool): Whether to report the accuracy of every class too. Defaults to False.
-        collect_device (str): Where results of several ranks are collected. Defaults to ``'cpu'``.
-        prefix (str, optional): Prefix of the metric's name. Defaults to ``'accuracy'``.
+        **kwargs: Arguments of mmengine's ``BaseMetric``.
     """
 
-    def __init__(self, classwise: bool = False, collect_device: str = 'cpu', prefix: str | None = None) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+    def __init__(self, classwise: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.classwise = classwise
 
     def compute_metrics(self, results: list[tuple[int, int]]) -> dict[str, float]:

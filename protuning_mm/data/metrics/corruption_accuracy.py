@@ -23,8 +23,7 @@ class CorruptionAccuracy(BaseMetric):
 
     Args:
         by_severity (bool): Whether to report every severity of every corruption too. Defaults to False.
-        collect_device (str): Where results of several ranks are collected. Defaults to ``'cpu'``.
-        prefix (str, optional): Prefix of the metric's name. Defaults to ``'corruption'``.
+        **kwargs: Arguments of mmengine's ``BaseMetric``.
 
     Raises:
         ValueError: the test pipeline does not pack the name of the corruption.
@@ -32,8 +31,8 @@ class CorruptionAccuracy(BaseMetric):
 
     default_prefix = 'corruption'
 
-    def __init__(self, by_severity: bool = False, collect_device: str = 'cpu', prefix: str | None = None) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+    def __init__(self, by_severity: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.by_severity = by_severity
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:

@@ -4,24 +4,18 @@
 """
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 
-def complete_ground_truth(init: Callable[..., None]) -> Callable[..., None]:
-    """Wrap ``__init__`` of a COCO metric of mmdet: complete the annotations in the metric's own copy.
+def complete_ground_truth(init: Callable[..., None], metric: Any, /, *args: Any, **kwargs: Any) -> None:
+    """Call ``__init__`` of a COCO metric of mmdet; complete the annotations in the metric's own copy.
 
     A missing ``iscrowd`` becomes 0. Ids that are not positive integers are replaced by ids from 1. Data sets and files
     do not change.
     """
-
-    @wraps(init)
-    def init_and_complete(self: Any, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        if self._coco_api is not None:  # None: mmdet writes complete annotations itself
-            _complete_annotations(self._coco_api)
-
-    return init_and_complete
+    init(metric, *args, **kwargs)
+    if metric._coco_api is not None:  # None: mmdet writes complete annotations itself
+        _complete_annotations(metric._coco_api)
 
 
 def _complete_annotations(coco: Any) -> None:

@@ -35,8 +35,7 @@ class ShotGroups(LabelMetric):
             the run's ``train_dataloader``.
         many (int): A class with more images belongs to the group ``many``. Defaults to 100.
         few (int): A class with fewer images belongs to the group ``few``. Defaults to 20.
-        collect_device (str): Where results of several ranks are collected. Defaults to ``'cpu'``.
-        prefix (str, optional): Prefix of the metric's name. Defaults to ``'accuracy'``.
+        **kwargs: Arguments of mmengine's ``BaseMetric``.
 
     Raises:
         ValueError: both ``class_counts`` and ``train_dataset`` are given; or neither is, and the run has no training
@@ -49,10 +48,9 @@ class ShotGroups(LabelMetric):
         train_dataset: dict[str, Any] | None = None,
         many: int = MANY,
         few: int = FEW,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**kwargs)
         if train_dataset is not None and class_counts is not None:
             raise ValueError(
                 'ShotGroups: class_counts and train_dataset both give the numbers of images; give only one'

@@ -20,16 +20,13 @@ class SubsetAccuracy(BaseMetric):
     Args:
         subset (Sequence[int], optional): Labels of the contained classes. Defaults to None: those of the data set's
             metainfo.
-        collect_device (str): Where results of several ranks are collected. Defaults to ``'cpu'``.
-        prefix (str, optional): Prefix of the metric's name. Defaults to ``'accuracy'``.
+        **kwargs: Arguments of mmengine's ``BaseMetric``.
     """
 
     default_prefix = 'accuracy'
 
-    def __init__(
-        self, subset: Sequence[int] | None = None, collect_device: str = 'cpu', prefix: str | None = None
-    ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+    def __init__(self, subset: Sequence[int] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.subset = subset
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
