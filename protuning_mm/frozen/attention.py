@@ -20,12 +20,6 @@ WINDOW_ATTENTIONS = (
 )
 
 
-def wrap_attention(module: nn.Module) -> None:
-    """Replace the forward of a supported window attention by :class:`EfficientWindowAttention`."""
-    if type_name(module) in WINDOW_ATTENTIONS:
-        EfficientWindowAttention(module)
-
-
 class EfficientWindowAttention(EfficientForward):
     """Forward of a window attention whose position bias is frozen; its projections may be frozen or trained."""
 
