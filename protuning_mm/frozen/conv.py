@@ -103,14 +103,15 @@ class ConvOp(NamedTuple):
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """Return the output shape (C, H, W) for an input shape (C, H, W); None if torch would reject the input."""
-        size = (
-            (full + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 if stride > 0 else 0
-            for full, kernel, stride, padding, dilation in zip(
-                shape[1:], self.weight.shape[2:], self.stride, self.padding, self.dilation
-            )
-        )
+        spans = zip(self._spans(shape[1:]), self.stride)
+        size = (span // stride + 1 if stride > 0 else 0 for span, stride in spans)
         result = (len(self.weight), *size)
         return result if self.weight.shape[1] * self.groups == shape[0] and min(result) > 0 else None
+
+    def _spans(self, size: Sequence[int]) -> list[int]:
+        """Return how far the kernel can move over an input of (H, W), in each direction."""
+        settings = zip(size, self.weight.shape[2:], self.padding, self.dilation)
+        return [full + 2 * padding - dilation * (kernel - 1) - 1 for full, kernel, padding, dilation in settings]
 
     def input_grad(self, grad: Tensor, size: Sequence[int], onto: Tensor | None = None) -> Tensor:
         """Return the gradient of the input, given the gradient of the output.
@@ -128,12 +129,7 @@ class ConvOp(NamedTuple):
             grad = self.norm.input_grad(grad)
         if self._is_matmul(grad) and (onto is None or (onto.is_contiguous() and onto.dtype == grad.dtype)):
             return self._pointwise_input_grad(grad, size, onto)
-        output_padding = [
-            full - ((short - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
-            for full, short, stride, padding, dilation, kernel in zip(
-                size, grad.shape[2:], self.stride, self.padding, self.dilation, self.weight.shape[2:]
-            )
-        ]
+        output_padding = [span % stride for span, stride in zip(self._spans(size), self.stride)]
         x_grad = F.conv_transpose2d(
             grad, self.weight, None, self.stride, self.padding, output_padding, self.groups, self.dilation
         )
