@@ -17,11 +17,7 @@ from torch import nn
 from protuning_mm.multitask.errors import MultiTaskError
 
 # host -> its function that builds a model for inference
-_BUILDERS = {
-    'mmdet': 'mmdet.apis:init_detector',
-    'mmseg': 'mmseg.apis:init_model',
-    'mmpretrain': 'mmpretrain:get_model',
-}
+_BUILDERS = dict(mmdet='mmdet.apis:init_detector', mmseg='mmseg.apis:init_model', mmpretrain='mmpretrain:get_model')
 # Building depends on the default scope, which is global in a process.
 _BUILDING = threading.Lock()
 
