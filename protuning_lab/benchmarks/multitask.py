@@ -9,7 +9,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from torch import Tensor
 
 from protuning_lab.measure import MIB, interleaved_times, median_ratio
 from protuning_mm.cli.command import command
@@ -27,7 +28,6 @@ from protuning_mm.engine.build_model import build_model
 from protuning_mm.multitask import MultiTask
 from protuning_mm.multitask.hosts import TestPipeline, load_model
 from protuning_mm.multitask.joint.runner import Joint
-from protuning_mm.multitask.shared_base import distinct_bytes
 from protuning_mm.multitask.task import Task
 from protuning_mm.weights.atomic import write_atomically
 
@@ -98,6 +98,12 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def distinct_bytes(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of the distinct storages of some tensors."""
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())
+
+
 def tensor_memory(models: Sequence[Any]) -> float:
     """Return the size of the distinct storages of some models' tensors, in MiB."""
     return distinct_bytes(chain.from_iterable(chain(m.parameters(), m.buffers()) for m in models)) / MIB
@@ -127,7 +133,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
             if i + 1 in args.tasks:
                 models = list(multitask.models.values())
                 frozen = multitask.task('task 0').backbone.frozen_tensors().values()
-                base = distinct_bytes(iter(frozen)) / MIB
+                base = distinct_bytes(frozen) / MIB
                 own = sum(tensor_memory([model]) - base for model in models)
                 rows.append(
                     dict(k=i + 1, base=base, deltas=own, held=tensor_memory(models), rss=process_memory() - before)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.frozen.block_structure import UnsupportedError, check_own, check_untouched, type_name
-from protuning_mm.frozen.conditions import is_ordinary_call
+from protuning_mm.frozen.conditions import autocast_settings, is_ordinary_call
 from protuning_mm.frozen.efficient_forward import EfficientForward
 
 WINDOW_ATTENTIONS = (
@@ -18,12 +18,6 @@ WINDOW_ATTENTIONS = (
     'mmseg.models.backbones.swin.WindowMSA',
     'mmpretrain.models.utils.attention.WindowMSA',
 )
-
-
-def wrap_attention(module: nn.Module) -> None:
-    """Replace the forward of a supported window attention by :class:`EfficientWindowAttention`."""
-    if type_name(module) in WINDOW_ATTENTIONS:
-        EfficientWindowAttention(module)
 
 
 class EfficientWindowAttention(EfficientForward):
@@ -59,10 +53,7 @@ class WindowAttention(torch.autograd.Function):
     def forward(ctx: Any, qkv: Tensor, bias: Tensor, mask: Tensor | None, heads: int, scale: float) -> Tensor:
         ctx.save_for_backward(qkv, bias, mask)
         ctx.heads, ctx.scale = heads, scale
-        kind = qkv.device.type
-        ctx.autocast = dict(
-            device_type=kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
-        )
+        ctx.autocast = autocast_settings(qkv.device.type)
         y = _attend(qkv, bias, mask, heads, scale)
         # With one head the result is a view, and autograd forbids in-place changes to a view returned by a Function.
         return y.clone() if y._is_view() else y

@@ -6,15 +6,14 @@ users change modules in place: they replace a layer, change a stride, add a hook
 
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from protuning_mm.frozen.conv import geometry
 
 
-@dataclass(frozen=True)
-class Names:
+class Names(NamedTuple):
     """Attribute names of a block type's layers, in the order in which they run."""
 
     convs: tuple[str, ...]
@@ -38,6 +37,9 @@ class BlockLayers:
     shortcut: tuple[nn.Conv2d, Any] | None
 
 
+_MM_FOLDERS = ('mmdet.models.backbones', 'mmseg.models.backbones', 'mmpretrain.models.backbones')
+
+
 def _names(number: int, norm: str, act: str) -> Names:
     def count(name: str) -> tuple[str, ...]:
         return tuple(name.format(i) for i in range(1, number + 1))
@@ -45,25 +47,22 @@ def _names(number: int, norm: str, act: str) -> Names:
     return Names(count('conv{}'), count(norm), count(act) if '{}' in act else (act,))
 
 
-_MM_BASIC, _MM_BOTTLENECK = _names(2, 'norm{}', 'relu'), _names(3, 'norm{}', 'relu')
-
-BLOCKS: dict[str, Names] = {
-    **{f'{host}.models.backbones.resnet.BasicBlock': _MM_BASIC for host in ('mmdet', 'mmseg', 'mmpretrain')},
-    **{
-        f'{host}.models.backbones.{file}.Bottleneck': _MM_BOTTLENECK
-        for host in ('mmdet', 'mmseg', 'mmpretrain')
-        for file in ('resnet', 'resnext')
-    },
-    'timm.models.resnet.BasicBlock': _names(2, 'bn{}', 'act{}'),
-    'timm.models.resnet.Bottleneck': _names(3, 'bn{}', 'act{}'),
-    'torchvision.models.resnet.BasicBlock': _names(2, 'bn{}', 'relu'),
-    'torchvision.models.resnet.Bottleneck': _names(3, 'bn{}', 'relu'),
+# file -> names of the norms and activations in its blocks
+_FILES = {
+    **{f'{folder}.{file}': ('norm{}', 'relu') for folder in _MM_FOLDERS for file in ('resnet', 'resnext')},
+    'timm.models.resnet': ('bn{}', 'act{}'),
+    'torchvision.models.resnet': ('bn{}', 'relu'),
+}
+BLOCKS = {
+    f'{file}.{block}': _names(number, norm, act)
+    for file, (norm, act) in _FILES.items()
+    for block, number in (('BasicBlock', 2), ('Bottleneck', 3))
 }
 # Names of the convolution and the norm with which a network begins. A network with a Sequential `stem` uses that.
 STEMS: dict[str, tuple[str, str]] = {
     **{
-        f'{host}.models.backbones.{network}': ('conv1', 'norm1')
-        for host in ('mmdet', 'mmseg', 'mmpretrain')
+        f'{folder}.{network}': ('conv1', 'norm1')
+        for folder in _MM_FOLDERS
         for network in ('resnet.ResNet', 'resnet.ResNetV1c', 'resnet.ResNetV1d', 'resnext.ResNeXt', 'regnet.RegNet')
     },
     'torchvision.models.resnet.ResNet': ('conv1', 'bn1'),
@@ -117,13 +116,12 @@ def read_block(block: nn.Module, own: type | tuple[type, ...] = ()) -> BlockLaye
     for name, part in block.named_modules():
         if part is not block:
             check_untouched(part, name, own)
-    convs = [getattr(block, name) for name in names.convs]
-    norms = [getattr(block, name) for name in names.norms]
+    convs, norms, acts = ([getattr(block, name) for name in of_kind] for of_kind in names)
     branch = [conv_and_norm(conv, norm) for conv, norm in zip(convs, norms)]
-    for name in names.acts:
-        if type(getattr(block, name)) is not nn.ReLU:
-            raise UnsupportedError(f'{name} is a {type_name(getattr(block, name))}, not a ReLU')
-    known = {id(part) for part in (*convs, *norms, block.downsample, *(getattr(block, name) for name in names.acts))}
+    for name, act in zip(names.acts, acts):
+        if type(act) is not nn.ReLU:
+            raise UnsupportedError(f'{name} is a {type_name(act)}, not a ReLU')
+    known = {id(part) for part in (*convs, *norms, *acts, block.downsample)}
     for name, child in block.named_children():
         idle = type_name(child) in _IDLE and not (child.training and type(child) is not nn.Identity)
         if id(child) not in known and not idle:
@@ -148,7 +146,7 @@ def _read_shortcut(downsample: Any) -> tuple[nn.AvgPool2d | None, tuple[nn.Conv2
     return pool, conv_and_norm(*parts)
 
 
-def conv_and_norm(conv: nn.Module, norm: nn.Module) -> tuple[nn.Conv2d, Any]:
+def conv_and_norm(conv: Any, norm: Any) -> tuple[nn.Conv2d, Any]:
     """Check that a norm can be folded into the convolution before it.
 
     Returns:
@@ -157,19 +155,29 @@ def conv_and_norm(conv: nn.Module, norm: nn.Module) -> tuple[nn.Conv2d, Any]:
     Raises:
         UnsupportedError: one of the two is unsupported.
     """
+    check_conv(conv)
+    if type(norm) is nn.Identity:
+        return conv, None
+    check_norm(norm)
+    return conv, norm
+
+
+def check_conv(conv: Any) -> None:
+    """Raise UnsupportedError if a layer is not a Conv2d with a supported geometry."""
     if type(conv) is not nn.Conv2d:
         raise UnsupportedError(f'{type_name(conv)} is not an exact Conv2d')
     if geometry(conv) is None:
         raise UnsupportedError(f'a convolution has padding={conv.padding!r}, padding_mode={conv.padding_mode!r}')
-    if type(norm) is nn.Identity:
-        return conv, None
+
+
+def check_norm(norm: Any) -> None:
+    """Raise UnsupportedError if a layer is not a batch norm in eval mode with running statistics."""
     if type_name(norm) not in BATCH_NORMS:
         raise UnsupportedError(f'{type_name(norm)} is not an exact batch norm')
     if norm.training:
         raise UnsupportedError('a batch norm is in training mode')
     if norm.running_mean is None or norm.running_var is None:
         raise UnsupportedError('a batch norm has no running statistics')
-    return conv, norm
 
 
 def check_untouched(part: nn.Module, name: str = 'it', own: type | tuple[type, ...] = ()) -> None:
@@ -195,7 +203,11 @@ def check_unhooked(part: nn.Module, name: str) -> None:
 
 def check_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()) -> None:
     """Check like :func:`check_untouched`, but accept hooks."""
-    check_frozen(part, name)
+    attributes = part.__dict__
+    attached = (attributes[key] for key in attributes.keys() - _KEYS_OF_ALL)
+    for value in (*part._parameters.values(), *part._buffers.values(), *attached):
+        if isinstance(value, Tensor) and value.requires_grad:
+            raise UnsupportedError(f'parameters of {name} are trained')
     check_runs_own(part, name, own)
 
 
@@ -206,15 +218,6 @@ def check_runs_own(part: nn.Module, name: str, own: type | tuple[type, ...] = ()
         if callable(value) and not (isinstance(value, own) if key == 'forward' else key in MARKS):
             raise UnsupportedError(f'the {key} of {name} was replaced')
     check_class(type(part), name)
-
-
-def check_frozen(part: nn.Module, name: str) -> None:
-    """Raise UnsupportedError if a tensor of the layer requires a gradient: a parameter, a buffer or an attribute."""
-    own = part.__dict__
-    found = [*part._parameters.values(), *part._buffers.values(), *(own[key] for key in own.keys() - _KEYS_OF_ALL)]
-    for value in found:
-        if isinstance(value, Tensor) and value.requires_grad:
-            raise UnsupportedError(f'parameters of {name} are trained')
 
 
 def check_class(cls: type, name: str) -> None:

@@ -27,14 +27,10 @@ def is_ordinary_call(x: Any, dims: int = 4) -> bool:
         and not torch._C._get_tracing_state()
         and not is_transformed()
         and not _has_modes()
-        and not any(
-            (
-                torch_module._global_forward_hooks,
-                torch_module._global_forward_pre_hooks,
-                torch_module._global_backward_hooks,
-                torch_module._global_backward_pre_hooks,
-            )
-        )
+        and not torch_module._global_forward_hooks
+        and not torch_module._global_forward_pre_hooks
+        and not torch_module._global_backward_hooks
+        and not torch_module._global_backward_pre_hooks
     )
 
 
@@ -44,6 +40,11 @@ def _has_modes() -> bool:
         return True
     modes = (torch._C._get_function_stack_at(i) for i in range(torch._C._len_torch_function_stack()))
     return any(type(mode) is not DeviceContext for mode in modes)
+
+
+def autocast_settings(kind: str) -> dict[str, Any]:
+    """Return the arguments of ``torch.autocast`` that restore its current state on a type of device."""
+    return dict(device_type=kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))
 
 
 def compute_dtype(x: Tensor, conv: nn.Conv2d, norm: Any = None) -> torch.dtype | None:

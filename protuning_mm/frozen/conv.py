@@ -99,21 +99,19 @@ class ConvOp(NamedTuple):
         x = x[:, :, :: self.stride[0], :: self.stride[1]]
         size, columns = x.shape[2:], x.flatten(2)
         matrix = weight.flatten(1).expand(len(x), -1, -1)
-        if onto is not None:
-            onto.flatten(2).baddbmm_(matrix, columns)
-            return onto
-        return _product(matrix, columns, size, self.bias)
+        return _product(matrix, columns, size, bias, onto)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """Return the output shape (C, H, W) for an input shape (C, H, W); None if torch would reject the input."""
-        size = (
-            (full + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 if stride > 0 else 0
-            for full, kernel, stride, padding, dilation in zip(
-                shape[1:], self.weight.shape[2:], self.stride, self.padding, self.dilation
-            )
-        )
+        spans = zip(self._spans(shape[1:]), self.stride)
+        size = (span // stride + 1 if stride > 0 else 0 for span, stride in spans)
         result = (len(self.weight), *size)
         return result if self.weight.shape[1] * self.groups == shape[0] and min(result) > 0 else None
+
+    def _spans(self, size: Sequence[int]) -> list[int]:
+        """Return how far the kernel can move over an input of (H, W), in each direction."""
+        settings = zip(size, self.weight.shape[2:], self.padding, self.dilation)
+        return [full + 2 * padding - dilation * (kernel - 1) - 1 for full, kernel, padding, dilation in settings]
 
     def input_grad(self, grad: Tensor, size: Sequence[int], onto: Tensor | None = None) -> Tensor:
         """Return the gradient of the input, given the gradient of the output.
@@ -131,12 +129,7 @@ class ConvOp(NamedTuple):
             grad = self.norm.input_grad(grad)
         if self._is_matmul(grad) and (onto is None or (onto.is_contiguous() and onto.dtype == grad.dtype)):
             return self._pointwise_input_grad(grad, size, onto)
-        output_padding = [
-            full - ((short - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
-            for full, short, stride, padding, dilation, kernel in zip(
-                size, grad.shape[2:], self.stride, self.padding, self.dilation, self.weight.shape[2:]
-            )
-        ]
+        output_padding = [span % stride for span, stride in zip(self._spans(size), self.stride)]
         x_grad = F.conv_transpose2d(
             grad, self.weight, None, self.stride, self.padding, output_padding, self.groups, self.dilation
         )
@@ -152,18 +145,10 @@ class ConvOp(NamedTuple):
         if self._is_matmul(x) and self.stride == (1, 1):
             weight = torch.bmm(grad.flatten(2), x.flatten(2).transpose(1, 2)).sum(0).view(self.weight.shape)
             return weight, None if self.bias is None else grad.sum((0, 2, 3))
+        geometry = (self.stride, self.padding, self.dilation, False, (0, 0), self.groups)  # False: not transposed
+        wanted = (False, True, self.bias is not None)
         _, weight, bias = torch.ops.aten.convolution_backward(
-            grad,
-            x,
-            self.weight,
-            [len(self.weight)],
-            self.stride,
-            self.padding,
-            self.dilation,
-            False,
-            (0, 0),
-            self.groups,
-            (False, True, self.bias is not None),
+            grad, x, self.weight, [len(self.weight)], *geometry, wanted
         )
         return weight, bias
 
@@ -171,10 +156,7 @@ class ConvOp(NamedTuple):
         matrix = self.weight.flatten(1).t().expand(len(grad), -1, -1)
         columns = grad.flatten(2)
         if self.stride == (1, 1):
-            if onto is not None:
-                onto.flatten(2).baddbmm_(matrix, columns)
-                return onto
-            return _product(matrix, columns, size)
+            return _product(matrix, columns, size, onto=onto)
         x_grad = _product(matrix, columns, grad.shape[2:])
         if onto is None:
             onto = x_grad.new_zeros(len(grad), x_grad.shape[1], *size)
@@ -209,11 +191,17 @@ def check_unchanged(ops: Iterable[ConvOp], noted: list[int]) -> None:
         )
 
 
-def _product(matrix: Tensor, columns: Tensor, size: Sequence[int], bias: Tensor | None = None) -> Tensor:
-    """Multiply a matrix with each image's columns.
+def _product(
+    matrix: Tensor, columns: Tensor, size: Sequence[int], bias: Tensor | None = None, onto: Tensor | None = None
+) -> Tensor:
+    """Multiply a matrix with each image's columns; add a bias, or add the result to ``onto`` in place.
 
-    The result is a new tensor, because autograd forbids in-place changes to a view returned by a Function.
+    Without ``onto`` the result is a new tensor, because autograd forbids in-place changes to a view returned by a
+    Function.
     """
+    if onto is not None:
+        onto.flatten(2).baddbmm_(matrix, columns)
+        return onto
     maps = columns.new_empty(len(columns), matrix.shape[1], *size)
     out = maps.flatten(2)
     if bias is None:
@@ -246,11 +234,9 @@ def geometry(conv: nn.Conv2d) -> dict[str, Any] | None:
 
 def _pair(value: Any) -> tuple[int, int] | None:
     """Expand a number, or a sequence of one or two numbers, to a pair; return None for anything else."""
-    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:  # the usual case first
         return value
-    values = (value,) if isinstance(value, int) else value
-    if not isinstance(values, list | tuple) or not all(isinstance(v, int) for v in values):
-        return None
-    if len(values) == 1:
-        return values[0], values[0]
-    return (values[0], values[1]) if len(values) == 2 else None
+    values = value if isinstance(value, list | tuple) else (value,)
+    if len(values) in (1, 2) and all(isinstance(v, int) for v in values):
+        return values[0], values[-1]
+    return None

@@ -7,17 +7,18 @@ A module that runs efficiently keeps its class, its tensors and its place in the
 from collections import Counter
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from protuning_mm.frozen.attention import wrap_attention
+from protuning_mm.frozen.attention import WINDOW_ATTENTIONS, EfficientWindowAttention
 from protuning_mm.frozen.block_structure import BLOCKS, BlockLayers, UnsupportedError, read_block, type_name
 from protuning_mm.frozen.conditions import compute_dtype, is_ordinary_call
 from protuning_mm.frozen.conv import unfolded
 from protuning_mm.frozen.efficient_forward import EfficientForward
-from protuning_mm.frozen.efficient_layers import EfficientConv, EfficientNorm, wrap_layer
+from protuning_mm.frozen.efficient_layers import LAYERS, EfficientConv, EfficientNorm
 from protuning_mm.frozen.efficient_stem import EfficientStem, wrap_stem
 from protuning_mm.frozen.folding import FoldCache, defers
 from protuning_mm.frozen.higher_order import anchor
@@ -66,19 +67,17 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
     Returns:
         FrozenReport: Which modules run efficiently in the network's current state; see :func:`report`.
     """
-    for part in list(module.modules()):
-        if type_name(part) in BLOCKS:
-            EfficientBlock(part)
-        wrap_stem(part)
     for part in module.modules():
-        wrap_layer(part)
-        wrap_attention(part)
+        forward = _FORWARDS.get(type_name(part))
+        if forward is not None and 'forward' not in part.__dict__:
+            forward(part)
+        wrap_stem(part)
     return report(module)
 
 
 def release(module: nn.Module) -> None:
     """Undo :func:`freeze_efficiently`."""
-    for forward in _forwards(module):
+    for forward in _forwards(module).values():
         forward.restore()
 
 
@@ -88,7 +87,7 @@ def refold(module: nn.Module) -> None:
     Call this after writing to a frozen tensor through ``.data`` on a GPU: such a write does not increase the tensor's
     version counter and is therefore not noticed in time.
     """
-    for forward in _forwards(module):
+    for forward in _forwards(module).values():
         forward.refold()
 
 
@@ -101,10 +100,8 @@ def share_folded_weights(module: nn.Module, caches: MutableMapping[str, FoldCach
         module (nn.Module): One of the networks, passed to :func:`freeze_efficiently` before.
         caches (MutableMapping): Module path -> cache. Caches of paths that it lacks are added.
     """
-    for path, part in module.named_modules():
-        forward = part.__dict__.get('forward')
-        if isinstance(forward, EfficientForward):
-            forward.share_folds(caches, path)
+    for path, forward in _forwards(module).items():
+        forward.share_folds(caches, path)
 
 
 def verify(module: nn.Module) -> None:
@@ -113,7 +110,7 @@ def verify(module: nn.Module) -> None:
     Raises:
         StaleWeightsError: a forward pass used outdated folded weights.
     """
-    for forward in _forwards(module):
+    for forward in _forwards(module).values():
         forward.verify()
 
 
@@ -142,9 +139,9 @@ def report(module: nn.Module) -> FrozenReport:
     return found
 
 
-def _forwards(module: nn.Module) -> list[EfficientForward]:
-    found = [part.__dict__.get('forward') for part in module.modules()]
-    return [forward for forward in found if isinstance(forward, EfficientForward)]
+def _forwards(module: nn.Module) -> dict[str, EfficientForward]:
+    found = {path: part.__dict__.get('forward') for path, part in module.named_modules()}
+    return {path: forward for path, forward in found.items() if isinstance(forward, EfficientForward)}
 
 
 def _listed(counts: dict[str, int]) -> str:
@@ -153,10 +150,6 @@ def _listed(counts: dict[str, int]) -> str:
 
 class EfficientBlock(EfficientForward):
     """Forward of a frozen residual block as one autograd node (:mod:`protuning_mm.frozen.memory_efficient_block`)."""
-
-    def _attach(self, module: nn.Module) -> None:
-        super()._attach(module)
-        self._size: int | None = None
 
     def covers(self) -> Iterable[nn.Module]:
         return self.module.modules()
@@ -177,6 +170,11 @@ class EfficientBlock(EfficientForward):
             with torch.no_grad():
                 return block(x)
 
+    @cached_property
+    def _size(self) -> int:
+        """The number of the block's parameters."""
+        return sum(p.numel() for p in self.module.parameters())
+
     def _pays_to_fold(self, x: Tensor) -> bool:
         """Return whether folding saves time.
 
@@ -184,8 +182,6 @@ class EfficientBlock(EfficientForward):
         norms do not have to read and write the block's feature maps, which have about twice as many elements as its
         input.
         """
-        if self._size is None:
-            self._size = sum(p.numel() for p in self.module.parameters())
         return defers(x) or 2 * x.numel() > self._size
 
     def _build_op(self, x: Tensor, folds: bool) -> BlockOp | None:
@@ -214,3 +210,10 @@ class EfficientBlock(EfficientForward):
 
 def _needs_graph(x: Tensor) -> bool:
     return torch.is_grad_enabled() and x.requires_grad
+
+
+_FORWARDS: dict[str, type[EfficientForward]] = {
+    **dict.fromkeys(BLOCKS, EfficientBlock),
+    **dict.fromkeys(WINDOW_ATTENTIONS, EfficientWindowAttention),
+    **LAYERS,
+}

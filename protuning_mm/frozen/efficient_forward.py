@@ -11,10 +11,6 @@ from protuning_mm.frozen.block_structure import MARKS, UnsupportedError
 from protuning_mm.frozen.folding import FoldCache, FoldedConv
 
 
-def _nothing() -> None:
-    """Stand in for the weak reference of a forward whose module is gone."""
-
-
 class EfficientForward(ABC):
     """Replaces ``forward`` of one module instance.
 
@@ -30,7 +26,7 @@ class EfficientForward(ABC):
 
     def _attach(self, module: nn.Module) -> None:
         self._module: Callable[[], nn.Module | None] = weakref.ref(module)
-        self._folds = FoldCache()
+        self._folds = FoldCache(FoldedConv)
         marks = zip(MARKS, (self, self._state_of_module, self._replica_of_module))
         module.__dict__.update(marks, forward=self)
 
@@ -39,7 +35,7 @@ class EfficientForward(ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state['module'] is None:
-            self._module = _nothing
+            self._module = lambda: None
         else:
             self._attach(state['module'])
 

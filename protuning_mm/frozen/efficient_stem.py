@@ -34,11 +34,8 @@ def wrap_stem(network: Any) -> None:
     if type_name(network) not in STEMS:
         return
     stem = getattr(network, 'stem', None)
-    if type(stem) is not nn.Sequential:
-        parts = [network]
-    else:  # V1c and V1d; in mmpretrain their stem consists of mmcv's ConvModules
-        parts = [stem, *(part for part in stem if type_name(part) == CONV_MODULE)]
-    for part in parts:
+    # V1c and V1d have a Sequential; in mmpretrain it consists of mmcv's ConvModules
+    for part in [stem, *stem] if type(stem) is nn.Sequential else [network]:
         if _pairs(part) and 'forward' not in part.__dict__:
             EfficientStem(part)
 

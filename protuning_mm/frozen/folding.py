@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.frozen.conv import ConvOp, norm_scale, unfolded
-from protuning_mm.frozen.relu_mask import same_words
+from protuning_mm.frozen.relu_mask import INTEGERS, same_words
 
 # Number of weight elements that are folded and compared at once, chosen to fit into a CPU's cache.
 _CHUNK = 1 << 17
-_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class StaleWeightsError(RuntimeError):
@@ -101,16 +100,13 @@ class FoldedConv:
             return found.has_values_of(conv, norm)
         if found.identities != [_identity(t) for t in _tensors(conv, norm)]:
             return False
-        if not _is_captured(conv.weight):
+        if not (conv.weight.is_cuda and torch.cuda.is_current_stream_capturing()):
             self._running.append(_Comparison(found.differs_from(conv, norm)))
         return True
 
 
 class FoldCache(defaultdict[Any, FoldedConv]):
     """The folded convolutions of one module, by name or position. Unlike a dict, it supports weak references."""
-
-    def __init__(self) -> None:
-        super().__init__(FoldedConv)
 
 
 class _Folded(NamedTuple):
@@ -179,10 +175,6 @@ def defers(weight: Tensor) -> bool:
     return weight.device.type != 'cpu'
 
 
-def _is_captured(weight: Tensor) -> bool:
-    return weight.is_cuda and torch.cuda.is_current_stream_capturing()
-
-
 def _tensors(conv: nn.Conv2d, norm: Any) -> list[Tensor]:
     parts = [conv.weight, conv.bias]
     if norm is not None:
@@ -234,4 +226,4 @@ def _scaled(weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
 
 def _words(t: Tensor) -> Tensor:
     """View a tensor as integers, so that NaN equals NaN and 0 differs from -0."""
-    return t.view(_INTEGERS[t.element_size()])
+    return t.view(INTEGERS[t.element_size()])

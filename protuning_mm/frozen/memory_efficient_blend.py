@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from protuning_mm.frozen.conditions import autocast_settings
 from protuning_mm.frozen.conv import ConvOp
 from protuning_mm.frozen.higher_order import is_observed
 
@@ -65,9 +66,7 @@ class NormAct:
 
 def norm_act(norm: Any, act: nn.Module) -> NormAct | None:
     """Read a norm and an activation; return None if they cannot be recomputed."""
-    if type(act) not in _ACTS:
-        return None
-    again = _again(norm)
+    again = _again(norm) if type(act) in _ACTS else None
     return None if again is None else NormAct(norm, act, again)
 
 
@@ -101,9 +100,8 @@ class MemoryEfficientBlend(torch.autograd.Function):
         by_matmul: bool,
         *weights: Tensor | None,
     ) -> Tensor:
-        kind = x.device.type
-        autocast = torch.is_autocast_enabled(kind)
-        dtype = torch.get_autocast_dtype(kind) if autocast else x.dtype
+        autocast = autocast_settings(x.device.type)
+        dtype = autocast['dtype'] if autocast['enabled'] else x.dtype
         ctx.layers, ctx.geometry, ctx.dtype, ctx.autocast = layers, geometry, dtype, autocast
         norm_acts = [lambda h, weight, bias, layer=layer: layer(h) for layer in layers]
         h1, h2, y = _run(ctx, x, weights, norm_acts, by_matmul)
@@ -122,21 +120,16 @@ def _run(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return h_1, h_2 and x̃."""
     w1, b1, n1, c1, w2, b2, n2, c2, w3, b3 = weights
-    kind, dtype = x.device.type, ctx.dtype
-    with torch.autocast(kind, enabled=False):
+    dtype = ctx.dtype
+    with torch.autocast(x.device.type, enabled=False):
         h1 = _op(dtype, w1, b1, by_matmul=by_matmul)(x.to(dtype))
-        with _autocast(ctx, kind):
+        with torch.autocast(**ctx.autocast):
             a = norm_acts[0](h1, n1, c1).to(dtype)
         h2 = _op(dtype, w2, b2, **ctx.geometry)(a)
-        with _autocast(ctx, kind):
+        with torch.autocast(**ctx.autocast):
             a = norm_acts[1](h2, n2, c2).to(dtype)
         prompt = _op(dtype, w3, b3, by_matmul=by_matmul)(a)
     return h1, h2, prompt.add_(x) if prompt.dtype == x.dtype else prompt + x
-
-
-def _autocast(ctx: Any, kind: str) -> torch.autocast:
-    """Return the autocast context of the forward pass."""
-    return torch.autocast(kind, dtype=ctx.dtype if ctx.autocast else None, enabled=ctx.autocast)
 
 
 def _differentiable_backward(ctx: Any, grad: Tensor) -> list[Any]:
@@ -150,10 +143,8 @@ def _differentiable_backward(ctx: Any, grad: Tensor) -> list[Any]:
             inputs[i] = inputs[i].view_as(inputs[i])
         _, _, y = _run(ctx, inputs[0], inputs[1:], [layer.run_again for layer in ctx.layers], False)
     found = torch.autograd.grad(y, [inputs[i] for i in needed], grad, create_graph=create_graph)
-    grads: list[Any] = [None] * len(inputs)
-    for i, of_input in zip(needed, found):
-        grads[i] = of_input
-    return grads
+    grads = dict(zip(needed, found))
+    return [grads.get(i) for i in range(len(inputs))]
 
 
 def _backward(ctx: Any, grad: Tensor) -> list[Any]:
@@ -164,7 +155,7 @@ def _backward(ctx: Any, grad: Tensor) -> list[Any]:
 
     def through(i: int, op: ConvOp, grad: Tensor, h: Tensor, norm: tuple[Tensor | None, Tensor | None]) -> Tensor:
         """Propagate a gradient back through a convolution, activation and norm, to the hidden map h."""
-        with _autocast(ctx, grad.device.type):
+        with torch.autocast(**ctx.autocast):
             a, backward = ctx.layers[i].grads(h, *norm)
         of[4 * i + 4], of[4 * i + 5] = op.weight_grad(grad, a.to(dtype))
         h_grad, of[4 * i + 2], of[4 * i + 3] = backward(op.input_grad(grad, h.shape[2:]))

@@ -7,15 +7,19 @@ saved, where torch saves the input of every convolution and every batch norm, at
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from protuning_mm.frozen.conv import ConvOp, add_gradient, check_unchanged, versions
 from protuning_mm.frozen.higher_order import anchored
 from protuning_mm.frozen.relu_mask import ReluMask, apply_relu_mask, pack_relu_mask
+
+# the settings of an average pooling in the argument order of torch's functions
+pool_args = attrgetter('kernel_size', 'stride', 'padding', 'ceil_mode', 'count_include_pad', 'divisor_override')
 
 
 @dataclass(frozen=True)
@@ -138,15 +142,3 @@ class ResidualBlock(torch.autograd.Function):
         with torch.autocast(grad.device.type, enabled=False):
             x_grad = ctx.block.input_grad(grad, kept, ctx.size, ctx.dtype)
         return anchored(x_grad, ctx.anchor), None, None
-
-
-def pool_args(pool: nn.AvgPool2d) -> tuple[Any, ...]:
-    """Return the settings of an average pooling in the argument order of torch's functions."""
-    return (
-        pool.kernel_size,
-        pool.stride,
-        pool.padding,
-        pool.ceil_mode,
-        pool.count_include_pad,
-        pool.divisor_override,
-    )

@@ -19,7 +19,8 @@ _GATHER = 0x0102040810204080
 # memcmp is twice as fast as torch.equal
 _compare_memory = ctypes.CDLL('msvcrt' if os.name == 'nt' else None).memcmp
 _compare_memory.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+# the integer type of each element size
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class ReluMask(NamedTuple):
@@ -72,7 +73,7 @@ def apply_relu_mask(grad: Tensor, mask: ReluMask, inplace: bool = False) -> Tens
     if grad.stride() != mask.stride:
         grad, inplace = grad.new_empty_strided(mask.size, mask.stride).copy_(grad), True
     out = grad if inplace else torch.empty_like(grad)
-    number, integers = grad.numel(), _INTEGERS[grad.element_size()]
+    number, integers = grad.numel(), INTEGERS[grad.element_size()]
     source, target = (t.as_strided((number,), (1,)).view(integers) for t in (grad, out))
     table, step = _table(integers, grad.device), _step(grad.device)
     for start in range(0, number, step):

@@ -30,14 +30,12 @@ def draw_tasks(
     Returns:
         ndarray: (H', W', 3), BGR.
     """
-    large = _enlarged(image)
     panels = [_titled('image', image)]
     for name, sample in results.items():
         task = tasks[name]
         panels.append(
             _titled(f'{name}: {_summary(task, sample, score_thr)}', _DRAWERS[task.kind](image, task, sample, score_thr))
         )
-    assert all(panel.shape[1] == large.shape[1] for panel in panels)
     columns = min(len(panels), max(2, math.ceil(math.sqrt(len(panels)))))
     return _grid(panels, columns)
 
@@ -45,20 +43,15 @@ def draw_tasks(
 def _enlarged(picture: Picture) -> Picture:
     """Enlarge a picture to the width that a title needs."""
     scale = max(1.0, _WIDTH / picture.shape[1])
-    size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA)
+    return cv2.resize(picture, (round(picture.shape[1] * scale), round(picture.shape[0] * scale)))
 
 
 def _titled(title: str, picture: Picture) -> Picture:
-    picture = _enlarged(picture)
-    bar = np.full((_BAR, picture.shape[1], 3), 255, np.uint8)
-    scale = 0.7
-    while (width := cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0]) > bar.shape[
-        1
-    ] - 16 and scale > 0.3:
-        scale *= min(0.95, (bar.shape[1] - 16) / width)
-    cv2.putText(bar, title, (8, _BAR - 12), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.concatenate((bar, picture))
+    panel = cv2.copyMakeBorder(_enlarged(picture), _BAR, 0, 0, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+    width = cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, 0.7, 1)[0][0]
+    scale = min(0.7, max(0.3, 0.7 * (panel.shape[1] - 16) / width))
+    cv2.putText(panel, title, (8, _BAR - 12), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    return panel
 
 
 def _grid(panels: Sequence[Picture], columns: int) -> Picture:

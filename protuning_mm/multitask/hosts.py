@@ -4,6 +4,7 @@ import copy
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch import nn
 
 from protuning_mm.multitask.errors import MultiTaskError
 
-HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
+# host -> its function that builds a model for inference
+_BUILDERS = dict(mmdet='mmdet.apis:init_detector', mmseg='mmseg.apis:init_model', mmpretrain='mmpretrain:get_model')
 # Building depends on the default scope, which is global in a process.
 _BUILDING = threading.Lock()
 
@@ -42,7 +44,7 @@ def load_model(
     host = host_of(cfg)
     with _BUILDING, warnings.catch_warnings():
         warnings.simplefilter('ignore')  # a warning that no checkpoint is given; it is loaded below
-        model: Any = _BUILDERS[host](cfg, device)
+        model: Any = resolve_name(_BUILDERS[host])(cfg, device=device)
         before_loading(model)
         loaded = load_checkpoint(model, checkpoint, map_location='cpu')
     saved = loaded.get('meta', {}).get('dataset_meta') or {}
@@ -64,34 +66,13 @@ def host_of(cfg: Config) -> str:
         MultiTaskError: the default scope is none of the three hosts.
     """
     host = cfg.get('default_scope')
-    if host not in HOSTS:
-        raise MultiTaskError(f'default_scope={host!r} in {cfg.filename}: must be one of {", ".join(HOSTS)}')
+    if host not in _BUILDERS:
+        raise MultiTaskError(f'default_scope={host!r} in {cfg.filename}: must be one of {", ".join(_BUILDERS)}')
     return str(host)
 
 
 def _meta(model: Any) -> dict[str, Any]:
     return dict(getattr(model, 'dataset_meta', None) or getattr(model, '_dataset_meta', None) or {})
-
-
-def _detector(cfg: Config, device: str) -> nn.Module:
-    from mmdet.apis import init_detector
-
-    return init_detector(cfg, None, device=device)
-
-
-def _segmentor(cfg: Config, device: str) -> nn.Module:
-    from mmseg.apis import init_model
-
-    return init_model(cfg, None, device=device)
-
-
-def _classifier(cfg: Config, device: str) -> nn.Module:
-    from mmpretrain import get_model
-
-    return get_model(cfg, pretrained=False, device=device)
-
-
-_BUILDERS = {'mmdet': _detector, 'mmseg': _segmentor, 'mmpretrain': _classifier}
 
 
 class TestPipeline:

@@ -12,11 +12,12 @@ from torch import nn
 from protuning_mm.engine.config import read_config
 from protuning_mm.frozen import refold
 from protuning_mm.multitask.backbone_forward import BackboneForward
+from protuning_mm.multitask.batch import Batch
 from protuning_mm.multitask.errors import MultiTaskError
 from protuning_mm.multitask.hosts import TestPipeline, load_model
 from protuning_mm.multitask.joint import JointRunner
 from protuning_mm.multitask.joint.runner import Joint
-from protuning_mm.multitask.request import Request, Snapshot
+from protuning_mm.multitask.request import Snapshot, features, make_batches, predictions, raw
 from protuning_mm.multitask.shared_base import SharedBase, tuned_backbone_of
 from protuning_mm.multitask.task import Image, Task
 from protuning_mm.weights import CheckpointError
@@ -144,7 +145,7 @@ class MultiTask:
             MultiTaskError: a task does not exist.
             DataError: an image cannot be read.
         """
-        return self._answer(images, Request.predictions)
+        return self._answer(images, predictions)
 
     def features(self, images: Mapping[str, Image | Sequence[Image]]) -> dict[str, list[Any]]:
         """Return what each task's tuned backbone returns.
@@ -155,7 +156,7 @@ class MultiTask:
         Returns:
             dict: Task -> for each image the backbone's outputs, in a batch of one.
         """
-        return self._answer(images, Request.features)
+        return self._answer(images, features)
 
     def raw(self, images: Mapping[str, Image | Sequence[Image]]) -> dict[str, list[Any]]:
         """Return the raw outputs of each task's heads, as in mmengine's mode ``tensor``.
@@ -166,14 +167,14 @@ class MultiTask:
         Returns:
             dict: Task -> one entry for each batch. The task's images of one shape form a batch.
         """
-        return self._answer(images, Request.raw)
+        return self._answer(images, raw)
 
     def _answer(
-        self, images: Mapping[str, Image | Sequence[Image]], method: Callable[[Request], dict[str, list[Any]]]
+        self, images: Mapping[str, Image | Sequence[Image]], answer: Callable[[list[Batch]], list[Any]]
     ) -> dict[str, list[Any]]:
         snapshot = self._snapshot
         try:
-            return method(Request(snapshot, images))
+            return {name: answer(batches) for name, batches in make_batches(snapshot, images).items()}
         finally:
             if not self.keep_folded:
                 for name in snapshot.tasks.keys() & images.keys():

@@ -1,4 +1,4 @@
-"""A request: images for several tasks, and each task's answers."""
+"""A request: batches of images for several tasks, and a task's answers."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -37,45 +37,48 @@ class Snapshot:
         return self.tasks[name]
 
 
-class Request:
-    """Preprocessed images for several tasks, in batches of images of one shape.
+def make_batches(snapshot: Snapshot, images: Mapping[str, Image | Sequence[Image]]) -> dict[str, list[Batch]]:
+    """Preprocess images for several tasks.
 
     Args:
         snapshot (Snapshot): The tasks.
         images (Mapping): Task -> its image or images.
 
+    Returns:
+        dict: Task -> its batches, each of images of one shape.
+
     Raises:
         MultiTaskError: a task does not exist.
         DataError: an image cannot be read.
     """
-
-    def __init__(self, snapshot: Snapshot, images: Mapping[str, Image | Sequence[Image]]) -> None:
-        tasks = {name: snapshot.task(name) for name in images}
-        self.batches = {name: _make_batches(task, images[name]) for name, task in tasks.items()}
-        if snapshot.joint is not None and len(tasks) > 1:
-            snapshot.joint.run([batch for batches in self.batches.values() for batch in batches])
-
-    def predictions(self) -> dict[str, list[Any]]:
-        """Return each task's data samples, in the order of its images."""
-        return self._by_image(lambda batch: batch.run_head('predict'))
-
-    def features(self) -> dict[str, list[Any]]:
-        """Return each task's features, in the order of its images."""
-        return self._by_image(Batch.split_features)
-
-    def raw(self) -> dict[str, list[Any]]:
-        """Return each task's raw head outputs, batch by batch."""
-        return {name: [batch.run_head('tensor') for batch in batches] for name, batches in self.batches.items()}
-
-    def _by_image(self, run: Callable[[Batch], Sequence[Any]]) -> dict[str, list[Any]]:
-        found: dict[str, list[Any]] = {}
-        for name, batches in self.batches.items():
-            results = {i: result for batch in batches for i, result in zip(batch.positions, run(batch))}
-            found[name] = [results[i] for i in sorted(results)]
-        return found
+    tasks = {name: snapshot.task(name) for name in images}
+    found = {name: _batches_of_task(task, images[name]) for name, task in tasks.items()}
+    if snapshot.joint is not None and len(tasks) > 1:
+        snapshot.joint.run([batch for batches in found.values() for batch in batches])
+    return found
 
 
-def _make_batches(task: Task, images: Image | Sequence[Image]) -> list[Batch]:
+def predictions(batches: list[Batch]) -> list[Any]:
+    """Return a task's data samples, in the order of its images."""
+    return _by_image(batches, lambda batch: batch.run_head('predict'))
+
+
+def features(batches: list[Batch]) -> list[Any]:
+    """Return a task's features, in the order of its images."""
+    return _by_image(batches, Batch.split_features)
+
+
+def raw(batches: list[Batch]) -> list[Any]:
+    """Return a task's raw head outputs, batch by batch."""
+    return [batch.run_head('tensor') for batch in batches]
+
+
+def _by_image(batches: list[Batch], run: Callable[[Batch], Sequence[Any]]) -> list[Any]:
+    results = {i: result for batch in batches for i, result in zip(batch.positions, run(batch))}
+    return [results[i] for i in sorted(results)]
+
+
+def _batches_of_task(task: Task, images: Image | Sequence[Image]) -> list[Batch]:
     listed = [images] if isinstance(images, str | np.ndarray) else list(images)
     prepared = [task.prepare(image) for image in listed]
     positions: dict[Any, list[int]] = defaultdict(list)

@@ -83,12 +83,6 @@ class SharedBase:
         self.keys |= backbone.plain_keys
 
 
-def distinct_bytes(tensors: Iterator[Tensor]) -> int:
-    """Return the bytes of the distinct storages of some tensors."""
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(storages.values())
-
-
 def tuned_backbone_of(name: str, model: nn.Module) -> TunedBackbone:
     """Return the tuned backbone of a task's model.
 

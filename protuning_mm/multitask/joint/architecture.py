@@ -25,7 +25,11 @@ def architecture_key(backbone: TunedBackbone) -> tuple[Any, ...]:
         for path, module in plain.named_modules()
         if path.split('.')[0] not in added and not isinstance(module, nn.Identity)
     )
-    outs = None if outputs_are_stages(backbone) else (backbone.structure.outs, tuple(_out_indices(plain) or ()))
+    outs = (
+        None
+        if outputs_are_stages(backbone)
+        else (backbone.structure.outs, tuple(getattr(plain, 'out_indices', None) or ()))
+    )
     settings = tuple(
         sorted((k, v) for k, v in vars(plain).items() if k in _SETTINGS and isinstance(v, str | int | bool))
     )
@@ -38,11 +42,8 @@ def outputs_are_stages(backbone: TunedBackbone) -> bool:
 
     Then ``out_indices`` changes nothing but which features are returned.
     """
-    return hasattr(backbone.plain, 'res_layers') and tuple(_out_indices(backbone.plain)) == backbone.structure.outs
-
-
-def _out_indices(plain: Any) -> Any:
-    return getattr(plain, 'out_indices', None)
+    plain: Any = backbone.plain
+    return hasattr(plain, 'res_layers') and tuple(plain.out_indices) == backbone.structure.outs
 
 
 def copy_plain(backbone: TunedBackbone) -> Any:
