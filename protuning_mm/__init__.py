@@ -32,24 +32,17 @@ if TYPE_CHECKING:
     from protuning_mm.stages import register_reader
     from protuning_mm.tunings import Tuning, TuningError
 
-_MODULES = {
-    'ProTunedResNet': 'backbones',
-    'TunedBackbone': 'backbones',
-    'PromptBlock': 'blocks',
-    'extract_delta': 'cli.convert_delta',
-    'merge_delta': 'cli.convert_delta',
-    'load_delta': 'deltas',
-    'save_delta': 'deltas',
-    'count_parameters': 'engine.parameter_table',
-    'print_trainable_parameters': 'engine.parameter_table',
-    'freeze_efficiently': 'frozen',
-    'release': 'frozen',
-    'report': 'frozen',
-    'MultiTask': 'multitask',
-    'TUNINGS': 'registry',
-    'register_reader': 'stages',
-    'Tuning': 'tunings',
-    'TuningError': 'tunings',
+_NAMES = {
+    'backbones': ('ProTunedResNet', 'TunedBackbone'),
+    'blocks': ('PromptBlock',),
+    'cli.convert_delta': ('extract_delta', 'merge_delta'),
+    'deltas': ('load_delta', 'save_delta'),
+    'engine.parameter_table': ('count_parameters', 'print_trainable_parameters'),
+    'frozen': ('freeze_efficiently', 'release', 'report'),
+    'multitask': ('MultiTask',),
+    'registry': ('TUNINGS',),
+    'stages': ('register_reader',),
+    'tunings': ('Tuning', 'TuningError'),
 }
 
 __all__ = [
@@ -76,9 +69,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
-    if name not in _MODULES:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(import_module(f'{__name__}.{_MODULES[name]}'), name)
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(import_module(f'{__name__}.{module}'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def __dir__() -> list[str]:

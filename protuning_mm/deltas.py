@@ -1,9 +1,10 @@
 """Saving and loading of deltas in a custom training loop, without a runner."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from protuning_mm.backbones import tuned_backbones
 from protuning_mm.weights import CheckpointError, load_checkpoint_file
@@ -56,14 +57,35 @@ def load_delta(model: nn.Module, path: str | Path) -> dict[str, Any]:
         CheckpointError: the file is not a delta, is damaged or does not fit the model, or its base cannot be found.
             The model is left unchanged.
     """
+    content = load_delta_file(model, path, type(model).__name__)
+    return dict(content.get('meta', {}).get('dataset_meta') or {})
+
+
+def load_delta_file(model: nn.Module, path: str | Path, name: str) -> dict[str, Any]:
+    """Load a delta as :func:`load_delta` does, and return all that its file contains; ``name`` is for errors."""
     content = load_checkpoint_file(str(path))
     state = content.get('state_dict', content)
     if RECORD not in state:
         raise CheckpointError(f'{path} is not a delta: it has no record of its base')
+    load_strictly(model, state, path, name)
+    return content
+
+
+def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: str | Path, name: str) -> None:
+    """Load a state dict strictly.
+
+    Args:
+        model (nn.Module): The model.
+        state (Mapping[str, Tensor]): The state dict.
+        path (str | Path): The file of the state dict, for errors.
+        name (str): The model, for errors.
+
+    Raises:
+        CheckpointError: the state dict does not fit the model.
+    """
     try:
         model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f'{path} does not fit {type(model).__name__}: {error}') from None
-    return dict(content.get('meta', {}).get('dataset_meta') or {})
+    except CheckpointError:
+        raise
+    except RuntimeError as error:  # torch's list of missing and unexpected keys
+        raise CheckpointError(f'{path} does not fit {name}: {error}') from None

@@ -1,46 +1,40 @@
 """How a command ends after an error: with one message and an exit status, without a traceback."""
 
 import errno
-import functools
 import os
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _SHOW_TRACEBACK = 'PROTUNING_MM_TRACEBACK'
 _PACKAGES = ('protuning_mm', 'protuning_lab')
-Main = Callable[[Sequence[str] | None], None]
+Main = TypeVar('Main', bound=Callable[..., None])
 
 
-def command(main: Main) -> Callable[..., None]:
+def command(main: Main) -> Main:
     """Decorate the ``main(argv)`` of a command, so that every error ends it as documented.
 
     Exit status: 0 on success, 1 after an error, 2 if the flags are wrong (set by argparse), 130 after Ctrl-C.
     """
-
-    @functools.wraps(main)
-    def run(argv: Sequence[str] | None = None) -> None:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set by tools/*.py for the time of the imports
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        with short_errors():
-            main(argv)
-
-    return run
+    return _short_errors()(main)
 
 
 @contextmanager
-def short_errors() -> Iterator[None]:
+def _short_errors() -> Iterator[None]:
     """Exit with status 1 and one message instead of a traceback, or with status 130 after Ctrl-C.
 
     For errors of this package and for files that cannot be opened, only the message is printed. Any other error may be
     a fault in a config, in custom code or in this package: its traceback is written to a file, which the message names.
     ``PROTUNING_MM_TRACEBACK=1`` shows tracebacks as Python does.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set by tools/*.py for the time of the imports
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -63,9 +57,8 @@ def _message(error: BaseException) -> str:
     text = _own_message(error)
     if type(error).__module__.partition('.')[0] in _PACKAGES:
         return text
-    if isinstance(
-        error, BrokenPipeError
-    ):  # `command | head`: the reader has closed the pipe, and the interpreter must not flush to it
+    if isinstance(error, BrokenPipeError):
+        # `command | head`: the reader has closed the pipe, and the interpreter must not flush to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 'the reader of the output has closed the pipe'
     if isinstance(error, OSError) and error.errno in _DISK:

@@ -1,7 +1,6 @@
 """``tools/model_converters/extract_delta.py`` and ``merge_delta.py``: convert whole checkpoints to deltas and back."""
 
 import argparse
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from protuning_mm.backbones import TunedBackbone, tuned_backbones
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_cfg_options
+from protuning_mm.deltas import load_delta_file, load_strictly
 from protuning_mm.engine.build_model import build_model
 from protuning_mm.engine.config import read_config
 from protuning_mm.weights import CheckpointError, FrozenWeightsError, load_checkpoint_file
@@ -21,6 +21,7 @@ from protuning_mm.weights.fingerprint import fingerprint
 from protuning_mm.weights.write import write_checkpoint
 
 _EMA = 'module.'
+_MODEL = "the config's model"  # for errors
 
 
 def extract_delta(
@@ -42,13 +43,15 @@ def extract_delta(
         FrozenWeightsError: frozen tensors of the checkpoint differ from those of the base.
     """
     content = load_checkpoint_file(checkpoint)
-    state = _state_dict(content, checkpoint)
+    state = content.get('state_dict', content)
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f'{checkpoint} has no state_dict of named tensors')
     if RECORD not in state:
         model, backbones = _build_tuned(cfg)
         _load_bases(backbones, base, content)
         bases = {name: fingerprint(each.frozen_tensors()) for name, each in backbones.items()}
         sources = {name: (each.frozen_source, each.frozen_prefix) for name, each in backbones.items()}
-        _load(model, state, checkpoint)
+        load_strictly(model, state, checkpoint, _MODEL)
         for name, each in backbones.items():
             moved = bases[name].find_changes(fingerprint(each.frozen_tensors()))
             if moved:
@@ -78,19 +81,17 @@ def merge_delta(cfg: Config, delta: str, out: str | Path, base: str | None = Non
         CheckpointError: a file cannot be read, the delta does not fit the config's model, or its base is not found.
         TuningError: ``fold`` is set, and the tuning cannot be merged into weights.
     """
-    content = load_checkpoint_file(delta)
-    state = _state_dict(content, delta)
-    if RECORD not in state:
-        raise CheckpointError(f'{delta} is not a delta: it has no record of its base')
     model, backbones = _build_tuned(cfg)
     if base is not None:
         for each in backbones.values():
             each.init_cfg = dict(type='Pretrained', checkpoint=base)
-    _load(model, state, delta)
+    content = load_delta_file(model, delta, _MODEL)
     whole = model.state_dict()
-    averages = content.get('ema_state_dict')
-    if averages is not None:
-        content['ema_state_dict'] = _complete_averages(averages, whole)
+    if 'ema_state_dict' in content:
+        averages = content['ema_state_dict']
+        own = {name: tensor for name, tensor in averages.items() if not name.startswith(_EMA)}
+        completed = {_EMA + name: averages.get(_EMA + name, tensor) for name, tensor in whole.items()}
+        content['ema_state_dict'] = own | completed
     content['state_dict'] = _fold_state(whole, backbones) if fold else whole
     write_checkpoint(drop_training_state(content) if fold or str(out).endswith('.safetensors') else content, out)
 
@@ -121,35 +122,12 @@ def _load_bases(backbones: Mapping[str, TunedBackbone], base: str | None, conten
             raise CheckpointError(f'the base of {name} is not known: give its file or scheme by --base')
 
 
-def _state_dict(content: Mapping[str, Any], path: str) -> Any:
-    state = content.get('state_dict', content)
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f'{path} has no state_dict of named tensors')
-    return state
-
-
-def _load(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
-    try:
-        model.load_state_dict(state, strict=True)
-    except (CheckpointError, FrozenWeightsError):
-        raise
-    except RuntimeError as error:  # torch's list of missing and unexpected keys
-        raise CheckpointError(f"{path} does not fit the config's model: {error}") from None
-
-
-def _complete_averages(averages: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> 'OrderedDict[str, Tensor]':
-    own = {name: tensor for name, tensor in averages.items() if not name.startswith(_EMA)}
-    completed = {_EMA + name: averages.get(_EMA + name, tensor) for name, tensor in whole.items()}
-    return OrderedDict(own | completed)
-
-
-def _fold_state(whole: Mapping[str, Tensor], backbones: Mapping[str, TunedBackbone]) -> 'OrderedDict[str, Tensor]':
-    state = OrderedDict(whole)
+def _fold_state(whole: Mapping[str, Tensor], backbones: Mapping[str, TunedBackbone]) -> dict[str, Tensor]:
+    state = dict(whole)
     for name, each in backbones.items():
         lead = f'{name}.' if name else ''
-        for key in [key for key in state if key.startswith(lead)]:
-            del state[key]
-        state.update({lead + key: tensor for key, tensor in each.merge().state_dict().items()})
+        state = {key: tensor for key, tensor in state.items() if not key.startswith(lead)}
+        state |= {lead + key: tensor for key, tensor in each.merge().state_dict().items()}
     return state
 
 

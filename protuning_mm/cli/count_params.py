@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from protuning_mm.cli.command import command
@@ -34,50 +35,36 @@ def count_config(config: str, options: dict[str, object] | None = None) -> Param
     return count_parameters(build_model(read_config(config, options)))
 
 
-def _rows(tables: dict[str, ParameterTable]) -> list[list[str]]:
-    """Return one row per part, with two columns per config: millions of trained and of frozen parameters."""
-    names = list(tables)
-    parts = list(dict.fromkeys(part.name for table in tables.values() for part in table.parts))
-    rows = [['M parameters', *(text for name in names for text in (name, ''))]]
-    rows += [['', *(['trained', 'frozen'] * len(names))]]
-    for part in parts:
-        row = [part]
-        for table in tables.values():
-            found = next((p for p in table.parts if p.name == part), None)
-            row += [_in_millions(found.trained), _in_millions(found.frozen)] if found else ['-', '-']
-        rows.append(row)
-    rows.append(
-        ['total'] + [text for t in tables.values() for text in (_in_millions(t.trained), _in_millions(t.frozen))]
-    )
-    rows.append(['full fine-tuning'] + [text for t in tables.values() for text in (_in_millions(t.full), '')])
-    rows.append(['share of full'] + [text for t in tables.values() for text in (f'{t.share:.1%}', '')])
+def _rows(tables: Sequence[ParameterTable]) -> dict[str, list[tuple[str, str]]]:
+    """Return millions of trained and of frozen parameters: one row per part, with one pair of cells per config."""
+    columns = [{part.name: (_in_millions(part.trained), _in_millions(part.frozen)) for part in t.parts} for t in tables]
+    parts = dict.fromkeys(part.name for table in tables for part in table.parts)
+    rows = {part: [column.get(part, ('-', '-')) for column in columns] for part in parts}
+    rows['total'] = [(_in_millions(table.trained), _in_millions(table.frozen)) for table in tables]
+    rows['full fine-tuning'] = [(_in_millions(table.full), '') for table in tables]
+    rows['share of full'] = [(f'{table.share:.1%}', '') for table in tables]
     return rows
 
 
 def format_markdown(tables: dict[str, ParameterTable]) -> str:
     """Format the tables of several configs as one Markdown table."""
-    names, kinds, *rows = _rows(tables)
-    head = [names[0]] + [f'{names[i - (i + 1) % 2]}, {kinds[i]}' for i in range(1, len(names))]
-    lines = [head, ['---'] + ['---:'] * (len(head) - 1), *rows]
+    head = ['M parameters', *(f'{name}, {kind}' for name in tables for kind in ('trained', 'frozen'))]
+    lines = [head, ['---'] + ['---:'] * (len(head) - 1)]
+    lines += [[label, *chain.from_iterable(pairs)] for label, pairs in _rows([*tables.values()]).items()]
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 def format_text(tables: dict[str, ParameterTable]) -> str:
     """Format the tables of several configs as one table for a terminal."""
-    names, rows = list(tables), _rows(tables)
-    widths = [max(len(row[i]) for row in rows[1:]) for i in range(len(rows[0]))]
-    for i in range(len(names)):  # a config's name spans its two columns
-        short = widths[2 * i + 1] + widths[2 * i + 2] + 2 - len(names[i])
-        widths[2 * i + 1] += max(0, -short)
-    lines = []
-    for row in rows:
-        cells = [f'{row[0]:<{widths[0]}}']
-        if row is rows[0]:
-            cells += [f'{name:>{widths[2 * i + 1] + widths[2 * i + 2] + 2}}' for i, name in enumerate(names)]
-        else:
-            cells += [f'{cell:>{width}}' for cell, width in zip(row[1:], widths[1:])]
-        lines.append('  '.join(cells))
-    return '\n'.join(lines)
+    rows = {'': [('trained', 'frozen')] * len(tables), **_rows([*tables.values()])}
+    labels = ['M parameters', *rows]
+    width = max(map(len, labels))
+    columns = [[f'{label:<{width}}' for label in labels]]
+    for name, pairs in zip(tables, zip(*rows.values())):
+        left, right = (max(map(len, cells)) for cells in zip(*pairs))
+        left = max(left, len(name) - right - 2)  # a config's name spans its two columns
+        columns.append([f'{name:>{left + right + 2}}', *(f'{one:>{left}}  {two:>{right}}' for one, two in pairs)])
+    return '\n'.join('  '.join(line) for line in zip(*columns))
 
 
 @command

@@ -22,7 +22,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description='Check a config, its model and its data before training',
         epilog='Exit code: 0 without errors, 1 with an error (with --strict also a warning), 2 if the flags are wrong.',
     )
-    parser.add_argument('config', help='path of the config')
     parser.add_argument('--data', action='store_true', help='also check annotations, images and label maps')
     parser.add_argument(
         '--max-images', type=at_least(1), metavar='N', help='decode only N images of each data set, evenly spread'

@@ -20,9 +20,8 @@ from protuning_mm.engine.config import read_config
 from protuning_mm.frozen import release
 from protuning_mm.weights import CheckpointError
 
-FORMATS = {'.ts': 'torchscript', '.pt': 'torchscript', '.pt2': 'torch_export', '.onnx': 'onnx'}
 TOLERANCE = 1e-4
-_DYNAMIC = {'none': {}, 'batch': {0: 'batch'}, 'size': {0: 'batch', 2: 'height', 3: 'width'}}
+_DYNAMIC = {'none': (), 'batch': (0,), 'size': (0, 2, 3)}  # dimensions that may vary
 Run = Callable[[Tensor], list[Tensor]]
 
 
@@ -36,8 +35,6 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
     Raises:
         CheckpointError: the file is missing or damaged, or does not fit the model.
     """
-    if '://' not in checkpoint and not Path(checkpoint).is_file():
-        raise CheckpointError(f'checkpoint {checkpoint!r} does not exist')
     model = revert_sync_batchnorm(build_model(cfg))
     try:
         load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
@@ -88,7 +85,6 @@ def export(
     out = Path(out)
     if out.suffix not in FORMATS:
         raise ExportError(f'{out}: the file extension selects the format and must be one of {", ".join(FORMATS)}')
-    kind = FORMATS[out.suffix]
     module = select_part(model, part, preprocessing)
     scale = 255.0 if preprocessing else 1.0
     seen = scale * torch.rand(2, 3, *size)
@@ -97,9 +93,9 @@ def export(
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # deprecation warnings of torch's exporters
-            run = _WRITERS[kind](module, seen, temporary, _DYNAMIC[dynamic], opset)
+            run = FORMATS[out.suffix](module, seen, temporary, _DYNAMIC[dynamic], opset)
             unseen = scale * torch.rand(*_other_shape(seen, dynamic))
-            difference = _compare(module(unseen), run(unseen), kind)
+            difference = _compare(module(unseen), run(unseen), out)
         temporary.replace(out)
     finally:
         for left in out.parent.glob(f'{temporary.name}*'):  # large ONNX models have a second file
@@ -112,25 +108,25 @@ def _other_shape(seen: Tensor, dynamic: str) -> tuple[int, ...]:
     return (n if dynamic == 'none' else 3, c, *((h + 64, w + 32) if dynamic == 'size' else (h, w)))
 
 
-def _compare(expected: Sequence[Tensor], got: Sequence[Tensor], kind: str) -> float:
+def _compare(expected: Sequence[Tensor], got: Sequence[Tensor], out: Path) -> float:
     if [tuple(t.shape) for t in expected] != [tuple(t.shape) for t in got]:
-        raise ExportError(f"{kind}: the exported outputs have other shapes than the model's; no file was written")
+        raise ExportError(f"{out}: the exported outputs have other shapes than the model's; no file was written")
     difference = max(float((a - b).abs().max() / a.abs().max().clamp(min=1)) for a, b in zip(expected, got))
     if not difference <= TOLERANCE:
         raise ExportError(
-            f"{kind}: the exported outputs differ from the model's by {difference:.2e}, more than {TOLERANCE:.0e}; "
+            f"{out}: the exported outputs differ from the model's by {difference:.2e}, more than {TOLERANCE:.0e}; "
             'no file was written'
         )
     return difference
 
 
-def _torchscript(module: nn.Module, seen: Tensor, path: Path, dynamic: dict[int, str], opset: int | None) -> Run:
+def _torchscript(module: nn.Module, seen: Tensor, path: Path, dynamic: Sequence[int], opset: int | None) -> Run:
     torch.jit.trace(module, (seen,), check_trace=False).save(str(path))
     loaded = torch.jit.load(str(path))
     return lambda x: list(loaded(x))
 
 
-def _torch_export(module: nn.Module, seen: Tensor, path: Path, dynamic: dict[int, str], opset: int | None) -> Run:
+def _torch_export(module: nn.Module, seen: Tensor, path: Path, dynamic: Sequence[int], opset: int | None) -> Run:
     shapes = dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC)
     try:
         program = torch.export.export(module, (seen,), dynamic_shapes=(shapes,))
@@ -141,7 +137,7 @@ def _torch_export(module: nn.Module, seen: Tensor, path: Path, dynamic: dict[int
     return lambda x: list(loaded(x))
 
 
-def _onnx(module: nn.Module, seen: Tensor, path: Path, dynamic: dict[int, str], opset: int | None) -> Run:
+def _onnx(module: nn.Module, seen: Tensor, path: Path, dynamic: Sequence[int], opset: int | None) -> Run:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
@@ -168,17 +164,13 @@ def _onnx(module: nn.Module, seen: Tensor, path: Path, dynamic: dict[int, str], 
     return lambda x: [torch.from_numpy(y) for y in session.run(None, {'image': x.numpy()})]
 
 
-def _export_error(exporter: str, error: Exception, dynamic: dict[int, str]) -> ExportError:
+def _export_error(exporter: str, error: Exception, dynamic: Sequence[int]) -> ExportError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     advice = '; try --dynamic batch or none' if 2 in dynamic else ''
     return ExportError(f'{exporter} cannot export this model: {lines[0]}{advice}')
 
 
-_WRITERS: dict[str, Callable[[nn.Module, Tensor, Path, dict[int, str], int | None], Run]] = {
-    'torchscript': _torchscript,
-    'torch_export': _torch_export,
-    'onnx': _onnx,
-}
+FORMATS = {'.ts': _torchscript, '.pt': _torchscript, '.pt2': _torch_export, '.onnx': _onnx}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

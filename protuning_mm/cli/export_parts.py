@@ -10,37 +10,32 @@ class ExportError(RuntimeError):
     """A model cannot be exported, or not in the requested way."""
 
 
-class _Features(nn.Module):
-    """The features of the backbone: (N, 3, H, W) to (N, C_i, H_i, W_i) each."""
+class _Part(nn.Module):
+    """A part of a model: (N, 3, H, W) to a tuple of tensors."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.backbone: Any = model.backbone
+        self.model: Any = model
+
+
+class _Features(_Part):
+    """The features of a backbone: (N, C_i, H_i, W_i) each."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        outs = self.backbone(x)
+        outs = self.model(x)
         return (outs,) if isinstance(outs, Tensor) else tuple(outs)
 
 
-class _Segmentation(nn.Module):
+class _Segmentation(_Part):
     """The logits of a segmentor at the input's size, as in whole-image inference: (N, classes, H, W)."""
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model: Any = model
-
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        logits = self.model._forward(x)
-        align = self.model.align_corners
+        logits, align = self.model._forward(x), self.model.align_corners
         return (F.interpolate(logits, size=x.shape[2:], mode='bilinear', align_corners=align),)
 
 
-class _Classification(nn.Module):
+class _Classification(_Part):
     """The logits of a classifier: (N, classes)."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model: Any = model
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return (self.model.head(self.model.extract_feat(x)),)
@@ -80,7 +75,7 @@ def select_part(model: nn.Module, part: str, preprocessing: bool = False) -> nn.
     """
     module: nn.Module
     if part == 'backbone':
-        module = _Features(model)
+        module = _Features(model.get_submodule('backbone'))
     elif hasattr(model, 'decode_head'):
         module = _Segmentation(model)
     elif hasattr(model, 'head') and hasattr(model, 'extract_feat') and not hasattr(model, 'rpn_head'):

@@ -3,7 +3,6 @@
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,6 @@ from protuning_mm.cli.command import command
 from protuning_mm.weights import CheckpointError, safe_torch_load
 from protuning_mm.weights.checksum import verify_checksum
 from protuning_mm.weights.deltas import RECORD, DeltaRecord
-
-
-@dataclass(frozen=True)
-class DeltaPart:
-    """One part of a delta, with the number of its tensors and their bytes."""
-
-    part: str
-    tensors: int
-    bytes: int
 
 
 def inspect_delta(path: str) -> dict[str, Any]:
@@ -64,33 +54,30 @@ def inspect_delta(path: str) -> dict[str, Any]:
         dataset_meta=dict(record.dataset_meta),
         epoch=meta.get('epoch'),
         iter=meta.get('iter'),
-        contents=[vars(part) for part in _contents(content, state)],
+        contents=_contents(content, state),
     )
 
 
-def _contents(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[DeltaPart]:
+def _contents(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[dict[str, Any]]:
     parts: dict[str, list[Tensor]] = {}
     for name, tensor in state.items():
         keys = name.split('.')
         part = 'record' if name == RECORD else '.'.join(keys[: 2 if keys[0] in ('backbone', 'roi_head') else 1])
         parts.setdefault(part, []).append(tensor)
-    for key, value in content.items():
-        if key not in ('state_dict', 'meta') and content is not state:
-            found = list(_tensors(value))
-            if found:
-                parts[f'({key})'] = found
-    return [DeltaPart(part, len(found), sum(t.nbytes for t in found)) for part, found in parts.items()]
+    if content is not state:
+        parts |= {f'({key})': _tensors(value) for key, value in content.items() if key not in ('state_dict', 'meta')}
+    return [
+        dict(part=part, tensors=len(found), bytes=sum(tensor.nbytes for tensor in found))
+        for part, found in parts.items()
+        if found
+    ]
 
 
-def _tensors(value: Any) -> Any:
+def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
+        return [value]
+    values = value.values() if isinstance(value, Mapping) else value
+    return [tensor for item in values for tensor in _tensors(item)] if isinstance(value, Mapping | list | tuple) else []
 
 
 def format_text(info: Mapping[str, Any]) -> str:
@@ -112,11 +99,11 @@ def format_text(info: Mapping[str, Any]) -> str:
         lines.append(f'{len(classes)} classes: {", ".join(classes[:10])}{", …" if len(classes) > 10 else ""}')
     if info['iter'] is not None:
         lines.append(f'epoch {info["epoch"]}, iteration {info["iter"]}')
-    contents = [DeltaPart(**part) for part in info['contents']]
-    total = DeltaPart('total', sum(c.tensors for c in contents), sum(c.bytes for c in contents))
-    width = max(len(c.part) for c in [*contents, total])
+    rows = [(part['part'], part['tensors'], part['bytes']) for part in info['contents']]
+    rows.append(('total', sum(tensors for _, tensors, _ in rows), sum(size for _, _, size in rows)))
+    width = max(len(part) for part, _, _ in rows)
     lines += ['', f'{"part":<{width}}  tensors       size']
-    lines += [f'{c.part:<{width}}  {c.tensors:>7}  {_in_megabytes(c.bytes):>9}' for c in [*contents, total]]
+    lines += [f'{part:<{width}}  {tensors:>7}  {_in_megabytes(size):>9}' for part, tensors, size in rows]
     return '\n'.join(lines)
 
 

@@ -1,23 +1,21 @@
 """``tools/predict.py``: write and draw predictions on images or folders, with the hosts' inferencers."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 from mmengine.config import Config
+from mmengine.fileio import dump
 
 from protuning_mm.cli.command import command
-from protuning_mm.cli.flags import add_prediction_arguments, best_device, from_0_to_1
+from protuning_mm.cli.flags import add_prediction_arguments, from_0_to_1
 from protuning_mm.cli.output_names import link_distinct_names, make_distinct_names
 from protuning_mm.data import DataError
 from protuning_mm.data.truncated_images import is_truncated
 from protuning_mm.engine.config import read_config
 from protuning_mm.patches import patch_file_writing, patch_transforms
 from protuning_mm.weights import CheckpointError
-from protuning_mm.weights.atomic import write_atomically
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -39,31 +37,21 @@ def find_images(inputs: Sequence[str]) -> list[str]:
     Raises:
         DataError: a path does not exist, or a folder contains no image.
     """
-    images: list[str] = []
+    images: dict[Path, str] = {}
     for name in inputs:
         path = Path(name)
         if not path.exists():
             raise DataError(f'{name!r} does not exist')
-        if path.is_file():
-            images.append(str(path))
-            continue
-        found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in IMAGES)
+        found = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES)
         if not found:
             raise DataError(f'the folder {name!r} contains no image ({", ".join(IMAGES)})')
-        images += found
-    unique: dict[Path, str] = {}
-    for image in images:
-        unique.setdefault(Path(image).parent.resolve() / Path(image).name, image)
-    return list(unique.values())
+        for image in found:
+            images.setdefault(image.parent.resolve() / image.name, str(image))
+    return list(images.values())
 
 
 def predict(
-    config: str | Config,
-    checkpoint: str,
-    inputs: Sequence[str],
-    out: str,
-    device: str | None = None,
-    score_thr: float = 0.3,
+    cfg: Config, checkpoint: str, inputs: Sequence[str], out: str, device: str, score_thr: float
 ) -> dict[str, list[str]]:
     """Predict on images, and write drawn images and predictions with the host's inferencer.
 
@@ -71,12 +59,12 @@ def predict(
     written under the names of :func:`make_distinct_names`.
 
     Args:
-        config (str | Config): The model's config.
+        cfg (Config): The model's config.
         checkpoint (str): Path of a whole checkpoint or delta.
         inputs (Sequence[str]): Paths of images and folders.
         out (str): Output folder.
-        device (str, optional): Device, such as ``'cuda:0'``. Defaults to a GPU if there is one.
-        score_thr (float): Lowest score of a box to draw. Defaults to 0.3.
+        device (str): Device, such as ``'cuda:0'``.
+        score_thr (float): Lowest score of a box to draw.
 
     Returns:
         dict[str, list[str]]: Paths of the ``predicted`` images, and of the ``undecodable`` ones, which are skipped.
@@ -88,39 +76,36 @@ def predict(
     images = find_images(inputs)
     if not Path(checkpoint).is_file():
         raise CheckpointError(f'checkpoint {checkpoint!r} does not exist')
-    cfg = config if isinstance(config, Config) else read_config(config)
     undecodable = [image for image in images if cv2.imread(image) is None or is_truncated(image)]
     readable = [image for image in images if image not in undecodable]
-    device = device or best_device()
     if readable:
         with link_distinct_names(readable) as paths:
             _PREDICTORS[cfg.get('default_scope', 'mmdet')](cfg, checkpoint, paths, out, device, score_thr)
     return dict(predicted=readable, undecodable=undecodable)
 
 
-def _detect(cfg: Config, checkpoint: str, images: list[str], out: str, *args: Any) -> None:
+def _detect(cfg: Config, checkpoint: str, images: list[str], out: str, device: str, score_thr: float) -> None:
     from mmdet.apis import DetInferencer
 
-    device, score_thr = args
     inferencer = DetInferencer(cfg, checkpoint, device=device, show_progress=False)
     inferencer(images, out_dir=out, pred_score_thr=score_thr, no_save_pred=False)
 
 
-def _segment(cfg: Config, checkpoint: str, images: list[str], out: str, *args: Any) -> None:
+def _segment(cfg: Config, checkpoint: str, images: list[str], out: str, device: str, _: float) -> None:
     from mmseg.apis import MMSegInferencer
 
-    inferencer = MMSegInferencer(cfg, checkpoint, device=args[0], show_progress=False)
+    inferencer = MMSegInferencer(cfg, checkpoint, device=device, show_progress=False)
     inferencer(images, out_dir=out)
 
 
-def _classify(cfg: Config, checkpoint: str, images: list[str], out: str, *args: Any) -> None:
+def _classify(cfg: Config, checkpoint: str, images: list[str], out: str, device: str, _: float) -> None:
     from mmpretrain.apis import ImageClassificationInferencer
 
-    inferencer = ImageClassificationInferencer(cfg, pretrained=checkpoint, device=args[0])
+    inferencer = ImageClassificationInferencer(cfg, pretrained=checkpoint, device=device)
+    Path(out).mkdir(parents=True, exist_ok=True)  # the inferencer makes only the folder in it
     results = inferencer(images, show_dir=str(Path(out) / 'vis'))
     for image, result in zip(images, results):
-        result = {k: v.tolist() if hasattr(v, 'tolist') else v for k, v in result.items()}
-        write_atomically(json.dumps(result).encode(), Path(out) / 'preds' / f'{Path(image).stem}.json')
+        dump(result, Path(out) / 'preds' / f'{Path(image).stem}.json')
 
 
 _PREDICTORS = {'mmdet': _detect, 'mmseg': _segment, 'mmpretrain': _classify}

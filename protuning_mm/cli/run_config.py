@@ -11,19 +11,16 @@ from protuning_mm.engine.config import lay_options, move_data_root, read_config
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that the hosts' ``train.py`` and ``test.py`` share."""
+    """Add the config, and the flags that the hosts' ``train.py`` and ``test.py`` share."""
+    parser.add_argument('config', help='path of the config')
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and results')
     add_cfg_options(
         parser,
         'override settings of the config; KEY="[a,b]" or KEY=a,b for a list. data_root=FOLDER replaces the data root '
         'in every path of the config',
     )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='job launcher',
-    )
+    launchers = ('none', 'pytorch', 'slurm', 'mpi')
+    parser.add_argument('--launcher', choices=launchers, default='none', help='job launcher')
     rank = 'set by torch.distributed.launch; torchrun sets an environment variable instead'
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=rank)
 

@@ -6,7 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
-from mmengine.evaluator import DumpResults
+from mmengine.registry import METRICS
 
 from protuning_mm.cli.command import command
 from protuning_mm.cli.run_config import add_common_arguments, load_config
@@ -21,9 +21,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Evaluate a checkpoint or delta of a detector, segmentor or classifier'
     )
-    parser.add_argument('config', help='path of the config')
-    parser.add_argument('checkpoint', help='path of the whole checkpoint or delta')
     add_common_arguments(parser)
+    parser.add_argument('checkpoint', help='path of the whole checkpoint or delta')
     parser.add_argument(
         '--out',
         help='write the predictions to this .pkl file (detectors, classifiers), or as PNG label maps into this folder '
@@ -71,16 +70,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepare_cpu_ranks(cfg)
     runner = build_runner(cfg)
     if writes_file:
-        runner.test_evaluator.metrics.append(_dump_metric(cfg, args.out))
+        # mmdet's class encodes masks; bitmaps would fill the disk
+        kind = 'DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
+        runner.test_evaluator.metrics.append(METRICS.build(dict(type=kind, out_file_path=args.out)))
     runner.test()
-
-
-def _dump_metric(cfg: Config, path: str) -> DumpResults:
-    if cfg.get('default_scope') == 'mmdet':  # encodes masks; bitmaps would fill the disk
-        from mmdet.evaluation import DumpDetResults
-
-        return DumpDetResults(out_file_path=path)
-    return DumpResults(out_file_path=path)
 
 
 def _enable_drawing(cfg: Config, args: argparse.Namespace) -> None:

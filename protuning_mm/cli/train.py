@@ -17,7 +17,6 @@ from protuning_mm.patches import prepare_process
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a detector, segmentor or classifier')
-    parser.add_argument('config', help='path of the config')
     add_common_arguments(parser)
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision; needs a GPU')
     parser.add_argument(

@@ -1,11 +1,14 @@
 """tools/predict.py: pictures and predictions of images and folders; damaged images are skipped."""
 
+import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from protuning_mm.cli import predict as tool
-from tests.mini import write_config
+from tests.mini import write_backbone, write_classifier, write_config
 from tests.test_entry_points import save_checkpoint
 
 
@@ -24,6 +27,19 @@ def test_folder_and_undecodable_image(model: str, tmp_path: Path, capsys: pytest
     assert len(list((out / 'vis').iterdir())) == 4
     preds = out / ('preds' if model == 'htc' else 'pred')
     assert len(list(preds.iterdir())) == 4
+
+
+def test_classifier_into_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    base = write_backbone(tmp_path / 'base.pth', 'mmpretrain', stem_channels=8)
+    config = write_classifier(tmp_path / 'classifier.py', base)
+    cv2.imwrite(str(tmp_path / 'a.jpg'), np.zeros((64, 64, 3), np.uint8))
+    out = tmp_path / 'new' / 'out'
+    arguments = [str(config), str(save_checkpoint(config)), str(tmp_path / 'a.jpg'), '--out', str(out)]
+    tool.main([*arguments, '--device', 'cpu'])
+    assert (out / 'vis/a.png').is_file()
+    result = json.loads((out / 'preds/a.json').read_text())
+    assert sum(result['pred_scores']) == pytest.approx(1, abs=1e-5)
+    assert result['pred_scores'][result['pred_label']] == result['pred_score']
 
 
 def test_missing_inputs(tmp_path: Path) -> None:
