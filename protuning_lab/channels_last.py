@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 
-@HOOKS.register_module('protuning_lab.ChannelsLastHook')
+@HOOKS.register_module()
 class ChannelsLastHook(Hook):
     """Convert the weights of the convolutions to ``torch.channels_last`` before a run.
 

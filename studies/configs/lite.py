@@ -51,7 +51,7 @@ test_dataloader = dict(
 
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
-custom_hooks = [dict(type='protuning_lab.ChannelsLastHook')]
+custom_hooks = [dict(type='ChannelsLastHook')]
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=15),
     dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=False, begin=15, end=iterations),
