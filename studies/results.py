@@ -89,14 +89,19 @@ class Measured:
         return [dict(zip(others, row)) for row in found.itertuples(index=False)]
 
     @property
+    def _run_columns(self) -> list[str]:
+        names = [*self.axes, 'learning_rate', 'setting', 'seed', 'chosen']
+        return [name for name in names if name in self.table.columns]
+
+    @property
     def runs(self) -> int:
         """Number of runs."""
-        return len(self.table[[*self.axes, 'learning_rate', 'seed']].drop_duplicates())
+        return len(self.table[self._run_columns].drop_duplicates())
 
     @property
     def seconds(self) -> float:
         """Total seconds of all runs."""
-        return float(self.table.drop_duplicates([*self.axes, 'learning_rate', 'seed']).seconds.sum())
+        return float(self.table.drop_duplicates(self._run_columns).seconds.sum())
 
     def _select(self, where: Mapping[str, str]) -> Any:
         table = self.table

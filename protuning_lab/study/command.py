@@ -12,7 +12,7 @@ from protuning_lab.study.definition import Study
 from protuning_lab.study.errors import StudyError
 from protuning_lab.study.estimate import estimate_seconds_left, format_duration
 from protuning_lab.study.grid import Cell, Group, Shard, list_groups, parse_shard, select_groups
-from protuning_lab.study.learning_rate_choice import list_search_cells
+from protuning_lab.study.learning_rate_choice import list_final_cells, list_search_cells
 from protuning_lab.study.progress import Progress
 from protuning_lab.study.report import make_overview, write_report
 from protuning_lab.study.result_merging import merge_results
@@ -149,7 +149,8 @@ def check_configs(study: Study, groups: Sequence[Group], configs: ConfigBuilder)
         StudyError: an option does not fit its config, or validation and test use the same data.
     """
     for group in groups:
-        configs.build(Cell(group, group.learning_rates[0], study.seeds[0]))
+        for setting in group.settings:
+            configs.build(Cell(group, group.learning_rates[0], study.seeds[0], setting=setting))
         search = list_search_cells(study, group)
         if search and not study.allow_test_as_validation:
             check_validation_data(group.name, configs.build(search[0]))
@@ -181,7 +182,7 @@ def print_dry_run(study: Study, groups: Sequence[Group], configs: ConfigBuilder,
         search = list_search_cells(study, group)
         rest = [seed for seed in study.seeds if seed not in {cell.seed for cell in search if not cell.search}]
         if search and rest:
-            rate = f'lr={choice.learning_rate:g}' if choice else 'the chosen learning rate'
+            rate = list_final_cells(study, group, choice)[0].candidate if choice else 'the chosen candidate'
             print(f'{"then":<7} {group.name}/ at {rate}: seeds {", ".join(map(str, rest))}')
     left = estimate_seconds_left(schedule, jobs)
     about = 'no finished run to estimate the time from'

@@ -64,7 +64,10 @@ class ConfigBuilder:
         cfg = self._base_config(cell)
         apply_options(cfg, study.options, 'options')
         for axis, name in cell.group.values:
-            apply_options(cfg, study.axes[axis][name].options, f'axes.{axis}.{name}')
+            value = study.axes[axis][name]
+            apply_options(cfg, value.options, f'axes.{axis}.{name}')
+            if cell.setting is not None and value.settings:
+                apply_options(cfg, value.settings[cell.setting], f'axes.{axis}.{name}.settings.{cell.setting}')
         if cell.learning_rate is not None and study.learning_rate is not None:
             apply_options(cfg, {study.learning_rate.key: cell.learning_rate}, 'learning_rate.key')
             apply_options(cfg, study.learning_rate.options if cell.search else {}, 'learning_rate.options')

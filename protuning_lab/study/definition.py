@@ -25,7 +25,7 @@ from protuning_lab.study.errors import StudyError, did_you_mean
 
 COSTS = ('trained_parameters', 'full_parameters', 'share', 'peak_memory_mib', 'step_seconds', 'steps', 'seconds')
 # columns of results.csv besides the axes; an axis must not have one of these names
-COLUMNS = ('learning_rate', 'seed', 'chosen', 'split', 'set', 'metric', 'value', *COSTS, 'device')
+COLUMNS = ('learning_rate', 'setting', 'seed', 'chosen', 'split', 'set', 'metric', 'value', *COSTS, 'device')
 _TEST_KEYS = ('test_dataloader', 'test_evaluator', 'test_cfg')
 
 
@@ -92,18 +92,21 @@ class Value(_Model):
         options (dict): Settings that override the config, with the keys of ``--cfg-options``.
         config (Path, optional): The config of its runs. Defaults to the study's.
         learning_rates (tuple[float], optional): The candidate learning rates. Defaults to the study's.
+        settings (dict[str, dict], optional): Candidate settings, such as ranks: name -> settings that override the
+            config. The study chooses among all combinations of learning rate and setting. Defaults to none.
     """
 
     options: dict[str, Any]
     config: ConfigFile | None = None
     learning_rates: Numbers | None = None
+    settings: Annotated[dict[Name, Options], NotEmpty] | None = None
 
     @model_validator(mode='before')
     @classmethod
     def _take_options(cls, raw: Any) -> dict[str, Any]:
-        """Separate the options from ``config`` and ``learning_rates``: a study's file has all of them in one dict."""
+        """Separate the options from the other keys: a study's file has all of them in one dict."""
         options = _options(raw)
-        own = {key: options.pop(key) for key in options.keys() & {'config', 'learning_rates'}}
+        own = {key: options.pop(key) for key in options.keys() & {'config', 'learning_rates', 'settings'}}
         return {**own, 'options': options}
 
 
@@ -228,8 +231,10 @@ class Study(_Model):
             check_names('table.highlight', layout.rows, (layout.highlight,), self.axes)
         if self.config is None and not any(value.config for value in values):
             raise StudyError("no config: write config='<path relative to this file>'")
-        if self.learning_rate is None and any(value.learning_rates for value in values):
-            raise StudyError('a value has learning_rates: add learning_rate=dict(values=…, metric=…) to the study')
+        if self.learning_rate is None and any(value.learning_rates or value.settings for value in values):
+            raise StudyError(
+                'a value has learning_rates or settings: add learning_rate=dict(values=…, metric=…) to the study'
+            )
         return self
 
 

@@ -4,6 +4,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from protuning_lab.study.definition import Study, check_names
 from protuning_lab.study.errors import StudyError
@@ -16,14 +17,21 @@ class Group:
     Args:
         values (tuple[tuple[str, str]]): Pairs of axis and value, in the order of the axes.
         learning_rates (tuple[float | None]): The candidates. None stands for the config's own learning rate.
+        settings (tuple[str | None]): Names of the candidate settings. None stands for no further setting.
     """
 
     values: tuple[tuple[str, str], ...]
     learning_rates: tuple[float | None, ...]
+    settings: tuple[str | None, ...] = (None,)
 
     @property
     def name(self) -> str:
         return ','.join(f'{axis}={value}' for axis, value in self.values)
+
+    @property
+    def candidates(self) -> list[tuple[float | None, str | None]]:
+        """Every combination of learning rate and setting."""
+        return list(itertools.product(self.learning_rates, self.settings))
 
     def __getitem__(self, axis: str) -> str:
         return dict(self.values)[axis]
@@ -38,30 +46,40 @@ class Cell:
         learning_rate (float, optional): None stands for the config's own learning rate.
         seed (int): The run's seed.
         search (bool): Whether the options in ``learning_rate.options`` apply. Defaults to False.
+        setting (str, optional): The name of the candidate setting. Defaults to none.
     """
 
     group: Group
     learning_rate: float | None
     seed: int
     search: bool = False
+    setting: str | None = None
 
     @property
     def name(self) -> str:
         """The cell's folder, relative to ``cells/``."""
-        rate = '' if self.learning_rate is None else f'lr={self.learning_rate:g},'
-        return f'{self.group.name}/{"search," if self.search else ""}{rate}seed={self.seed}'
+        parts = ['search'] * self.search + [self.candidate] * bool(self.candidate)
+        return f'{self.group.name}/{",".join([*parts, f"seed={self.seed}"])}'
+
+    @property
+    def candidate(self) -> str:
+        """The learning rate and the setting, as the cell's name contains them."""
+        parts = [] if self.learning_rate is None else [f'lr={self.learning_rate:g}']
+        return ','.join(parts if self.setting is None else [*parts, self.setting])
 
 
 def list_groups(study: Study) -> list[Group]:
     """Return every combination of the axes that is not skipped, in the order of the axes.
 
     Raises:
-        StudyError: all combinations are skipped, or two axes set the learning rates of one group.
+        StudyError: all combinations are skipped, or two axes set the learning rates or the settings of one group.
     """
     groups = []
     for values in _product(study):
         if _why_skipped(study, values) is None:
-            groups.append(Group(tuple(values.items()), _learning_rates(study, values)))
+            rates, settings = _candidates(study, values, 'learning_rates'), _candidates(study, values, 'settings')
+            default = study.learning_rate.values if study.learning_rate else (None,)
+            groups.append(Group(tuple(values.items()), tuple(rates or default), tuple(settings or (None,))))
     if not groups:
         raise StudyError(f'{study.path}: skip leaves no combination of the axes')
     return groups
@@ -86,14 +104,13 @@ def _why_skipped(study: Study, values: Mapping[str, str]) -> str | None:
     return None
 
 
-def _learning_rates(study: Study, values: Mapping[str, str]) -> tuple[float | None, ...]:
-    if study.learning_rate is None:
-        return (None,)
-    own = {axis: study.axes[axis][name].learning_rates for axis, name in values.items()}
-    named = {axis: rates for axis, rates in own.items() if rates}
+def _candidates(study: Study, values: Mapping[str, str], key: str) -> Any:
+    """Return ``learning_rates`` or ``settings`` of the one value that sets them; None if no value does."""
+    own = {axis: getattr(study.axes[axis][name], key) for axis, name in values.items()}
+    named = {axis: found for axis, found in own.items() if found}
     if len(named) > 1:
-        raise StudyError(f'{values}: learning_rates are set by {" and by ".join(named)}; only one axis may set them')
-    return next(iter(named.values()), study.learning_rate.values)
+        raise StudyError(f'{values}: {key} are set by {" and by ".join(named)}; only one axis may set them')
+    return next(iter(named.values()), None)
 
 
 def select_groups(study: Study, groups: Sequence[Group], wanted: Sequence[str]) -> list[Group]:

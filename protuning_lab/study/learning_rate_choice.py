@@ -1,4 +1,4 @@
-"""Chooses the learning rate of a group by validation metrics only."""
+"""Chooses the learning rate and the setting of a group by validation metrics only."""
 
 import math
 import statistics
@@ -13,37 +13,43 @@ from protuning_lab.study.grid import Cell, Group
 
 @dataclass(frozen=True)
 class LearningRateChoice:
-    """The chosen learning rate.
+    """The chosen learning rate and setting.
 
     Args:
         learning_rate (float, optional): None stands for the config's own learning rate.
         at_edge (bool): Whether the chosen rate is the smallest or the largest candidate.
-        failed (tuple[float]): Candidates that were not compared, because one of their runs failed.
+        failed (tuple[tuple]): Pairs of learning rate and setting that were not compared, because a run failed.
+        setting (str, optional): The name of the chosen setting. None if the group has no settings.
     """
 
     learning_rate: float | None
     at_edge: bool = False
-    failed: tuple[float, ...] = ()
+    failed: tuple[tuple[float | None, str | None], ...] = ()
+    setting: str | None = None
 
 
 def list_search_cells(study: Study, group: Group) -> list[Cell]:
     """Return the runs that the choice needs; none if there is only one candidate."""
-    if study.learning_rate is None or len(group.learning_rates) == 1:
+    if study.learning_rate is None or len(group.candidates) == 1:
         return []
     apart = bool(study.learning_rate.options)
-    return [Cell(group, rate, seed, apart) for rate in group.learning_rates for seed in study.learning_rate.seeds]
+    return [
+        Cell(group, rate, seed, apart, setting)
+        for rate, setting in group.candidates
+        for seed in study.learning_rate.seeds
+    ]
 
 
 def list_final_cells(study: Study, group: Group, choice: LearningRateChoice) -> list[Cell]:
-    """Return the runs at the chosen learning rate. The tables show these."""
-    return [Cell(group, choice.learning_rate, seed) for seed in study.seeds]
+    """Return the runs at the chosen learning rate and setting. The tables show these."""
+    return [Cell(group, choice.learning_rate, seed, setting=choice.setting) for seed in study.seeds]
 
 
 def list_possible_cells(study: Study, groups: Sequence[Group]) -> list[Cell]:
-    """Return every cell that groups may need, whichever learning rates are chosen."""
+    """Return every cell that groups may need, whichever candidates are chosen."""
     cells: list[Cell] = []
     for group in groups:
-        final = [Cell(group, rate, seed) for rate in group.learning_rates for seed in study.seeds]
+        final = [Cell(group, rate, seed, setting=setting) for rate, setting in group.candidates for seed in study.seeds]
         cells += dict.fromkeys([*final, *list_search_cells(study, group)])
     return cells
 
@@ -64,22 +70,21 @@ def choose_learning_rate(
     Raises:
         StudyError: the validation did not report the metric, or the metric is not a number.
     """
-    rates = group.learning_rates
-    search = study.learning_rate
-    if search is None or len(rates) == 1:
-        return LearningRateChoice(rates[0])
-    means: dict[float, float] = {}
-    for rate in rates:
-        cells = [cell for cell in list_search_cells(study, group) if cell.learning_rate == rate]
-        if rate is not None and all(cell in results for cell in cells):
-            means[rate] = statistics.fmean(_score(search.metric, search.rule, results[cell]) for cell in cells)
+    search, candidates = study.learning_rate, group.candidates
+    if search is None or len(candidates) == 1:
+        rate, setting = candidates[0]
+        return LearningRateChoice(rate, setting=setting)
+    means: dict[tuple[float | None, str | None], float] = {}
+    for candidate in candidates:
+        cells = [each for each in list_search_cells(study, group) if (each.learning_rate, each.setting) == candidate]
+        if all(cell in results for cell in cells):
+            means[candidate] = statistics.fmean(_score(search.metric, search.rule, results[cell]) for cell in cells)
     if not means:
         return None
-    best = max(means, key=lambda rate: means[rate])
-    named = [rate for rate in rates if rate is not None]
-    return LearningRateChoice(
-        best, best in (min(named), max(named)), tuple(rate for rate in named if rate not in means)
-    )
+    rate, setting = max(means, key=lambda candidate: means[candidate])
+    named = [each for each in group.learning_rates if each is not None]
+    at_edge = len(named) > 1 and rate in (min(named), max(named))
+    return LearningRateChoice(rate, at_edge, tuple(each for each in candidates if each not in means), setting)
 
 
 def _score(metric: str, rule: str, result: Mapping[str, Any]) -> float:

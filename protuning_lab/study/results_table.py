@@ -28,7 +28,7 @@ def result_rows(
         choice = choices.get(cell.group)
         chosen = choice is not None and cell in list_final_cells(study, cell.group, choice)
         run: dict[str, Any] = dict(cell.group.values)
-        run |= dict(learning_rate=cell.learning_rate, seed=cell.seed, chosen=chosen)
+        run |= dict(learning_rate=cell.learning_rate, setting=cell.setting or '', seed=cell.seed, chosen=chosen)
         costs = {name: result[name] for name in COSTS} | dict(device=result['machine']['device'])
         sets = [('val', '', result['val'])]
         sets += [('test', name, metrics) for name, metrics in result['test'].items()] if chosen else []

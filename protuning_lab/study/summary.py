@@ -2,11 +2,11 @@
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protuning_lab.study.definition import Study
 from protuning_lab.study.grid import Cell, Group
-from protuning_lab.study.learning_rate_choice import LearningRateChoice, get_metric, list_final_cells
+from protuning_lab.study.learning_rate_choice import LearningRateChoice, get_metric, list_final_cells, list_search_cells
 from protuning_lab.study.results import Result
 from protuning_lab.study.schedule import Schedule
 
@@ -19,11 +19,14 @@ class Summary:
         group (Group): The group.
         choice (LearningRateChoice, optional): None if the search has not ended.
         results (list[Result]): One per seed that has a result.
+        searched (list[Result]): The search runs of the choice, if they alone have valid validation metrics: with
+            ``learning_rate.options``, the others may be trained on the validation data.
     """
 
     group: Group
     choice: LearningRateChoice | None
     results: list[Result]
+    searched: list[Result] = field(default_factory=list)
 
     def scores(self, test: str, metric: str) -> list[float]:
         """Return a metric of a test set, one value per seed.
@@ -38,12 +41,15 @@ class Summary:
         ]
 
     def validation(self, metric: str) -> list[float]:
-        """Return a validation metric, one value per seed.
+        """Return a validation metric, one value per seed of the final runs or, if given, of the search.
 
         Raises:
             StudyError: a result does not have the metric, or it is not a number.
         """
-        return [get_metric(each['val'], metric, 'learning_rate.metric', 'validation') for each in self.results]
+        return [
+            get_metric(each['val'], metric, 'learning_rate.metric', 'validation')
+            for each in self.searched or self.results
+        ]
 
     def median(self, cost: str) -> float | None:
         """Return the median of a cost over the seeds, such as ``peak_memory_mib``."""
@@ -86,8 +92,14 @@ def summarize_groups(schedule: Schedule) -> list[Summary]:
     for group in schedule.groups:
         choice = schedule.choices.get(group)
         cells = list_final_cells(schedule.study, group, choice) if choice else []
-        summaries.append(Summary(group, choice, [schedule.results[cell] for cell in cells if cell in schedule.results]))
+        searched = [cell for cell in list_search_cells(schedule.study, group) if choice and cell.search]
+        searched = [cell for cell in searched if cell.candidate == cells[0].candidate]
+        summaries.append(Summary(group, choice, *(_known(schedule, each) for each in (cells, searched))))
     return summaries
+
+
+def _known(schedule: Schedule, cells: list[Cell]) -> list[Result]:
+    return [schedule.results[cell] for cell in cells if cell in schedule.results]
 
 
 def choose_shown_metric(study: Study, results: Mapping[Cell, Result]) -> str:

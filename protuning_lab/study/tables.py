@@ -146,7 +146,9 @@ def _rate_entry(summary: Summary) -> Entry:
     if summary.choice is None:
         return Entry('…')
     rate = summary.choice.learning_rate
-    return Entry("config's" if rate is None else f'{rate:g}{_format_marks(summary)}', rate)
+    setting = '' if summary.choice.setting is None else f', {summary.choice.setting}'
+    text = "config's" if rate is None else f'{rate:g}'
+    return Entry(text + setting + _format_marks(summary), rate)
 
 
 def _number_entry(value: float | None, form: str, scale: float = 1.0) -> Entry:
@@ -163,8 +165,10 @@ def list_notes(overview: Overview) -> list[str]:
     search = study.learning_rate
     if search is not None:
         seeds = f'seed{"s" if len(search.seeds) > 1 else ""} {", ".join(map(str, search.seeds))}'
+        both = any(each.group.settings != (None,) for each in overview.summaries)
+        chosen, verb = ('The learning rate and the setting', 'were') if both else ('The learning rate', 'was')
         notes.append(
-            f'The learning rate of each row was chosen by mean validation {search.metric} ({seeds}), '
+            f'{chosen} of each row {verb} chosen by mean validation {search.metric} ({seeds}), '
             + (
                 'BUT VALIDATION AND TEST MAY BE THE SAME DATA: the study sets allow_test_as_validation, so the test '
                 'results are too good.'
@@ -178,7 +182,7 @@ def list_notes(overview: Overview) -> list[str]:
             f'{EDGE_MARK} The best learning rate is at the edge of those tried: a better one may lie outside the grid.'
         )
     if any(choice.failed for choice in choices):
-        notes.append(f'{FAILED_MARK} A learning rate could not be compared, because one of its runs failed.')
+        notes.append(f'{FAILED_MARK} A candidate could not be compared, because one of its runs failed.')
     return [*notes, *_measurement_notes(overview)]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def bottleneck_width(channels: int, reduction: int) -> int:
@@ -64,6 +65,31 @@ class ParallelAdapter(Adapter):
         return y + self.scale * self.up(self.act(self.down(x)))
 
 
+def pad_for(x: Tensor, y: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Pad x with zeros so that ``conv`` maps it to the height and width of y.
+
+    Layers such as timm's ``Conv2dSame`` pad their input in ``forward``, as TensorFlow does, beyond their ``padding``:
+    half of the missing rows and columns first, the rest last. An ordinary convolution needs no further padding.
+
+    Args:
+        x (Tensor): (N, C_in, H, W), the input of the frozen convolution.
+        y (Tensor): (N, C_out, H', W'), its output.
+        conv (nn.Conv2d): A convolution with the frozen one's kernel size, stride, padding and dilation.
+    """
+    if isinstance(conv.padding, str):
+        return x
+    missing = [
+        max((out - 1) * stride + (size - 1) * dilation + 1 - have - 2 * padding, 0)
+        for out, have, size, stride, dilation, padding in zip(
+            y.shape[2:], x.shape[2:], conv.kernel_size, conv.stride, conv.dilation, conv.padding, strict=True
+        )
+    ]
+    if not any(missing):
+        return x
+    rows, columns = missing
+    return functional.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+
+
 class ConvAdapter(nn.Module):
     """y + α up(act(down(x))) beside a convolution (Conv-Adapter, Chen et al., 2022).
 
@@ -99,7 +125,7 @@ class ConvAdapter(nn.Module):
         nn.init.ones_(self.scale)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return y + self.scale * self.up(self.act(self.down(x)))
+        return y + self.scale * self.up(self.act(self.down(pad_for(x, y, self.down))))
 
 
 class LowRank(nn.Module):
@@ -140,6 +166,8 @@ class LowRank(nn.Module):
         nn.init.zeros_(self.b.weight)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        if isinstance(self.a, nn.Conv2d):
+            x = pad_for(x, y, self.a)
         return y + self.scale * self.b(self.a(x))
 
     def delta(self) -> Tensor:

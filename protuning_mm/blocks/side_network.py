@@ -17,8 +17,8 @@ class SideNetwork(nn.Module):
     is a 3x3 convolution with stride 4.
 
     Args:
-        channels (Sequence[int]): Channels of each stage of the frozen network, up to its last output.
-        outs (Sequence[int]): For each output of the frozen network, the index of its stage.
+        channels (Sequence[int]): Channels of each output of the frozen network.
+        outs (Sequence[int]): For each output, the index of the stage that it comes from.
         width (int): Channels of the stem; each stage has twice as many channels as the one before.
 
     Shape:
@@ -32,7 +32,7 @@ class SideNetwork(nn.Module):
         self.outs = tuple(outs)
         self.stem = nn.Conv2d(3, width, 3, stride=4, padding=1)
         self.stages = nn.ModuleList()
-        for i in range(len(channels)):
+        for i in range(max(outs) + 1):
             c_in, c_out = width * 2**i, width * 2 ** (i + 1)
             self.stages.append(
                 nn.Sequential(
@@ -42,7 +42,7 @@ class SideNetwork(nn.Module):
                     nn.ReLU(),
                 )
             )
-        self.project = nn.ModuleList(nn.Conv2d(width * 2 ** (i + 1), channels[i], 1) for i in outs)
+        self.project = nn.ModuleList(nn.Conv2d(width * 2 ** (i + 1), c, 1) for i, c in zip(outs, channels))
         self.alpha = nn.Parameter(torch.zeros(len(outs)))
 
     def init_weights(self) -> None:

@@ -73,6 +73,8 @@ class Stages:
             the backbone; it takes the backbone and the state dict.
         optional_keys (tuple[str]): Key prefixes of tensors that exist only for dense tasks. Pre-trained files do not
             contain them, so tensors missing from the file keep the host's initial values.
+        pooled_channels (int, optional): Channels of a pooled output that layers after the last stage compute. Defaults
+            to the last stage's.
         unused_keys (tuple[str]): Key prefixes of parameters that no output depends on; no tuning trains them.
     """
 
@@ -82,12 +84,18 @@ class Stages:
     run: Callable[[nn.Module, Tensor], Any] | None = None
     convert: Callable[[Any, dict[str, Tensor]], dict[str, Tensor]] | None = None
     optional_keys: tuple[str, ...] = ()
+    pooled_channels: int | None = None
     unused_keys: tuple[str, ...] = ()
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels C_i of each stage's feature."""
         return tuple(stage.channels for stage in self.stages)
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of each output."""
+        return tuple(self.pooled_channels or self.stages[i].channels for i in self.outs)
 
     def up_to_last_out(self) -> 'Stages':
         """Return a copy without the stages after the last output; their keys are added to ``unused_keys``."""

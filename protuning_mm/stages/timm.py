@@ -47,7 +47,9 @@ def read_timm(plain: Any, num_stages: int) -> Stages:
         stages.append(Stage(modules, blocks, entry['module'], entry['num_chs']))
     layout = MapsLast() if getattr(plain, 'output_fmt', 'NCHW') == 'NHWC' else Maps()
     if chosen is None:
-        return Stages(tuple(stages), (len(stages) - 1,), layout, run=_pooled, convert=_convert)
+        pooled = getattr(plain, 'head_hidden_size', getattr(plain, 'num_features', None))
+        outs = (len(stages) - 1,)
+        return Stages(tuple(stages), outs, layout, run=_pooled, convert=_convert, pooled_channels=pooled)
     outs = out_stages(chosen, len(stages))
     run = partial(_pyramid, tuple(i + first for i in outs))
     return Stages(tuple(stages), outs, layout, run=run, convert=_convert, unused_keys=_keys_after(plain, stages[-1]))

@@ -34,7 +34,7 @@ class SideTuning(Tuning):
         self.width = width
 
     def setup(self, backbone: nn.Module, stages: Stages) -> None:
-        self.added = nn.ModuleList([SideNetwork(stages.channels, stages.outs, self.width)])
+        self.added = nn.ModuleList([SideNetwork(stages.out_channels, stages.outs, self.width)])
 
     def after_forward(self, image: Tensor, outs: Any) -> Any:
         single = isinstance(outs, Tensor)

@@ -1,9 +1,10 @@
 # A run of a study on a published network and published images: EfficientNet-Lite0, trained on ImageNet and frozen, on
 # 1,000 images of CIFAR-10 (VTAB-1k's number). Images of 96 px, cached by cache_images.py. The axes override settings.
 _base_ = './base.py'
+custom_imports = dict(imports=['protuning_mm', 'protuning_lab.channels_last'], allow_failed_imports=False)
 
 data_root = 'data/studies/lite'
-iterations = 480
+iterations = 300
 
 model = dict(
     # cached images are RGB already
@@ -50,7 +51,8 @@ test_dataloader = dict(
 
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
+custom_hooks = [dict(type='ChannelsLastHook')]
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=24),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=False, begin=24, end=iterations),
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=15),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=False, begin=15, end=iterations),
 ]

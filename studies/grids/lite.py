@@ -1,5 +1,6 @@
-# Every tuning that fits a convolutional network, on EfficientNet-Lite0 with ImageNet's weights. The learning rate is
-# chosen on 800 + 200 images; the final runs train on all 1,000 (VTAB-1k's protocol) and are tested on 2,000.
+# Every tuning that fits a convolutional network, on EfficientNet-Lite0 with ImageNet weights. Learning rate and setting
+# are chosen on 800 + 200 images, six candidates for every tuning; the final runs train on all 1,000 (VTAB-1k's
+# protocol) and are tested on 2,000.
 title = 'EfficientNet-Lite0, published images'
 config = '../configs/lite.py'
 
@@ -14,17 +15,41 @@ targets = dict(
         'test_dataloader.dataset.data_root': f'{data}/fashion',
     },
 )
+hidden = 'model.head.mid_channels'
+stacked = dict(type='StackedLinearClsHead', num_classes=10, in_channels=1280, mid_channels=[256])
+six = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 tunings = dict(
-    pro={},
-    linear={tuning: dict(_delete_=True, type='linear')},
-    full={tuning: dict(_delete_=True, type='full'), 'learning_rates': (1e-4, 3e-4, 1e-3)},
-    partial={tuning: dict(_delete_=True, type='partial', k=2), 'learning_rates': (3e-4, 1e-3, 3e-3)},
-    bias={tuning: dict(_delete_=True, type='bias')},
-    norm={tuning: dict(_delete_=True, type='norm')},
-    side={tuning: dict(_delete_=True, type='side')},
-    conv_adapter={tuning: dict(_delete_=True, type='conv_adapter')},
-    lora={tuning: dict(_delete_=True, type='lora')},
-    ssf={tuning: dict(_delete_=True, type='ssf')},
+    pro={'settings': {f'ratio{ratio}': {f'{tuning}.ratio': ratio} for ratio in (0.32, 1.0)}},
+    linear={tuning: dict(_delete_=True, type='linear'), 'learning_rates': six},
+    mlp={
+        tuning: dict(_delete_=True, type='linear'),
+        'model.head': dict(_delete_=True, loss=dict(type='CrossEntropyLoss'), topk=(1,), **stacked),
+        'settings': {f'hidden{width}': {hidden: [width]} for width in (256, 1024)},
+    },
+    full={
+        tuning: dict(_delete_=True, type='full'),
+        'learning_rates': (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+    },
+    partial={
+        tuning: dict(_delete_=True, type='partial', k=2),
+        'learning_rates': (3e-4, 1e-3, 3e-3),
+        'settings': {f'k{k}': {f'{tuning}.k': k} for k in (2, 4)},
+    },
+    bias={tuning: dict(_delete_=True, type='bias'), 'learning_rates': six},
+    norm={tuning: dict(_delete_=True, type='norm'), 'learning_rates': six},
+    side={
+        tuning: dict(_delete_=True, type='side'),
+        'settings': {f'width{width}': {f'{tuning}.width': width} for width in (16, 32)},
+    },
+    conv_adapter={
+        tuning: dict(_delete_=True, type='conv_adapter'),
+        'settings': {f'reduction{reduction}': {f'{tuning}.reduction': reduction} for reduction in (4, 16)},
+    },
+    lora={
+        tuning: dict(_delete_=True, type='lora'),
+        'settings': {f'rank{rank}': {f'{tuning}.rank': rank, f'{tuning}.alpha': rank} for rank in (4, 16)},
+    },
+    ssf={tuning: dict(_delete_=True, type='ssf'), 'learning_rates': six},
 )
 axes = dict(target=targets, tuning=tunings)
 learning_rate = dict(values=(1e-3, 3e-3, 1e-2), metric='accuracy/top1', options={f'{part}.part': 'train'})

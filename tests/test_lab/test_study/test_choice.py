@@ -14,6 +14,7 @@ from protuning_lab.study.grid import Cell, Group, list_groups
 from protuning_lab.study.learning_rate_choice import choose_learning_rate, list_possible_cells, list_search_cells
 from protuning_lab.study.results_table import result_rows
 from protuning_lab.study.schedule import Schedule
+from protuning_lab.study.summary import summarize_groups
 from tests.test_lab.test_study.fake import fake_result, make_study
 
 RATES = (0.001, 0.01, 0.1)
@@ -73,7 +74,7 @@ def test_failed_candidate_is_reported(tmp_path: Path) -> None:
     study, group = study_of(tmp_path, '(0, 1)')
     found = results(group, {0.001: [50.0, 50.0], 0.01: [99.0], 0.1: [60.0, 60.0]})
     chosen = choose_learning_rate(study, group, found)
-    assert chosen is not None and chosen.learning_rate == 0.1 and chosen.failed == (0.01,)
+    assert chosen is not None and chosen.learning_rate == 0.1 and chosen.failed == ((0.01, None),)
     assert choose_learning_rate(study, group, {}) is None
 
 
@@ -156,3 +157,55 @@ def test_an_option_of_the_search_must_fit_the_config(tmp_path: Path) -> None:
     cell = list_search_cells(study, list_groups(study)[0])[0]
     with pytest.raises(StudyError, match=r"learning_rate\.options: .*'b\.c'"):
         ConfigBuilder(study).build(cell)
+
+
+def test_settings_are_searched_with_every_learning_rate(tmp_path: Path) -> None:
+    """Every combination of rate and setting is a candidate; the final runs have the best pair's config."""
+    text = STUDY.format(seeds='(0,)', rule='greater').replace(
+        'linear={}', "lora=dict(settings={'rank4': {'a': 4}, 'rank16': {'a': 16}}, learning_rates=(0.01, 0.1))"
+    )
+    study = make_study(tmp_path, text, 'a = 1\noptim_wrapper = dict(optimizer=dict(lr=0.5))\n')
+    group = list_groups(study)[1]
+    configs = ConfigBuilder(study)
+    schedule = Schedule(study, [group], {})
+    assert schedule.total == 6
+    search = list(iter(schedule.next_cell, None))
+    built = [configs.build(cell).cfg for cell in search]
+    assert [(cfg.optim_wrapper.optimizer.lr, cfg.a) for cfg in built] == [(0.01, 4), (0.01, 16), (0.1, 4), (0.1, 16)]
+    for cell, value in zip(search, (50.0, 70.0, 60.0, 10.0)):
+        schedule.mark_succeeded(cell, fake_result(value))
+    final = list(iter(schedule.next_cell, None))
+    assert [(cell.learning_rate, cell.setting, cell.seed) for cell in final] == [(0.01, 'rank16', s) for s in (1, 2)]
+    assert {configs.build(cell).cfg.a for cell in final} == {16}
+    assert [cell.name.rpartition('/')[2] for cell in final] == [f'lr=0.01,rank16,seed={s}' for s in (1, 2)]
+    for cell in final:
+        schedule.mark_succeeded(cell, fake_result(71.0))
+    rows = list(result_rows(study, schedule.results, schedule.choices))
+    assert {(row['setting'], row['seed']) for row in rows if row['chosen']} == {('rank16', s) for s in (0, 1, 2)}
+    assert schedule.left == 0
+
+
+def test_a_candidate_that_failed_is_not_compared(tmp_path: Path) -> None:
+    text = STUDY.format(seeds='(0,)', rule='greater').replace(
+        'linear={}', "lora=dict(settings={'rank4': {}, 'rank16': {}}, learning_rates=0.01)"
+    )
+    study = make_study(tmp_path, text)
+    group = list_groups(study)[1]
+    schedule = Schedule(study, [group], {})
+    first, second = iter(schedule.next_cell, None)
+    schedule.mark_failed(first, 'out of memory')
+    schedule.mark_succeeded(second, fake_result(1.0))
+    choice = schedule.choices[group]
+    assert (choice.setting, choice.failed, choice.at_edge) == ('rank16', ((0.01, 'rank4'),), False)
+
+
+def test_validation_of_a_search_with_its_own_options_is_shown(tmp_path: Path) -> None:
+    """The final runs may be trained on the validation images, so that their validation metric means nothing."""
+    text = STUDY.format(seeds='(0,)', rule='greater').replace("rule='greater'", "options={'a': 2}")
+    study = make_study(tmp_path, text, 'a = 1\noptim_wrapper = dict(optimizer=dict(lr=0.5))\n')
+    schedule = Schedule(study, [list_groups(study)[0]], {})
+    for cell, value in zip(list(iter(schedule.next_cell, None)), (50.0, 70.0, 60.0)):
+        schedule.mark_succeeded(cell, fake_result(value))
+    for cell in list(iter(schedule.next_cell, None)):
+        schedule.mark_succeeded(cell, fake_result(99.0))
+    assert summarize_groups(schedule)[0].validation('accuracy/top1') == [70.0]
