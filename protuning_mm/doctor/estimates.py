@@ -55,7 +55,6 @@ def estimate_sizes(
         size (tuple[int, int], optional): Height and width of the images in training.
         why_no_steps (str): Why ``steps`` is empty.
     """
-    assert setup.model is not None
     table, model = count_parameters(setup.model), setup.model
     whole = sum(_bytes(t) for t in model.state_dict().values())
     delta, trained = _trained_bytes(model)

@@ -9,7 +9,6 @@ _CONSTRUCTOR = 'protuning_mm.TrainableOptimWrapperConstructor'
 
 def check_optimizer(setup: TrainingSetup) -> Findings:
     """Find frozen parameters in the optimizer, missing trained ones, and a zero learning rate used to freeze."""
-    assert setup.model is not None
     if not any(param.requires_grad for param in setup.model.parameters()):
         yield Finding(
             'error', 'model', 'nothing is trained: all parameters have requires_grad=False', 'train at least a head'
@@ -23,7 +22,7 @@ def check_optimizer(setup: TrainingSetup) -> Findings:
     if not groups:
         yield Finding('info', 'optim_wrapper', 'not checked: the config has no optim_wrapper')
         return
-    names = setup.param_names()
+    names = {param: name for name, param in setup.model.named_parameters()}
     rates = {param: group['lr'] for group in groups for param in group['params']}
     frozen = [names[param] for param in rates if not param.requires_grad and param in names]
     if frozen:
@@ -67,7 +66,6 @@ def _zero_lr_key(setup: TrainingSetup) -> str:
 
 def _check_added(setup: TrainingSetup) -> Findings:
     """Report learning rates of the whole backbone, which do not apply to the parameters that a tuning added."""
-    assert setup.model is not None
     for key, added in spared(setup.model, _custom_keys(setup)).items():
         children = sorted({name.partition(f'{key}.')[2].split('.')[0] or name for name in added})
         yield Finding(

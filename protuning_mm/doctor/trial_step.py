@@ -61,7 +61,6 @@ def run_trial_steps(setup: TrainingSetup, size: tuple[int, int] | None) -> list[
     Raises:
         RuntimeError: the model fails on noise and on images of the training set; the message gives both errors.
     """
-    assert setup.model is not None
     init_modules(setup.model)
     # mmengine does the same if there is one process; SyncBN does not run on a CPU
     setup.model = revert_sync_batchnorm(setup.model).to(setup.device).train()
@@ -113,13 +112,12 @@ def _is_pretrained(init_cfg: Any) -> bool:
 
 
 def _run_step(setup: TrainingSetup, batch: Batch, share: float) -> TrialStep:
-    model: Any = setup.model
     inputs, samples = batch
     single: list[str] = []
     with_gradient: set[str] = set()
-    with _recording(model, single, with_gradient), use_fake_proposals(model, share):
-        peak = _measure_peak(model, inputs, samples)
-    without = tuple(n for n, p in model.named_parameters() if p.requires_grad and n not in with_gradient)
+    with _recording(setup.model, single, with_gradient), use_fake_proposals(setup.model, share):
+        peak = _measure_peak(setup.model, inputs, samples)
+    without = tuple(n for n, p in setup.model.named_parameters() if p.requires_grad and n not in with_gradient)
     height, width = inputs.shape[-2:]
     return TrialStep((height, width), len(samples), peak, without, tuple(single), share)
 
