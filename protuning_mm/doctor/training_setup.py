@@ -102,3 +102,12 @@ def _disable_timm_downloads(value: Any, key: str) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
             yield from _disable_timm_downloads(item, f'{key}.{i}')
+
+
+def find_pretrained(module: Any) -> Any:
+    """Return the setting in a module's ``init_cfg`` that loads a checkpoint; None if there is none."""
+    cfgs = getattr(module, 'init_cfg', None)
+    for cfg in cfgs if isinstance(cfgs, list | tuple) else [cfgs]:
+        if isinstance(cfg, dict) and cfg.get('type') == 'Pretrained':
+            return cfg
+    return None
