@@ -68,9 +68,8 @@ def _opencv_reads(path: Path) -> bool:
 
 def map_in_parallel(work: Callable[[T], R], items: Sequence[T], title: str) -> Iterator[R]:
     """Apply a function to all items, in order, on all cores, with a progress bar on standard error."""
-    bar: dict[str, Any] = dict(console=Console(stderr=True), total=len(items), transient=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from track(pool.map(work, items), title, **bar)
+        yield from track(pool.map(work, items), title, len(items), console=Console(stderr=True), transient=True)
 
 
 def pick_evenly(items: Sequence[T], limit: int | None) -> list[T]:
