@@ -61,29 +61,19 @@ def check_pretrained(setup: TrainingSetup) -> Findings:
 
 
 def _check_random(backbone: Any) -> Findings:
-    where = 'model.backbone.init_cfg'
+    where, advice = 'model.backbone.init_cfg', f'init_cfg={_PRETRAINED}, or load_from=<a whole checkpoint>'
     if not isinstance(backbone, TunedBackbone):
-        frozen = [param for param in backbone.parameters() if not param.requires_grad]
-        yield Finding(
-            'error' if frozen else 'warning',
-            where,
-            'the backbone has random weights' + (', and part of it is frozen and will stay random' if frozen else ''),
-            f'init_cfg={_PRETRAINED}, or load_from=<a whole checkpoint>',
-        )
+        frozen = any(not param.requires_grad for param in backbone.parameters())
+        found = 'the backbone has random weights'
+        found += ', and part of it is frozen and will stay random' if frozen else ''
+        yield Finding('error' if frozen else 'warning', where, found, advice)
     elif backbone.needs_weights():
-        yield Finding(
-            'error',
-            where,
-            'the frozen backbone has random weights and will keep them: the config names no checkpoint',
-            f'init_cfg={_PRETRAINED}, or load_from=<a whole checkpoint>',
-        )
+        found = 'the frozen backbone has random weights and will keep them: the config names no checkpoint'
+        yield Finding('error', where, found, advice)
     elif backbone.allow_random_backbone:
-        yield Finding(
-            'warning',
-            'model.backbone.allow_random_backbone',
-            'the frozen backbone has random weights, which this setting allows',
-            f'remove the setting, and set init_cfg={_PRETRAINED}',
-        )
+        where = 'model.backbone.allow_random_backbone'
+        found = 'the frozen backbone has random weights, which this setting allows'
+        yield Finding('warning', where, found, f'remove the setting, and set init_cfg={_PRETRAINED}')
 
 
 def _check_file(setup: TrainingSetup, where: str, checkpoint: str, prefix: str | None) -> Findings:
