@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
-from protuning_mm.doctor.trial_step import peak_of_events
+from protuning_mm.doctor.trial_step import measure_peak
 
 MIB = 2**20
 
@@ -26,25 +25,14 @@ def peak_memory(step: Callable[[], Any], device: torch.device) -> float:
     step()
     gc.collect()
     if device.type == 'cuda':
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - before) / MIB
+        return measure_peak(step, device) / MIB
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return max(_peak_on_cpu(step) for _ in range(3)) / MIB
+        return max(measure_peak(step, device) for _ in range(3)) / MIB
     finally:
         if collecting:
             gc.enable()
-
-
-def _peak_on_cpu(step: Callable[[], Any]) -> int:
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
-    return peak_of_events(profiler)
 
 
 def kept_memory(forward: Callable[[], Any], module: nn.Module) -> float:

@@ -10,7 +10,6 @@ from protuning_mm.doctor.training_setup import TrainingSetup
 
 def check_batch_norms(setup: TrainingSetup) -> Findings:
     """Find batch norms that train on one image per GPU, and synchronized batch norms in a single process."""
-    assert setup.model is not None
     training = {name: module for name, module in setup.model.named_modules() if _updates_statistics(module)}
     synced = [name for name, module in training.items() if type(module).__name__ == 'SyncBatchNorm']
     batch = setup.batch_size

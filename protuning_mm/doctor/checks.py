@@ -53,7 +53,6 @@ class Report:
         except Exception as error:
             found = f'this check could not run: {describe_error(error)}'
             self.findings.append(Finding('warning', key, found, 'nothing was checked here; the other checks ran'))
-        self.findings.sort(key=lambda finding: LEVELS.index(finding.level))
 
     def count(self, level: str) -> int:
         """Return the number of findings of a level."""
@@ -73,30 +72,29 @@ def run_checks(setup: TrainingSetup, data: bool = False, max_images: int | None 
     with _quiet():
         report.add(check_versions(setup), 'versions')
         report.add(check_learning_rate(setup), 'auto_scale_lr')
-        if _build_model(setup, report):
+        report.add(_build_model(setup), 'model')
+        if setup.model is not None:
             _check_model(setup, report, step)
             report.add(check_evaluators(setup, data), 'val_evaluator')
         if data:
             report.add(check_data(setup, max_images), 'data')
         elif find_missing_files(setup.cfg, LOADERS):
             found = f'files of the data sets are missing (data_root={setup.cfg.get("data_root", "…")!r})'
-            report.add([Finding('info', 'data_root', found, '--data lists them')], 'data')
+            report.findings.append(Finding('info', 'data_root', found, '--data lists them'))
+    report.findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return report
 
 
-def _build_model(setup: TrainingSetup, report: Report) -> bool:
+def _build_model(setup: TrainingSetup) -> Findings:
     if not setup.cfg.get('model'):
-        found, advice = 'the config has no model', 'inherit from a config that has one'
-        report.add([Finding('error', 'model', found, advice)], 'model')
-        return False
+        yield Finding('error', 'model', 'the config has no model', 'inherit from a config that has one')
+        return
     try:
-        build_model(setup)
         patch_coco_metrics(setup.scope)  # tools/train.py does the same
+        build_model(setup)
     except Exception as error:
         found = f'the model cannot be built: {describe_error(error)}'
-        report.add([Finding('error', 'model', found, 'correct the setting that the message names')], 'model')
-        return False
-    return True
+        yield Finding('error', 'model', found, 'correct the setting that the message names')
 
 
 def _check_model(setup: TrainingSetup, report: Report, step: bool) -> None:
@@ -117,13 +115,13 @@ def _check_model(setup: TrainingSetup, report: Report, step: bool) -> None:
     except Exception as error:
         reason = f'no training step could be run ({describe_error(error).removeprefix("RuntimeError: ")})'
         found = f'{reason}: unused parameters and memory are not determined'
-        report.add([Finding('info', 'model', found)], 'model')
+        report.findings.append(Finding('info', 'model', found))
     report.add(check_gradients(setup, steps), 'find_unused_parameters')
     try:
         report.estimates = estimate_sizes(setup, steps, size, reason)
     except Exception as error:
         found = f'sizes could not be estimated: {describe_error(error)}'
-        report.add([Finding('info', 'estimates', found)], 'estimates')
+        report.findings.append(Finding('info', 'estimates', found))
 
 
 @contextmanager

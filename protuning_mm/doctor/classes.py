@@ -36,7 +36,6 @@ def check_heads(setup: TrainingSetup, metainfo: Any, key: str, reported: set[str
         key (str): Config key of the data set.
         reported (set[str]): Config keys of the heads that were already reported. New ones are added.
     """
-    assert setup.model is not None
     data = SimpleNamespace(metainfo=metainfo)
     for head, found, advice in class_mismatches(setup.model, data, key):
         if head not in reported:

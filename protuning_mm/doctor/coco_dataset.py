@@ -4,13 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from protuning_mm.data.annotation_faults import AnnotationFault, find_annotation_faults
-from protuning_mm.data.annotations import explain_nothing_to_learn
-from protuning_mm.data.classes import explain_unknown_categories
+from protuning_mm.data.annotations import explain_nothing_to_learn, read_annotations
+from protuning_mm.data.classes import explain_unknown_categories, find_classes
+from protuning_mm.data.data_files import uses_masks
+from protuning_mm.data.errors import DataError
 from protuning_mm.doctor.fault_counts import FaultCounts, FaultKind
 from protuning_mm.doctor.findings import Finding, Findings, Level
-from protuning_mm.doctor.images import MISSING, check_images, check_size, pick_evenly
+from protuning_mm.doctor.images import check_images, pick_evenly
 from protuning_mm.doctor.label_maps import check_label_maps
+from protuning_mm.doctor.training_setup import TrainingSetup
 
 TOO_SMALL = FaultKind('warning', 'boxes have no area, or a side below 1: mmdet drops them', 'correct or delete them')
 OUTSIDE = FaultKind('warning', 'boxes extend beyond their image', 'clip them: bbox is [x, y, width, height] in pixels')
@@ -27,27 +33,24 @@ _TOLERANCE = 1.0  # pixels; annotation tools round
 
 
 def check_coco_dataset(
-    key: str,
-    dataset: dict[str, Any],
-    content: dict[str, Any],
-    path: Path,
-    classes: Any,
-    with_mask: bool,
-    stuff_classes: int | None,
-    max_images: int | None,
+    setup: TrainingSetup, key: str, dataset: dict[str, Any], path: Path, max_images: int | None
 ) -> Findings:
     """Check a data set in COCO's layout.
 
     Args:
+        setup (TrainingSetup): The config, with its model if it could be built.
         key (str): Config key of the data set.
         dataset (dict): Config of the data set.
-        content (dict): Content of the annotation file.
         path (Path): Path of the annotation file.
-        classes (Sequence[str], optional): Classes of the data set.
-        with_mask (bool): Whether the run uses masks.
-        stuff_classes (int, optional): Number of classes in the stuff maps.
         max_images (int, optional): Number of images to decode. Defaults to all.
     """
+    try:
+        content = read_annotations(path, key)
+    except DataError as error:
+        where = f'{key}.ann_file'
+        yield Finding('error', where, str(error).removeprefix(f'{where}: '), 'copy or create the file again')
+        return
+    classes, with_mask = find_classes(dataset, setup.scope), uses_masks(setup.cfg, key, dataset)
     counts, faults = FaultCounts(key), list(find_annotation_faults(content, classes, with_mask))
     for fault in faults:
         counts.add(_fault_kind(fault), fault.message)
@@ -64,24 +67,16 @@ def check_coco_dataset(
     images = [image for image in content['images'] if id(image) not in faulty]
     annotations = [annotation for annotation in content['annotations'] if id(annotation) not in faulty]
     root, prefix = Path(dataset.get('data_root') or ''), dict(dataset.get('data_prefix') or {})
-    paths = {image['id']: root / prefix.get('img', '') / _file_name(image) for image in images}
+    files = [(root / prefix.get('img', '') / _file_name(image), image) for image in images]
     _check_annotations(content, annotations, faulty, with_mask, counts)
-    chosen = pick_evenly(images, max_images)
-    sizes = check_images([paths[image['id']] for image in chosen], counts)
-    for image in chosen:
-        size = sizes.get(paths[image['id']])
-        if size is not None:
-            check_size(paths[image['id']], size, image, counts)
-    decoded = {image['id'] for image in chosen}
-    for image in images:  # images that are not decoded must at least exist
-        if image['id'] not in decoded and not paths[image['id']].is_file():
-            counts.add(MISSING, str(paths[image['id']]))
+    chosen = pick_evenly(files, max_images)
+    sizes = check_images(files, chosen, counts)
     if prefix.get('seg'):
-        pairs = []
-        for image in chosen:
-            name = _file_name(image).rsplit('.', 1)[0] + dataset.get('seg_map_suffix', '.png')
-            pairs.append((paths[image['id']], root / prefix['seg'] / name))
-        check_label_maps(pairs, sizes, stuff_classes, counts)
+        suffix = dataset.get('seg_map_suffix', '.png')
+        maps = [root / prefix['seg'] / (_file_name(image).rsplit('.', 1)[0] + suffix) for _, image in chosen]
+        roi_head = getattr(setup.model, 'roi_head', None)
+        stuff = getattr(getattr(roi_head, 'semantic_head', None), 'num_classes', None)
+        check_label_maps([(image, map_) for (image, _), map_ in zip(chosen, maps)], sizes, stuff, counts)
     yield from counts.findings()
     empty = len(images) - len({annotation['image_id'] for annotation in annotations})
     found = f'{len(images)} images ({len(chosen)} decoded), {len(content["annotations"])} objects'
@@ -154,18 +149,9 @@ def compute_mask_area(segmentation: Any) -> float:
         segmentation (list | dict): Polygons, or a run-length encoding, compressed or not.
     """
     if isinstance(segmentation, list):
-        return sum(_polygon_area(polygon) for polygon in segmentation)
-    counts = segmentation['counts']
-    if isinstance(counts, list):
-        return sum(counts[1::2])
+        return sum(cv2.contourArea(np.array(polygon, np.float32).reshape(-1, 2)) for polygon in segmentation)
     from pycocotools import mask as coco_mask
 
+    if isinstance(segmentation['counts'], list):
+        segmentation = coco_mask.frPyObjects(segmentation, *segmentation['size'])
     return float(coco_mask.area(segmentation))
-
-
-def _polygon_area(polygon: Sequence[float]) -> float:
-    if len(polygon) < 6:
-        return 0.0
-    xs, ys = polygon[0::2], polygon[1::2]
-    corners = zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]])
-    return abs(sum(x * next_y - next_x * y for x, y, next_x, next_y in corners)) / 2

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from protuning_mm.data import DataError
-from protuning_mm.data.annotations import read_annotations
-from protuning_mm.data.classes import find_classes, find_dataset_class, find_label_config_fault
-from protuning_mm.data.data_files import find_missing_files, reads_boxes, uses_masks
+from protuning_mm.data.classes import find_dataset_class, find_label_config_fault
+from protuning_mm.data.data_files import find_missing_files, reads_boxes
 from protuning_mm.doctor.classes import LOADERS, list_datasets
 from protuning_mm.doctor.coco_dataset import check_coco_dataset
 from protuning_mm.doctor.findings import Finding, Findings, describe_error
@@ -77,16 +76,7 @@ def _check_dataset(
         yield Finding('error', *wrong)
         return
     path = Path(dataset.get('data_root') or '') / str(dataset.get('ann_file') or '')
-    if not (reads_boxes(find_dataset_class(dataset, setup.scope)) and path.suffix == '.json'):
+    if reads_boxes(find_dataset_class(dataset, setup.scope)) and path.suffix == '.json':
+        yield from check_coco_dataset(setup, key, dataset, path, max_images)
+    else:
         yield from check_host_dataset(setup, key, dataset, max_images, reported)
-        return
-    try:
-        content = read_annotations(path, key)
-    except DataError as error:
-        where = f'{key}.ann_file'
-        yield Finding('error', where, str(error).removeprefix(f'{where}: '), 'copy or create the file again')
-        return
-    classes, with_mask = find_classes(dataset, setup.scope), uses_masks(setup.cfg, key, dataset)
-    roi_head = getattr(setup.model, 'roi_head', None)
-    stuff = getattr(getattr(roi_head, 'semantic_head', None), 'num_classes', None)
-    yield from check_coco_dataset(key, dataset, content, path, classes, with_mask, stuff, max_images)

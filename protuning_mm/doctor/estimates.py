@@ -1,14 +1,14 @@
 """Estimates of file sizes and of the memory of a training step."""
 
 import inspect
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from protuning_mm.doctor.training_setup import TrainingSetup
-from protuning_mm.doctor.trial_step import TrialStep
+from protuning_mm.doctor.trial_step import IMAGES, TrialStep
 from protuning_mm.engine import count_parameters
 
 # arguments of transforms that give an image size
@@ -40,12 +40,12 @@ class Estimates:
     memory: int | None
     method: str
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def estimate_sizes(
-    setup: TrainingSetup, steps: list[TrialStep], size: tuple[int, int] | None, why_no_steps: str = ''
+    setup: TrainingSetup,
+    steps: list[TrialStep],
+    size: tuple[int, int] | None,
+    why_no_steps: str = 'no trial step was run',
 ) -> Estimates:
     """Estimate the sizes of files and the memory of a training step.
 
@@ -55,12 +55,17 @@ def estimate_sizes(
         size (tuple[int, int], optional): Height and width of the images in training.
         why_no_steps (str): Why ``steps`` is empty.
     """
-    assert setup.model is not None
     table, model = count_parameters(setup.model), setup.model
-    whole = sum(_bytes(t) for t in model.state_dict().values())
-    delta, trained = _trained_bytes(model)
-    state = measure_optimizer_state(setup)
-    memory, method = _estimate_memory(setup, steps, size, whole, trained, state, why_no_steps)
+    whole = sum(t.nbytes for t in model.state_dict().values())
+    trained = sum(param.nbytes for param in model.parameters() if param.requires_grad)
+    delta, state = trained + _changed_buffer_bytes(model), _optimizer_state_bytes(setup)
+    if not steps:
+        memory, method = None, why_no_steps
+    elif size is None or setup.batch_size is None or state is None:
+        memory, method = None, "the training's image size, batch size or optimizer is not known"
+    else:
+        activations, method = _estimate_activations(setup, steps, size, setup.batch_size)
+        memory = round(whole + state + trained + activations)
     return Estimates(
         trained=table.trained,
         frozen=table.frozen,
@@ -73,21 +78,15 @@ def estimate_sizes(
     )
 
 
-def _trained_bytes(model: nn.Module) -> tuple[int, int]:
-    """Return the bytes of all tensors that training changes, and of the trained parameters only."""
-    saved = set(model.state_dict())
-    trained = {p: _bytes(p) for p in model.parameters() if p.requires_grad}
-    buffers = {
-        buffer: _bytes(buffer)
-        for name, module in model.named_modules()
-        if module.training
-        for key, buffer in module.named_buffers(recurse=False)
-        if (f'{name}.{key}' if name else key) in saved
-    }
-    return sum(trained.values()) + sum(buffers.values()), sum(trained.values())
+def _changed_buffer_bytes(model: nn.Module) -> int:
+    """Return the bytes of the saved buffers that training changes: those of modules in training mode."""
+    saved = {id(t) for t in model.state_dict(keep_vars=True).values()}
+    training = [module for module in model.modules() if module.training]
+    buffers = {buffer for module in training for buffer in module.buffers(recurse=False) if id(buffer) in saved}
+    return sum(buffer.nbytes for buffer in buffers)
 
 
-def measure_optimizer_state(setup: TrainingSetup) -> int | None:
+def _optimizer_state_bytes(setup: TrainingSetup) -> int | None:
     """Measure the bytes of the optimizer's state for the trained parameters, in a step of an optimizer of its class.
 
     Returns:
@@ -100,7 +99,7 @@ def measure_optimizer_state(setup: TrainingSetup) -> int | None:
     except Exception:
         return None
     params = [param for group in groups for param in group['params'] if param.requires_grad]
-    return round(sum(_bytes(param) * ratio + extra for param in params))
+    return round(sum(param.nbytes * ratio + extra for param in params))
 
 
 def _state_per_byte(optimizer: torch.optim.Optimizer) -> tuple[float, int]:
@@ -112,40 +111,29 @@ def _state_per_byte(optimizer: torch.optim.Optimizer) -> tuple[float, int]:
     param.grad = torch.ones_like(param)
     copy.step()
     state = [value for value in copy.state[param].values() if isinstance(value, Tensor)]
-    of_shape = sum(_bytes(value) for value in state if value.shape == param.shape)
-    return of_shape / _bytes(param), sum(_bytes(value) for value in state) - of_shape
+    of_shape = sum(value.nbytes for value in state if value.shape == param.shape)
+    return of_shape / param.nbytes, sum(value.nbytes for value in state) - of_shape
 
 
-def _estimate_memory(
-    setup: TrainingSetup,
-    steps: list[TrialStep],
-    size: tuple[int, int] | None,
-    whole: int,
-    trained: int,
-    state: int | None,
-    why_no_steps: str,
-) -> tuple[int | None, str]:
-    if not steps:
-        return None, why_no_steps or 'no trial step was run'
-    if size is None or setup.batch_size is None or state is None:
-        return None, "the training's image size, batch size or optimizer is not known"
+def _estimate_activations(
+    setup: TrainingSetup, steps: list[TrialStep], size: tuple[int, int], batch_size: int
+) -> tuple[float, str]:
+    """Scale the memory of trial steps to the images of training; also return a description of the method."""
     same_share = [step for step in steps if step.share == steps[0].share]
     areas = [step.size[0] * step.size[1] for step in same_share]
     # this memory grows with the number of images and their area; gradients do not, and are not part of the peaks
-    peaks = [step.peak / step.images for step in steps]
+    peaks = [step.peak / IMAGES for step in steps]
     slope = (peaks[1] - peaks[0]) / (areas[1] - areas[0]) if len(same_share) > 1 else peaks[0] / areas[0]
     slope = max(slope, 0.0)
-    constant = max(peaks[0] - slope * areas[0], 0.0)
+    constant, sampled = max(peaks[0] - slope * areas[0], 0.0), ''
     if len(same_share) < len(steps):  # the memory of sampled proposals does not depend on the image size
         proposals = max(peaks[0] - peaks[-1], 0.0) / (steps[0].share - steps[-1].share)
         constant += (1 - steps[0].share) * proposals
-    area = size[0] * size[1]
-    total = whole + state + trained + setup.batch_size * (constant + slope * area)
+        sampled = ', and to the full number of sampled proposals'
     measured = ' and '.join(f'{h}x{w}' for h, w in (step.size for step in same_share))
-    sampled = ', and to the full number of sampled proposals' if len(same_share) < len(steps) else ''
-    return round(total), (
-        f'an estimate: steps with {steps[0].images} images of {measured} were measured on {setup.device} and scaled to '
-        f'{setup.batch_size} of {size[0]}x{size[1]}{sampled}; plus weights, gradients and optimizer state'
+    return batch_size * (constant + slope * size[0] * size[1]), (
+        f'an estimate: steps with {IMAGES} images of {measured} were measured on {setup.device} and scaled to '
+        f'{batch_size} of {size[0]}x{size[1]}{sampled}; plus weights, gradients and optimizer state'
     )
 
 
@@ -179,7 +167,3 @@ def _parse_size(value: Any, transform: str, key: str) -> tuple[int, int] | None:
     a, b = value
     # the hosts give `scale` as (width, height), and crop sizes as (height, width)
     return (b, a) if 'Resize' in transform and key.startswith('scale') and 'Crop' not in transform else (a, b)
-
-
-def _bytes(t: Tensor) -> int:
-    return t.numel() * t.element_size()

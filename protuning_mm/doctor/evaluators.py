@@ -59,7 +59,6 @@ def check_evaluators(setup: TrainingSetup, data: bool) -> Findings:
 
 def _try_on_data(setup: TrainingSetup, split: str, folder: Path) -> Trial:
     key, model = f'{split}_evaluator', setup.model
-    assert model is not None
     try:
         dataset = build_dataset(setup, f'{split}_dataloader')
     except Exception:  # the checks of the data report the cause
@@ -76,7 +75,6 @@ def _try_on_noise(setup: TrainingSetup, split: str, folder: Path) -> Trial:
     metrics = [dict(each) for each in (cfg if isinstance(cfg, list | tuple) else [cfg])]
     if not all(str(each.get('type')).split('.')[-1] in _WITHOUT_DATA for each in metrics):
         return Trial()
-    assert setup.model is not None
     datasets = [dataset for loader, dataset in list_datasets(setup) if loader.startswith(split)]
     classes = find_classes(datasets[0], setup.scope) if len(datasets) == 1 else None
     metainfo = dict(classes=classes or [str(i) for i in range(num_classes_of(setup.model) or 0)])
@@ -90,7 +88,6 @@ def _classes_differ(setup: TrainingSetup, metainfo: Any) -> bool:
     """Return whether the heads have other classes than the data set; the check of classes reports that."""
     if metainfo.get('classes') is None:
         return False
-    assert setup.model is not None
     return any(class_mismatches(setup.model, SimpleNamespace(metainfo=metainfo), ''))
 
 

@@ -49,7 +49,7 @@ def check_gradients(setup: TrainingSetup, steps: list[TrialStep]) -> Findings:
 
 
 def _find_unused_setting(setup: TrainingSetup) -> tuple[str, bool]:
-    wrapper = setup.cfg.get('model_wrapper_cfg') or {}
-    if 'find_unused_parameters' in wrapper:
-        return 'model_wrapper_cfg.find_unused_parameters', bool(wrapper['find_unused_parameters'])
-    return 'find_unused_parameters', bool(setup.cfg.get('find_unused_parameters', False))
+    wrapper, key = setup.cfg.get('model_wrapper_cfg') or {}, 'find_unused_parameters'
+    if key in wrapper:
+        return f'model_wrapper_cfg.{key}', bool(wrapper[key])
+    return key, bool(setup.cfg.get(key, False))

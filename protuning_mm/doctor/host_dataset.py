@@ -9,9 +9,9 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from protuning_mm.doctor.classes import check_heads
 from protuning_mm.doctor.fault_counts import FaultCounts, FaultKind
 from protuning_mm.doctor.findings import Finding, Findings, describe_error
-from protuning_mm.doctor.images import MISSING, check_images, check_size, pick_evenly
+from protuning_mm.doctor.images import Sizes, check_images, pick_evenly
 from protuning_mm.doctor.label_maps import check_label_maps
-from protuning_mm.doctor.training_setup import TrainingSetup
+from protuning_mm.doctor.training_setup import TrainingSetup, build_in_scope
 
 WRONG_LABEL = FaultKind(
     'error', 'images have a label that is not a class', 'num_classes of the head, or the annotations'
@@ -30,12 +30,10 @@ def check_host_dataset(
         max_images (int, optional): Number of images to decode. Defaults to all.
         reported (set[str]): Config keys of heads whose number of classes was already reported.
     """
-    cfg = copy.deepcopy(dict(dataset))
-    pipeline, cfg['pipeline'] = cfg.get('pipeline') or [], []
+    cfg = dict(dataset, pipeline=[])
     cfg.pop('filter_cfg', None)  # to check the images that training filters out, too
     try:
-        with DATASETS.switch_scope_and_registry(setup.scope) as registry:
-            built = registry.build(cfg)
+        built = build_in_scope(DATASETS, cfg, setup.scope)
         infos = [built.get_data_info(i) for i in range(len(built))]
     except Exception as error:
         found = f'the data set cannot be built: {describe_error(error)}'
@@ -53,41 +51,28 @@ def check_host_dataset(
         if isinstance(label, int) and classes is not None and not 0 <= label < len(classes):
             name = info.get('img_path', f'image {i}')
             faults.add(WRONG_LABEL, f'{name} (label {label}, {len(classes)} classes)')
-    files = [info for info in infos if 'img_path' in info]
+    files = [(Path(info['img_path']), info) for info in infos if 'img_path' in info]
     if not files:  # such as CIFAR, with all images in a few files
         yield from faults.findings()
         yield Finding('info', key, f'{len(infos)} images without files of their own: none decoded')
         return
     chosen = pick_evenly(files, max_images)
-    sizes = check_images([Path(info['img_path']) for info in chosen], faults)
-    decoded = {info['img_path'] for info in chosen}
-    for info in chosen:
-        if Path(info['img_path']) in sizes and {'height', 'width'} <= set(info):  # data sets for detection
-            check_size(Path(info['img_path']), sizes[Path(info['img_path'])], info, faults)
-    for info in files:
-        if info['img_path'] not in decoded and not Path(info['img_path']).is_file():
-            faults.add(MISSING, info['img_path'])
-    with_map = [info for info in chosen if info.get('seg_map_path')]
+    sizes = check_images(files, chosen, faults)
+    with_map = [info for _, info in chosen if info.get('seg_map_path')]
     if with_map:
-        _check_maps(setup, with_map, pipeline, sizes, classes, faults)
+        _check_maps(setup, with_map, dataset.get('pipeline') or [], sizes, classes, faults)
     yield from faults.findings()
     maps = f', {len(with_map)} label maps' if with_map else ''
     yield Finding('info', key, f'{len(files)} images ({len(chosen)} decoded{maps})')
 
 
 def _check_maps(
-    setup: TrainingSetup,
-    infos: list[dict[str, Any]],
-    pipeline: list[dict[str, Any]],
-    sizes: dict[Path, tuple[int, int]],
-    classes: Any,
-    faults: FaultCounts,
+    setup: TrainingSetup, infos: list[dict[str, Any]], pipeline: Any, sizes: Sizes, classes: Any, faults: FaultCounts
 ) -> None:
     transforms = [dict(each) for each in pipeline if str(each.get('type')).split('.')[-1] == 'LoadAnnotations']
     load: Any = None
     if transforms:
-        with TRANSFORMS.switch_scope_and_registry(setup.scope) as registry:
-            transform = registry.build(transforms[0])
+        transform = build_in_scope(TRANSFORMS, transforms[0], setup.scope)
 
         def load(i: int, path: Path) -> Any:
             return transform(copy.deepcopy(infos[i]))['gt_seg_map']

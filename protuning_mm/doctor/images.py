@@ -31,6 +31,8 @@ TRUNCATED = FaultKind('warning', 'images are cut off: the missing part is grey',
 
 T = TypeVar('T')
 R = TypeVar('R')
+AnnotatedImage = tuple[Path, dict[str, Any]]
+Sizes = dict[Path, tuple[int, int]]
 
 
 def inspect_image(path: Path) -> tuple[FaultKind | None, tuple[int, int] | None]:
@@ -66,9 +68,8 @@ def _opencv_reads(path: Path) -> bool:
 
 def map_in_parallel(work: Callable[[T], R], items: Sequence[T], title: str) -> Iterator[R]:
     """Apply a function to all items, in order, on all cores, with a progress bar on standard error."""
-    bar: dict[str, Any] = dict(console=Console(stderr=True), total=len(items), transient=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from track(pool.map(work, items), title, **bar)
+        yield from track(pool.map(work, items), title, len(items), console=Console(stderr=True), transient=True)
 
 
 def pick_evenly(items: Sequence[T], limit: int | None) -> list[T]:
@@ -78,28 +79,35 @@ def pick_evenly(items: Sequence[T], limit: int | None) -> list[T]:
     return [items[i * len(items) // limit] for i in range(limit)]
 
 
-def check_images(paths: Sequence[Path], faults: FaultCounts) -> dict[Path, tuple[int, int]]:
-    """Decode images, add their faults to ``faults``, and return height and width of those that have a known size."""
-    sizes = {}
-    for path, (kind, size) in zip(paths, map_in_parallel(inspect_image, paths, f'{faults.key}: images')):
+def check_images(images: Sequence[AnnotatedImage], chosen: Sequence[AnnotatedImage], faults: FaultCounts) -> Sizes:
+    """Decode images, compare their sizes with the annotated ones, and check that the other images exist.
+
+    Args:
+        images (Sequence): Paths and annotations of all images.
+        chosen (Sequence): Those of the images to decode.
+        faults (FaultCounts): Faults are added here.
+
+    Returns:
+        dict: Path -> height and width of those decoded images that have a known size.
+    """
+    sizes: Sizes = {}
+    paths = [path for path, _ in chosen]
+    for (path, annotated), (kind, size) in zip(chosen, map_in_parallel(inspect_image, paths, f'{faults.key}: images')):
         if kind is not None:
             faults.add(kind, str(path))
         if size is not None:
             sizes[path] = size
+            _check_size(path, size, annotated, faults)
+    decoded = set(paths)
+    for path, _ in images:
+        if path not in decoded and not path.is_file():
+            faults.add(MISSING, str(path))
     return sizes
 
 
-def check_size(path: Path, size: tuple[int, int], annotated: dict[str, Any], faults: FaultCounts) -> None:
-    """Compare an image's size with the size in its annotations.
-
-    Args:
-        path (Path): Path of the image.
-        size (tuple[int, int]): Height and width of the image.
-        annotated (dict): The image's annotation, with ``height`` and ``width``.
-        faults (FaultCounts): A difference is added here.
-    """
-    height, width = annotated['height'], annotated['width']
-    if size == (height, width):
+def _check_size(path: Path, size: tuple[int, int], annotated: dict[str, Any], faults: FaultCounts) -> None:
+    height, width = annotated.get('height'), annotated.get('width')
+    if height is None or width is None or size == (height, width):  # only data sets for detection have them
         return
     found = f'{size[0]}x{size[1]} in the file, {height}x{width} annotated'
     if size == (width, height):

@@ -1,6 +1,5 @@
 """Counts how often each class occurs in the data sets, and checks that every class does."""
 
-import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,7 +10,7 @@ from protuning_mm.data.label_counts import count_labels
 from protuning_mm.data.label_faults import find_label_faults
 from protuning_mm.doctor.findings import Finding, Findings
 from protuning_mm.doctor.images import map_in_parallel
-from protuning_mm.doctor.training_setup import TrainingSetup
+from protuning_mm.doctor.training_setup import TrainingSetup, build_in_scope
 
 
 def check_label_counts(setup: TrainingSetup, key: str, max_images: int | None) -> Findings:
@@ -26,8 +25,7 @@ def check_label_counts(setup: TrainingSetup, key: str, max_images: int | None) -
     def read(work: Callable[[Any], Any], entries: Iterable[Any]) -> Any:
         return map_in_parallel(work, list(entries), f'{key}: pixels')
 
-    with DATASETS.switch_scope_and_registry(setup.scope) as registry:
-        dataset = registry.build(copy.deepcopy(setup.cfg[key.split('.')[0]]['dataset']))
+    dataset = build_in_scope(DATASETS, setup.cfg[key.split('.')[0]]['dataset'], setup.scope)
     if hasattr(dataset, 'full_init'):
         dataset.full_init()
     if setup.model is not None and key.startswith('train'):

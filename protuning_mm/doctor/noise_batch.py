@@ -1,5 +1,6 @@
 """A batch of noise images with fake annotations, in the form that the hosts' models take."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,17 +27,11 @@ def make_noise_batch(model: nn.Module, images: int, size: tuple[int, int], devic
     Raises:
         TypeError: the model is not a detector, segmentor or classifier.
     """
-    kinds = {f'{cls.__module__.split(".")[0]}.{cls.__name__}' for cls in type(model).__mro__}
-    if 'mmdet.BaseDetector' in kinds:
-        make: Any = _detection
-    elif 'mmseg.BaseSegmentor' in kinds:
-        make = _segmentation
-    elif 'mmpretrain.BaseClassifier' in kinds:
-        make = _classification
-    else:
-        raise TypeError(
-            f'{type(model).__name__} is not a detector, segmentor or classifier of mmdet, mmseg or mmpretrain'
-        )
+    kinds = [f'{cls.__module__.split(".")[0]}.{cls.__name__}' for cls in type(model).__mro__]
+    make = next((_SAMPLES[kind] for kind in kinds if kind in _SAMPLES), None)
+    if make is None:
+        name, hosts = type(model).__name__, 'mmdet, mmseg or mmpretrain'
+        raise TypeError(f'{name} is not a detector, segmentor or classifier of {hosts}')
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(images, 3, *size, generator=generator)
     samples = [make(model, size, generator).to(device) for _ in range(images)]
@@ -57,10 +52,8 @@ def _detection(model: nn.Module, size: tuple[int, int], generator: torch.Generat
     for mask, box in zip(masks, boxes.int().tolist()):
         mask[box[1] : box[3] + 1, box[0] : box[2] + 1] = 1
     sample = DetDataSample(metainfo=_meta(size))
-    sample.gt_instances = InstanceData(
-        bboxes=boxes,
-        labels=torch.randint(classes, (len(boxes),), generator=generator),
-    )
+    labels = torch.randint(classes, (len(boxes),), generator=generator)
+    sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
     sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
     if predicts_masks(model):  # RTMDet uses the boxes' centers if there are no masks
         sample.gt_instances.masks = BitmapMasks(masks, h, w)
@@ -74,10 +67,8 @@ def _segmentation(model: nn.Module, size: tuple[int, int], generator: torch.Gene
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
 
-    classes = _num_classes(model, 'decode_head')
-    sample = SegDataSample(metainfo=_meta(size))
-    sample.gt_sem_seg = PixelData(data=torch.randint(classes, (1, *size), generator=generator))
-    return sample
+    labels = torch.randint(_num_classes(model, 'decode_head'), (1, *size), generator=generator)
+    return SegDataSample(metainfo=_meta(size), gt_sem_seg=PixelData(data=labels))
 
 
 def _classification(model: nn.Module, size: tuple[int, int], generator: torch.Generator) -> Any:
@@ -87,10 +78,16 @@ def _classification(model: nn.Module, size: tuple[int, int], generator: torch.Ge
     return DataSample(metainfo=_meta(size)).set_gt_label(torch.randint(classes, (1,), generator=generator))
 
 
+_SAMPLES: dict[str, Callable[[nn.Module, tuple[int, int], torch.Generator], Any]] = {
+    'mmdet.BaseDetector': _detection,
+    'mmseg.BaseSegmentor': _segmentation,
+    'mmpretrain.BaseClassifier': _classification,
+}
+
+
 def _meta(size: tuple[int, int]) -> dict[str, Any]:
-    return dict(
-        img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, img_id=0, scale_factor=(1.0, 1.0)
-    )
+    shapes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), size)
+    return dict(shapes, img_id=0, scale_factor=(1.0, 1.0))
 
 
 def _num_classes(model: nn.Module, head: str) -> int:

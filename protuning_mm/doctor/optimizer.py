@@ -9,7 +9,6 @@ _CONSTRUCTOR = 'protuning_mm.TrainableOptimWrapperConstructor'
 
 def check_optimizer(setup: TrainingSetup) -> Findings:
     """Find frozen parameters in the optimizer, missing trained ones, and a zero learning rate used to freeze."""
-    assert setup.model is not None
     if not any(param.requires_grad for param in setup.model.parameters()):
         yield Finding(
             'error', 'model', 'nothing is trained: all parameters have requires_grad=False', 'train at least a head'
@@ -23,7 +22,7 @@ def check_optimizer(setup: TrainingSetup) -> Findings:
     if not groups:
         yield Finding('info', 'optim_wrapper', 'not checked: the config has no optim_wrapper')
         return
-    names = setup.param_names()
+    names = {param: name for name, param in setup.model.named_parameters()}
     rates = {param: group['lr'] for group in groups for param in group['params']}
     frozen = [names[param] for param in rates if not param.requires_grad and param in names]
     if frozen:
@@ -50,8 +49,7 @@ def check_optimizer(setup: TrainingSetup) -> Findings:
             f'and stored, and batch norms update their statistics: {join_first(unchanged)}',
             'requires_grad=False: by frozen_stages, or ProTunedResNet / TunedBackbone, which freeze the whole backbone',
         )
-    yield from _check_added(setup)
-    yield from _check_unmatched(setup, list(names.values()))
+    yield from _check_custom_keys(setup, list(names.values()))
 
 
 def _custom_keys(setup: TrainingSetup) -> dict[str, dict[str, float]]:
@@ -65,28 +63,21 @@ def _zero_lr_key(setup: TrainingSetup) -> str:
     return 'optim_wrapper.optimizer.lr'
 
 
-def _check_added(setup: TrainingSetup) -> Findings:
-    """Report learning rates of the whole backbone, which do not apply to the parameters that a tuning added."""
-    assert setup.model is not None
-    for key, added in spared(setup.model, _custom_keys(setup)).items():
+def _check_custom_keys(setup: TrainingSetup, names: list[str]) -> Findings:
+    """Report learning rates that apply to no parameter, or not to the parameters that a tuning added."""
+    custom_keys, where = _custom_keys(setup), 'optim_wrapper.paramwise_cfg.custom_keys'
+    for key, added in spared(setup.model, custom_keys).items():
         children = sorted({name.partition(f'{key}.')[2].split('.')[0] or name for name in added})
         yield Finding(
             'info',
-            f"optim_wrapper.paramwise_cfg.custom_keys['{key}'].lr_mult",
+            f"{where}['{key}'].lr_mult",
             f'is meant for pre-trained weights: the {len(added)} parameters that the tuning added '
             f'({join_first(added)}) get the full learning rate',
             f"nothing; to set another, add a key that names them, such as '{key}.{children[0]}'",
         )
-
-
-def _check_unmatched(setup: TrainingSetup, names: list[str]) -> Findings:
-    """Report learning rates in ``custom_keys`` that apply to no parameter."""
-    for key, values in _custom_keys(setup).items():
+    for key, values in custom_keys.items():
         # not for `decay_mult`: such keys are copied from config to config, whether or not a model has these parameters
         if 'lr_mult' in values and not any(key in name for name in names):
-            yield Finding(
-                'warning',
-                f"optim_wrapper.paramwise_cfg.custom_keys['{key}']",
-                'no parameter has this in its name, so its lr_mult has no effect',
-                'a part of a parameter name; print(model) shows the names',
-            )
+            found = 'no parameter has this in its name, so its lr_mult has no effect'
+            advice = 'a part of a parameter name; print(model) shows the names'
+            yield Finding('warning', f"{where}['{key}']", found, advice)

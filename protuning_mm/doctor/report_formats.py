@@ -26,36 +26,32 @@ def format_report(report: Report) -> str:
         cells = (finding.level, f'{finding.where}\n{finding.found}', finding.advice or '-')
         table.add_row(*(Text(cell) for cell in cells))  # Text: so that rich does not interpret [ as markup
     out = StringIO()
-    Console(file=out, width=WIDTH, color_system=None, force_terminal=False).print(table)
-    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    console = Console(file=out, width=WIDTH, color_system=None, force_terminal=False)
+    console.print(table)
+    console.print()
     if report.estimates is not None:
-        lines += ['', *_format_estimates(report.estimates)]
+        console.print(_tabulate_estimates(report.estimates))
+        console.print()
     counts = {level: report.count(level) for level in LEVELS}
-    counted = [f'{n} {level}{"s" if n != 1 and level != "info" else ""}' for level, n in counts.items()]
-    return '\n'.join([*lines, '', ', '.join(counted)])
+    console.print(', '.join(f'{n} {level}{"s" if n != 1 and level != "info" else ""}' for level, n in counts.items()))
+    return '\n'.join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def report_to_dict(report: Report) -> dict[str, Any]:
     """Convert a report to a dict of JSON types, with sizes in bytes."""
-    return dict(
-        findings=[asdict(finding) for finding in report.findings],
-        estimates=None if report.estimates is None else report.estimates.to_dict(),
-        counts={level: report.count(level) for level in LEVELS},
-    )
+    return dict(asdict(report), counts={level: report.count(level) for level in LEVELS})
 
 
-def _format_estimates(estimates: Estimates) -> list[str]:
-    rows = [
-        ('trained', f'{estimates.trained:,} parameters; frozen {estimates.frozen:,}'),
-        ('a file of trained tensors', _format_sizes(estimates.delta, estimates.delta_with_optimizer)),
-        ('a whole checkpoint', _format_sizes(estimates.checkpoint, estimates.checkpoint_with_optimizer)),
-    ]
+def _tabulate_estimates(estimates: Estimates) -> Table:
     memory = 'not determined' if estimates.memory is None else f'about {_format_size(estimates.memory)} per device'
-    rows.append(('memory of a training step', memory))
-    rows = [(f'{name:<26}', text) for name, text in rows]
-    method = Text(f'({estimates.method})')
-    wrapped = method.wrap(Console(width=WIDTH), WIDTH - 28)
-    return [name + '  ' + text for name, text in rows] + [f'{"":28}{line.plain.rstrip()}' for line in wrapped]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(width=26)
+    table.add_row('trained', f'{estimates.trained:,} parameters; frozen {estimates.frozen:,}')
+    table.add_row('a file of trained tensors', _format_sizes(estimates.delta, estimates.delta_with_optimizer))
+    table.add_row('a whole checkpoint', _format_sizes(estimates.checkpoint, estimates.checkpoint_with_optimizer))
+    table.add_row('memory of a training step', memory)
+    table.add_row('', Text(f'({estimates.method})'))
+    return table
 
 
 def _format_sizes(size: int, with_optimizer: int | None) -> str:

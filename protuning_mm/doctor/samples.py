@@ -1,6 +1,5 @@
 """Samples from the data sets of a config, loaded by their own pipelines."""
 
-import copy
 from typing import Any
 
 from mmengine.dataset import pseudo_collate
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from protuning_mm.data.data_files import find_missing_files
 from protuning_mm.doctor.noise_batch import Batch
-from protuning_mm.doctor.training_setup import TrainingSetup
+from protuning_mm.doctor.training_setup import TrainingSetup, build_in_scope
 
 
 def build_dataset(setup: TrainingSetup, loader: str) -> Any:
@@ -28,8 +27,7 @@ def build_dataset(setup: TrainingSetup, loader: str) -> Any:
     dataset = (setup.cfg.get(loader) or {}).get('dataset')
     if not dataset or find_missing_files(setup.cfg, [loader]):
         return None
-    with DATASETS.switch_scope_and_registry(setup.scope) as registry:
-        return registry.build(copy.deepcopy(dataset))
+    return build_in_scope(DATASETS, dataset, setup.scope)
 
 
 def load_training_batch(setup: TrainingSetup, images: int) -> Batch | None:
@@ -46,12 +44,11 @@ def load_training_batch(setup: TrainingSetup, images: int) -> Batch | None:
         TypeError: the model's inputs are not one tensor.
         Exception: any error of the pipeline.
     """
-    model: Any = setup.model
     dataset = build_dataset(setup, 'train_dataloader')
     if dataset is None or not len(dataset):
         return None
     batch = pseudo_collate([dataset[i * len(dataset) // images] for i in range(images)])
-    data = model.data_preprocessor(batch, True)
+    data = setup.model.data_preprocessor(batch, True)
     if not isinstance(data['inputs'], Tensor):
         raise TypeError(f'inputs of type {type(data["inputs"]).__name__} are not supported')
     return data['inputs'], data['data_samples']

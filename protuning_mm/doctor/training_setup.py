@@ -8,8 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
-from torch import nn
+from mmengine.registry import MODELS, Registry, init_default_scope
 
 from protuning_mm.engine.parameter_table import param_groups
 
@@ -29,7 +28,7 @@ class TrainingSetup:
     cfg: Config
     gpus: int = 1
     device: str = 'cpu'
-    model: nn.Module | None = None
+    model: Any = None
     timm_downloads: list[str] = field(default_factory=list)
 
     @property
@@ -62,19 +61,13 @@ class TrainingSetup:
             return None
         cfg = copy.deepcopy(cfg)
         if cfg.get('type') == 'AmpOptimWrapper':  # cannot be built without a GPU; its parameter groups are the same
-            cfg = {k: v for k, v in cfg.items() if k not in ('loss_scale', 'dtype', 'use_fsdp')} | {
-                'type': 'OptimWrapper'
-            }
+            kept = {k: v for k, v in cfg.items() if k not in ('loss_scale', 'dtype', 'use_fsdp')}
+            cfg = kept | dict(type='OptimWrapper')
         return build_optim_wrapper(self.model, cfg)
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Return the parameter groups of all optimizers."""
         return [] if self.optim_wrapper is None else param_groups(self.optim_wrapper)
-
-    def param_names(self) -> dict[Any, str]:
-        """Return parameter -> name in the model."""
-        assert self.model is not None
-        return {param: name for name, param in self.model.named_parameters()}
 
 
 def build_model(setup: TrainingSetup) -> None:
@@ -88,9 +81,14 @@ def build_model(setup: TrainingSetup) -> None:
     if setup.cfg.get('data_preprocessor'):  # the runner passes it to the model, too
         cfg.setdefault('data_preprocessor', copy.deepcopy(setup.cfg.data_preprocessor))
     setup.timm_downloads = list(_disable_timm_downloads(cfg, 'model'))
-    with MODELS.switch_scope_and_registry(setup.scope) as registry:
-        setup.model = registry.build(cfg)
+    setup.model = build_in_scope(MODELS, cfg, setup.scope)
     setup.model.train()
+
+
+def build_in_scope(registry: Registry, cfg: Any, scope: str) -> Any:
+    """Build an object from a copy of its config, with the classes of a scope."""
+    with registry.switch_scope_and_registry(scope) as found:
+        return found.build(copy.deepcopy(cfg))
 
 
 def _disable_timm_downloads(value: Any, key: str) -> Iterator[str]:
@@ -104,3 +102,12 @@ def _disable_timm_downloads(value: Any, key: str) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
             yield from _disable_timm_downloads(item, f'{key}.{i}')
+
+
+def find_pretrained(module: Any) -> Any:
+    """Return the setting in a module's ``init_cfg`` that loads a checkpoint; None if there is none."""
+    cfgs = getattr(module, 'init_cfg', None)
+    for cfg in cfgs if isinstance(cfgs, list | tuple) else [cfgs]:
+        if isinstance(cfg, dict) and cfg.get('type') == 'Pretrained':
+            return cfg
+    return None

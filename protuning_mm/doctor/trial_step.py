@@ -1,8 +1,10 @@
 """Trial training steps on noise images, to check gradients and measure memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from protuning_mm.doctor.fake_proposals import find_proposal_samplers, use_fake_
 from protuning_mm.doctor.findings import describe_error
 from protuning_mm.doctor.noise_batch import Batch, make_noise_batch
 from protuning_mm.doctor.samples import load_training_batch
-from protuning_mm.doctor.training_setup import TrainingSetup
+from protuning_mm.doctor.training_setup import TrainingSetup, find_pretrained
 
 SMALL_SIZES = ((128, 128), (192, 192))
 MAX_FALLBACK_AREA = 640 * 640  # pixels
@@ -25,11 +27,10 @@ SHARES = (1 / 4, 1 / 8)  # of the number of proposals that samplers take; a step
 
 @dataclass(frozen=True)
 class TrialStep:
-    """The result of one trial step.
+    """The result of one trial step on :data:`IMAGES` images.
 
     Args:
         size (tuple[int, int]): Height and width of the images.
-        images (int): Number of images.
         peak (int): Peak memory of the step in bytes, without the model and the parameters' gradients.
         without_gradient (tuple[str]): Names of trained parameters that got no gradient.
         single_value_norms (tuple[str]): Names of batch norms in training mode that got one value per channel and image.
@@ -37,7 +38,6 @@ class TrialStep:
     """
 
     size: tuple[int, int]
-    images: int
     peak: int
     without_gradient: tuple[str, ...]
     single_value_norms: tuple[str, ...]
@@ -61,7 +61,6 @@ def run_trial_steps(setup: TrainingSetup, size: tuple[int, int] | None) -> list[
     Raises:
         RuntimeError: the model fails on noise and on images of the training set; the message gives both errors.
     """
-    assert setup.model is not None
     init_modules(setup.model)
     # mmengine does the same if there is one process; SyncBN does not run on a CPU
     setup.model = revert_sync_batchnorm(setup.model).to(setup.device).train()
@@ -79,13 +78,11 @@ def run_trial_steps(setup: TrainingSetup, size: tuple[int, int] | None) -> list[
 
 
 def _run_on_noise(setup: TrainingSetup, training_size: tuple[int, int] | None) -> list[TrialStep]:
-    model: Any = setup.model
-
     def run(size: tuple[int, int], share: float = 1.0) -> TrialStep:
-        return _run_step(setup, make_noise_batch(model, IMAGES, size, setup.device), share)
+        return _run_step(setup, make_noise_batch(setup.model, IMAGES, size, setup.device), share)
 
     try:
-        if not find_proposal_samplers(model):
+        if not find_proposal_samplers(setup.model):
             return [run(size) for size in SMALL_SIZES]
         return [*(run(size, SHARES[0]) for size in SMALL_SIZES), run(SMALL_SIZES[0], SHARES[1])]
     except Exception:
@@ -102,34 +99,31 @@ def init_modules(model: nn.Module) -> None:
     """
     child: Any
     for name, child in model.named_children():
-        loaded = any(_is_pretrained(getattr(module, 'init_cfg', None)) for module in child.modules())
+        loaded = any(find_pretrained(module) for module in child.modules())
         if name != 'backbone' and not loaded and hasattr(child, 'init_weights'):
             child.init_weights()
 
 
-def _is_pretrained(init_cfg: Any) -> bool:
-    cfgs = init_cfg if isinstance(init_cfg, list | tuple) else [init_cfg]
-    return any(isinstance(cfg, dict) and cfg.get('type') == 'Pretrained' for cfg in cfgs)
-
-
 def _run_step(setup: TrainingSetup, batch: Batch, share: float) -> TrialStep:
-    model: Any = setup.model
-    inputs, samples = batch
-    single: list[str] = []
-    with_gradient: set[str] = set()
-    with _recording(model, single, with_gradient), use_fake_proposals(model, share):
-        peak = _measure_peak(model, inputs, samples)
-    without = tuple(n for n, p in model.named_parameters() if p.requires_grad and n not in with_gradient)
-    height, width = inputs.shape[-2:]
-    return TrialStep((height, width), len(samples), peak, without, tuple(single), share)
+    model, (inputs, samples) = setup.model, batch
 
-
-def _measure_peak(model: Any, inputs: Any, samples: list[Any]) -> int:
     def step() -> None:
         loss, _ = model.parse_losses(model(inputs, samples, mode='loss'))
         loss.backward()
 
-    if inputs.is_cuda:
+    with _recording(model) as (single, with_gradient), use_fake_proposals(model, share):
+        peak = measure_peak(step, inputs.device)
+    without = tuple(n for n, p in model.named_parameters() if p.requires_grad and n not in with_gradient)
+    height, width = inputs.shape[-2:]
+    return TrialStep((height, width), peak, without, tuple(single), share)
+
+
+def measure_peak(step: Callable[[], Any], device: torch.device) -> int:
+    """Return the peak of the bytes that a step allocates in addition to those in use before it.
+
+    CUDA's allocator reports the peak. On a CPU it is summed from the profiler's memory events.
+    """
+    if device.type == 'cuda':
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -138,53 +132,41 @@ def _measure_peak(model: Any, inputs: Any, samples: list[Any]) -> int:
         return torch.cuda.max_memory_allocated() - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
-    return peak_of_events(profiler)
+    allocations = [event for event in profiler.profiler.kineto_results.events() if event.name() == '[memory]']
+    allocations.sort(key=lambda event: event.start_ns())
+    return max(accumulate((event.nbytes() for event in allocations), initial=0))
 
 
 @contextmanager
-def _recording(model: nn.Module, single: list[str], with_gradient: set[str]) -> Iterator[None]:
+def _recording(model: nn.Module) -> Iterator[tuple[set[str], set[str]]]:
     """Record the batch norms that get single values and the parameters that get a gradient, and free each gradient.
 
     The size of the gradients is known without a measurement. If they were kept, they would hide the other memory of a
     small step.
     """
+    single: set[str] = set()
+    with_gradient: set[str] = set()
 
-    def record_single(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            if module.training and args[0].dim() > 2 and args[0][0, 0].numel() == 1 and name not in single:
-                single.append(name)
+    def record_single(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if module.training and args[0].dim() > 2 and args[0][0, 0].numel() == 1:
+            single.add(name)
 
-        return hook
-
-    def record_gradient(name: str) -> Any:
-        def hook(param: nn.Parameter) -> None:
-            with_gradient.add(name)
-            param.grad = None
-
-        return hook
+    def record_gradient(name: str, param: nn.Parameter) -> None:
+        with_gradient.add(name)
+        param.grad = None
 
     handles: list[Any] = [
-        module.register_forward_pre_hook(record_single(name))
+        module.register_forward_pre_hook(partial(record_single, name))
         for name, module in model.named_modules()
         if isinstance(module, _BatchNorm)
     ]
     handles += [
-        param.register_post_accumulate_grad_hook(record_gradient(name))
+        param.register_post_accumulate_grad_hook(partial(record_gradient, name))
         for name, param in model.named_parameters()
         if param.requires_grad
     ]
     try:
-        yield
+        yield single, with_gradient
     finally:
         for handle in handles:
             handle.remove()
-
-
-def peak_of_events(profiler: Any) -> int:
-    """Return the maximum number of bytes allocated at once on the CPU, according to a profiler."""
-    events = profiler.profiler.kineto_results.events()
-    now = most = 0
-    for event in sorted((e for e in events if e.name() == '[memory]'), key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most

@@ -36,65 +36,53 @@ def find_incompatible_versions(installed: Mapping[str, str]) -> Findings:
     Args:
         installed (Mapping): Distribution -> version.
     """
-    both = [f'{new} and {old}' for new, old in CLASSIC_NAMES.items() if new in installed and old in installed]
-    if both:
-        yield Finding(
-            'error',
-            'versions',
-            f'two distributions of the same package are installed: {", ".join(both)}',
-            'a new environment with onedl-* packages only (README, "Install for GPU users")',
-        )
     found = {name: Version(v) for name, v in installed.items()}
+    both = [f'{new} and {old}' for new, old in CLASSIC_NAMES.items() if new in found and old in found]
     classic = [old for old in CLASSIC_NAMES.values() if old in found]
-    if classic and not both:
-        yield Finding(
-            'warning',
-            'versions',
-            f'the classic {", ".join(classic)}: not supported; these need torch 2.1, which loads pickles that run code',
-            'an environment with the onedl-* packages',
+    if both:
+        wrong = f'two distributions of the same package are installed: {", ".join(both)}'
+        advice = 'a new environment with onedl-* packages only (README, "Install for GPU users")'
+        yield Finding('error', 'versions', wrong, advice)
+    elif classic:
+        wrong = (
+            f'the classic {", ".join(classic)}: not supported; these need torch 2.1, which loads pickles that run code'
         )
+        yield Finding('warning', 'versions', wrong, 'an environment with the onedl-* packages')
+        if found.get('numpy', Version('0')) >= Version('2'):
+            yield Finding(
+                'error', 'numpy', f'numpy {found["numpy"]} breaks the classic packages', 'numpy<2, or onedl-*'
+            )
     if 'torch' in found and found['torch'] < Version('2.6'):
         yield Finding('error', 'torch', f'{found["torch"]} is too old: 2.6 or later is needed', 'torch===2.13.0')
     too_new = 'torch' in found and found['torch'] >= Version('2.14')
     if too_new and found.get('onedl-mmcv', Version('3')) <= Version('2.3.6'):
-        yield Finding(
-            'warning',
-            'torch',
-            f"onedl-mmcv {found['onedl-mmcv']}'s operators do not build with torch {found['torch']} (C++20)",
-            'torch===2.13.0 torchvision==0.28.0',
-        )
+        wrong = f"onedl-mmcv {found['onedl-mmcv']}'s operators do not build with torch {found['torch']} (C++20)"
+        yield Finding('warning', 'torch', wrong, 'torch===2.13.0 torchvision==0.28.0')
     if 'mmdet' in found and found.get('mmcv', Version('0')) >= Version('2.2'):
         yield Finding('error', 'mmcv', f'mmdet {found["mmdet"]} refuses mmcv {found["mmcv"]}', 'mmcv<2.2, or onedl-*')
-    if classic and not both and found.get('numpy', Version('0')) >= Version('2'):
-        yield Finding('error', 'numpy', f'numpy {found["numpy"]} breaks the classic packages', 'numpy<2, or onedl-*')
 
 
 def _imports(setup: TrainingSetup) -> Findings:
+    needed = setup.scope == 'mmdet'
     try:
         ops = importlib.import_module('mmcv.ops')
     except Exception as error:
-        needed = setup.scope == 'mmdet'
-        yield Finding(
-            'error' if needed else 'info',
-            'mmcv.ops',
-            f"mmcv's operators cannot be imported{', and mmdet needs them' if needed else ''}: {describe_error(error)}",
-            'MMCV_WITH_OPS=1 pip install --no-build-isolation onedl-mmcv==2.3.6',
+        found = (
+            f"mmcv's operators cannot be imported{', and mmdet needs them' if needed else ''}: {describe_error(error)}"
         )
+        advice = 'MMCV_WITH_OPS=1 pip install --no-build-isolation onedl-mmcv==2.3.6'
+        yield Finding('error' if needed else 'info', 'mmcv.ops', found, advice)
     else:
         if torch.cuda.is_available() and ops.get_compiling_cuda_version() == 'not available':
-            yield Finding(
-                'error' if setup.scope == 'mmdet' else 'warning',
-                'mmcv.ops',
-                "there is a GPU, but mmcv's operators were compiled for the CPU only",
-                'FORCE_CUDA=1 MMCV_WITH_OPS=1 pip install --no-build-isolation --force-reinstall onedl-mmcv==2.3.6',
-            )
+            found = "there is a GPU, but mmcv's operators were compiled for the CPU only"
+            advice = 'FORCE_CUDA=1 MMCV_WITH_OPS=1 pip install --no-build-isolation --force-reinstall onedl-mmcv==2.3.6'
+            yield Finding('error' if needed else 'warning', 'mmcv.ops', found, advice)
     for name in ('torchvision', *([setup.scope] if setup.scope in _HOSTS else [])):
         try:
             importlib.import_module(name)
         except Exception as error:
-            yield Finding(
-                'error', name, f'cannot be imported: {describe_error(error)}', 'README, "Install for GPU users"'
-            )
+            found = f'cannot be imported: {describe_error(error)}'
+            yield Finding('error', name, found, 'README, "Install for GPU users"')
 
 
 def _installed() -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Checks that the backbone is frozen and gets pre-trained weights that fit."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -10,7 +9,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from protuning_mm.backbones import TunedBackbone
 from protuning_mm.doctor.findings import Finding, Findings, join_first
-from protuning_mm.doctor.training_setup import TrainingSetup
+from protuning_mm.doctor.training_setup import TrainingSetup, find_pretrained
 from protuning_mm.weights import CheckpointError, FrozenWeightsError
 from protuning_mm.weights.pretrained import check_frozen_tensors, read_backbone_state
 
@@ -54,45 +53,27 @@ def check_pretrained(setup: TrainingSetup) -> Findings:
         return
     if backbone is None:
         return
-    pretrained = _pretrained_file(backbone)
-    if pretrained is not None:
-        yield from _check_file(setup, 'model.backbone.init_cfg', *pretrained)
+    if pretrained := find_pretrained(backbone):
+        checkpoint, prefix = str(pretrained['checkpoint']), pretrained.get('prefix')
+        yield from _check_file(setup, 'model.backbone.init_cfg', checkpoint, prefix)
     elif not (load_from or setup.timm_downloads or getattr(backbone, 'frozen_source', None)):
         yield from _check_random(backbone)
 
 
 def _check_random(backbone: Any) -> Findings:
-    where = 'model.backbone.init_cfg'
+    where, advice = 'model.backbone.init_cfg', f'init_cfg={_PRETRAINED}, or load_from=<a whole checkpoint>'
     if not isinstance(backbone, TunedBackbone):
-        frozen = [param for param in backbone.parameters() if not param.requires_grad]
-        yield Finding(
-            'error' if frozen else 'warning',
-            where,
-            'the backbone has random weights' + (', and part of it is frozen and will stay random' if frozen else ''),
-            f'init_cfg={_PRETRAINED}, or load_from=<a whole checkpoint>',
-        )
+        frozen = any(not param.requires_grad for param in backbone.parameters())
+        found = 'the backbone has random weights'
+        found += ', and part of it is frozen and will stay random' if frozen else ''
+        yield Finding('error' if frozen else 'warning', where, found, advice)
     elif backbone.needs_weights():
-        yield Finding(
-            'error',
-            where,
-            'the frozen backbone has random weights and will keep them: the config names no checkpoint',
-            f'init_cfg={_PRETRAINED}, or load_from=<a whole checkpoint>',
-        )
+        found = 'the frozen backbone has random weights and will keep them: the config names no checkpoint'
+        yield Finding('error', where, found, advice)
     elif backbone.allow_random_backbone:
-        yield Finding(
-            'warning',
-            'model.backbone.allow_random_backbone',
-            'the frozen backbone has random weights, which this setting allows',
-            f'remove the setting, and set init_cfg={_PRETRAINED}',
-        )
-
-
-def _pretrained_file(backbone: Any) -> tuple[str, str | None] | None:
-    cfgs = getattr(backbone, 'init_cfg', None)
-    for cfg in cfgs if isinstance(cfgs, list | tuple) else [cfgs]:
-        if isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained':
-            return str(cfg['checkpoint']), cfg.get('prefix')
-    return None
+        where = 'model.backbone.allow_random_backbone'
+        found = 'the frozen backbone has random weights, which this setting allows'
+        yield Finding('warning', where, found, f'remove the setting, and set init_cfg={_PRETRAINED}')
 
 
 def _check_file(setup: TrainingSetup, where: str, checkpoint: str, prefix: str | None) -> Findings:
@@ -101,10 +82,11 @@ def _check_file(setup: TrainingSetup, where: str, checkpoint: str, prefix: str |
     except KeyError:
         yield Finding('error', where, f'{checkpoint!r}: the scheme has no such name', 'another name, or a path')
         return
-    if url is not None and not get_cache_path(url).is_file():
-        yield Finding('info', where, f'{checkpoint} will be downloaded from {url}')
-        return
-    if url is None and '://' not in checkpoint and not Path(checkpoint).is_file():
+    if url is not None:
+        if not (Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name).is_file():
+            yield Finding('info', where, f'{checkpoint} will be downloaded from {url}')
+            return
+    elif '://' not in checkpoint and not Path(checkpoint).is_file():
         yield Finding('error', where, f'{checkpoint!r}: there is no such file', 'the path of a checkpoint, or a URL')
         return
     try:
@@ -153,17 +135,16 @@ def find_download_url(checkpoint: str) -> str | None:
     scheme, _, name = checkpoint.partition('://')
     if scheme in ('http', 'https'):
         return checkpoint
-    if scheme in ('torchvision', 'modelzoo'):
-        return str(mmengine_checkpoint.get_torchvision_models()[name])
-    if scheme in ('open-mmlab', 'openmmlab'):
-        name = mmengine_checkpoint.get_deprecated_model_names().get(name, name)
-        url = str(mmengine_checkpoint.get_external_models()[name])
-        return url if '://' in url else None
-    if scheme == 'mmcls':
-        return str(mmengine_checkpoint.get_mmcls_models()[name])
-    return None
+    if scheme not in _MODEL_URLS:
+        return None
+    url = str(_MODEL_URLS[scheme]()[mmengine_checkpoint.get_deprecated_model_names().get(name, name)])
+    return url if '://' in url else None
 
 
-def get_cache_path(url: str) -> Path:
-    """Return the path under which torch stores the download of a URL."""
-    return Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name
+_MODEL_URLS = {
+    'torchvision': mmengine_checkpoint.get_torchvision_models,
+    'modelzoo': mmengine_checkpoint.get_torchvision_models,
+    'open-mmlab': mmengine_checkpoint.get_external_models,
+    'openmmlab': mmengine_checkpoint.get_external_models,
+    'mmcls': mmengine_checkpoint.get_mmcls_models,
+}
