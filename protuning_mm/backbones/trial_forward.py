@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from protuning_mm.backbones.plain_copies import remove_additions
 from protuning_mm.stages import Maps, ReadingError
-from protuning_mm.stages.readers import WHERE, describe
+from protuning_mm.stages.readers import describe, reading_error
 from protuning_mm.tunings import Tuning, TuningError
 
 
@@ -30,10 +30,6 @@ class _Idle(NamedTuple):
     tuning: Tuning
     path: str
     user: str | None
-
-
-class _MisreadError(Exception):
-    """A stage of the network differs from what its reader states."""
 
 
 def check_by_trial_forward(backbone: Any, cfg: Mapping[str, Any]) -> None:
@@ -81,8 +77,8 @@ def _run(backbone: Any, cfg: Mapping[str, Any]) -> list[_Idle]:
             image = torch.zeros(2, _channels(cfg), *size, device=device or some.device, dtype=some.dtype)
             try:
                 return _observe(_copy_for_trial(backbone, device), backbone.tunings, image)
-            except _MisreadError as why:
-                raise ReadingError(f'{describe(backbone.plain)} cannot be read as stages: {why}. {WHERE}') from None
+            except ReadingError:
+                raise
             except Exception as error:  # a host's code may raise anything for an unsupported image size
                 if _plain_runs(backbone, device, image):
                     failed = error
@@ -105,8 +101,9 @@ def _observe(trial: Any, tunings: Sequence[Tuning], image: Tensor) -> list[_Idle
     expected = list(range(len(trial.structure.up_to_last_out().stages)))
     if ends is not None and ends != expected:
         paths = [stage.end for stage in trial.structure.stages]
-        raise _MisreadError(
-            f'its stages end in {paths}, each of which must run once and in order, but {[paths[i] for i in ends]} ran'
+        raise reading_error(
+            trial.plain,
+            f'its stages end in {paths}, each of which must run once and in order, but {[paths[i] for i in ends]} ran',
         )
     reached = _leaves(outs)
     idle = []
@@ -146,9 +143,10 @@ def _watch_stages(trial: Any) -> list[int] | None:
         except Exception:  # a layout may raise anything for a feature that does not fit it
             right = False
         if not right:
-            raise _MisreadError(
+            raise reading_error(
+                trial.plain,
                 f'{stage.end!r}, read as the end of stage {i + 1} of {len(structure.stages)}, gives {shape}, not a '
-                f'feature of {stage.channels} channels in the layout {type(layout).__name__}'
+                f'feature of {stage.channels} channels in the layout {type(layout).__name__}',
             )
 
     for i, stage in enumerate(structure.stages):
