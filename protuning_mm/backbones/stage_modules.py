@@ -101,7 +101,8 @@ def run_stem(
     try:
         forward(image)
     except _ReachedError as reached:
-        return layout.enter(*reached.args, grid.now)
+        args, kwargs = reached.args
+        return layout.enter(args, kwargs, grid.now)
     finally:
         handle.remove()
     raise AssertionError("the host's forward does not call its first stage")
