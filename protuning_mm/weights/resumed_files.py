@@ -8,7 +8,6 @@ best checkpoint of the original.
 import os
 import re
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -90,33 +89,22 @@ def _could_name_best(hook: CheckpointHook, name: str, key: Any = None) -> bool:
     return False
 
 
-def restrict_resumed_files(resume: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a runner's ``resume``: call :func:`restrict_to_own_files` after it."""
-
-    @wraps(resume)
-    def resumed(self: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
-        result = resume(self, filename, *args, **kwargs)
-        restrict_to_own_files(self, str(filename))
-        return result
-
-    return resumed
+def restrict_resumed_files(resume: Callable[..., None], run: Any, filename: str, *args: Any, **kwargs: Any) -> None:
+    """Call a runner's ``resume``, then :func:`restrict_to_own_files`."""
+    resume(run, filename, *args, **kwargs)
+    restrict_to_own_files(run, str(filename))
 
 
-def find_in_own_folder(find: Callable[[str], str | None]) -> Callable[[str], str | None]:
-    """Wrap ``find_latest_checkpoint``: find the file in the work dir itself, even if it was copied."""
-
-    @wraps(find)
-    def latest(path: str) -> str | None:
-        named = find(path)
-        if not named:
-            return named
-        own = Path(path) / re.split(r'[\\/]', named)[-1]
-        if own.exists():
-            return str(own)
-        if named.startswith(('http://', 'https://')):
-            raise CheckpointError(
-                f'{path}/last_checkpoint names {named!r}, but no run saves there. Name the checkpoint: --resume <path>'
-            )
+def find_in_own_folder(find: Callable[[str], str | None], path: str) -> str | None:
+    """Call ``find_latest_checkpoint``, and look for the file in the work dir itself, even if it was copied."""
+    named = find(path)
+    if not named:
         return named
-
-    return latest
+    own = Path(path) / re.split(r'[\\/]', named)[-1]
+    if own.exists():
+        return str(own)
+    if named.startswith(('http://', 'https://')):
+        raise CheckpointError(
+            f'{path}/last_checkpoint names {named!r}, but no run saves there. Name the checkpoint: --resume <path>'
+        )
+    return named
