@@ -71,6 +71,16 @@ def prepare_process(scope: str) -> None:
     patch_coco_metrics(scope)
 
 
+def _call_around(method: Callable[..., Any], around: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a replacement of a method that calls ``around(method, …)`` with the method's arguments."""
+
+    @wraps(method)
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        return around(method, *args, **kwargs)
+
+    return replacement
+
+
 def _skippable(patch: Callable[_P, None]) -> Callable[_P, None]:
     """Make a patch do nothing if ``PROTUNING_MM_SKIP_PATCHES`` names it."""
 
@@ -90,11 +100,7 @@ def _wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
     """Replace a method by one that calls ``around(method, self, …)``, unless it is replaced already."""
     method = getattr(owner, name)
     if not hasattr(method, _MARK):
-
-        @wraps(method)
-        def replacement(*args: Any, **kwargs: Any) -> Any:
-            return around(method, *args, **kwargs)
-
+        replacement = _call_around(method, around)
         setattr(replacement, _MARK, True)
         setattr(owner, name, replacement)
 
@@ -142,9 +148,9 @@ def patch_checkpoint_loading() -> None:
     """
     mmengine_checkpoint._safe_torch_load = safe_torch_load
     mmengine_checkpoint.load_url = load_url
-    mmengine_checkpoint.load_state_dict = refuse_delta_in_plain_model(mmengine_checkpoint.load_state_dict)
+    mmengine_checkpoint.load_state_dict = _call_around(mmengine_checkpoint.load_state_dict, refuse_delta_in_plain_model)
     loader = mmengine_checkpoint.CheckpointLoader
-    loader.load_checkpoint = classmethod(explain_load_errors(loader.load_checkpoint.__func__))
+    loader.load_checkpoint = classmethod(_call_around(loader.load_checkpoint.__func__, explain_load_errors))
     loader.register_scheme(SCHEME, load_packaged)
 
 
@@ -159,7 +165,7 @@ def patch_inferencers() -> None:
 
     Without it: ``DetInferencer(weights=FILE)`` fails later, because loading removes that text.
     """
-    BaseInferencer._init_model = require_config(BaseInferencer._init_model)
+    BaseInferencer._init_model = _call_around(BaseInferencer._init_model, require_config)
 
 
 @_skippable
@@ -175,8 +181,8 @@ def patch_resuming() -> None:
     original's best checkpoint.
     """
     for module, kind in ((runner, runner.Runner), (_flexible_runner, _flexible_runner.FlexibleRunner)):
-        kind.resume = restrict_resumed_files(kind.resume)
-        module.find_latest_checkpoint = find_in_own_folder(module.find_latest_checkpoint)
+        kind.resume = _call_around(kind.resume, restrict_resumed_files)
+        module.find_latest_checkpoint = _call_around(module.find_latest_checkpoint, find_in_own_folder)
     mmengine.runner.find_latest_checkpoint = runner.find_latest_checkpoint  # strategies look it up here
 
 

@@ -45,16 +45,14 @@ def current_host() -> str:
     scope = DefaultScope.get_current_instance()
     if scope is not None and scope.scope_name in HOSTS:
         return str(scope.scope_name)
-    for host in HOSTS:
-        if host in sys.modules:
-            return host
-    for host in HOSTS:
-        if find_spec(host) is not None:
-            return host
-    raise ImportError(
-        f'protuning_mm reads the backbones of {", ".join(HOSTS)}, but none of them is installed: '
-        'pip install "protuning_mm[onedl]"'
-    )
+    imported = [host for host in HOSTS if host in sys.modules]
+    found = imported or [host for host in HOSTS if find_spec(host) is not None]
+    if not found:
+        raise ImportError(
+            f'protuning_mm reads the backbones of {", ".join(HOSTS)}, but none of them is installed: '
+            'pip install "protuning_mm[onedl]"'
+        )
+    return found[0]
 
 
 def build_plain(cfg: dict[str, Any], host: str | None = None) -> nn.Module:
@@ -133,12 +131,9 @@ def _wrong_argument(said: str, cfg: dict[str, Any], kind: Any) -> str | None:
 
 def _arguments(kind: type) -> list[str]:
     """Return the names of a class's arguments, including those of its base classes."""
-    parameters = [p for cls in kind.__mro__ if '__init__' in vars(cls) for p in _parameters(cls)]
+    inits = [vars(cls)['__init__'] for cls in kind.__mro__ if '__init__' in vars(cls)]
+    parameters = [p for init in inits for p in list(inspect.signature(init).parameters.values())[1:]]
     return list(dict.fromkeys(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)))
-
-
-def _parameters(cls: Any) -> list[inspect.Parameter]:
-    return list(inspect.signature(cls.__init__).parameters.values())[1:]
 
 
 def _build_timm(

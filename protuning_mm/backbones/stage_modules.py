@@ -23,8 +23,8 @@ class _View(nn.Module):
         else:
             for table in ('_parameters', '_buffers', '_modules'):
                 object.__setattr__(self, table, getattr(tree, table))
-        shown = [*parts, *([] if tree is None else [tree])]
-        self.training = shown[0].training if shown else False
+        shown = next(iter([*parts, tree]), None)
+        self.training = shown is not None and shown.training
 
 
 class FrozenStage(_View):
@@ -73,12 +73,7 @@ class FrozenStem(_View):
 
 
 class _ReachedError(Exception):
-    """The host's forward has reached the first stage."""
-
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super().__init__()
-        self.args_of_stage = args
-        self.kwargs_of_stage = kwargs
+    """The host's forward has reached the first stage; raised with the positional and keyword arguments of its call."""
 
 
 def run_stem(
@@ -106,7 +101,8 @@ def run_stem(
     try:
         forward(image)
     except _ReachedError as reached:
-        return layout.enter(reached.args_of_stage, reached.kwargs_of_stage, grid.now)
+        args, kwargs = reached.args
+        return layout.enter(args, kwargs, grid.now)
     finally:
         handle.remove()
     raise AssertionError("the host's forward does not call its first stage")

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from protuning_mm.backbones.plain_copies import remove_additions
-from protuning_mm.stages import Maps, ReadingError
-from protuning_mm.stages.readers import WHERE, describe
+from protuning_mm.stages import Maps, ReadingError, Stage
+from protuning_mm.stages.readers import describe, reading_error
 from protuning_mm.tunings import Tuning, TuningError
 
 
@@ -30,10 +30,6 @@ class _Idle(NamedTuple):
     tuning: Tuning
     path: str
     user: str | None
-
-
-class _MisreadError(Exception):
-    """A stage of the network differs from what its reader states."""
 
 
 def check_by_trial_forward(backbone: Any, cfg: Mapping[str, Any]) -> None:
@@ -75,14 +71,15 @@ def _run(backbone: Any, cfg: Mapping[str, Any]) -> list[_Idle]:
     Devices and image sizes are tried until the plain network accepts one; if it accepts none, nothing is checked.
     """
     failed: Exception | None = None
+    channels = int(cfg.get('in_chans') or cfg.get('in_channels') or 3)
+    some = next(backbone.parameters())
     for device in ('meta', None):  # some operators of the hosts do not support the meta device
         for size in _sizes(backbone.plain, cfg):
-            some = next(backbone.parameters())
-            image = torch.zeros(2, _channels(cfg), *size, device=device or some.device, dtype=some.dtype)
+            image = torch.zeros(2, channels, *size, device=device or some.device, dtype=some.dtype)
             try:
                 return _observe(_copy_for_trial(backbone, device), backbone.tunings, image)
-            except _MisreadError as why:
-                raise ReadingError(f'{describe(backbone.plain)} cannot be read as stages: {why}. {WHERE}') from None
+            except ReadingError:
+                raise
             except Exception as error:  # a host's code may raise anything for an unsupported image size
                 if _plain_runs(backbone, device, image):
                     failed = error
@@ -98,20 +95,22 @@ def _run(backbone: Any, cfg: Mapping[str, Any]) -> list[_Idle]:
 
 
 def _observe(trial: Any, tunings: Sequence[Tuning], image: Tensor) -> list[_Idle]:
-    ends = _watch_stages(trial)
+    acting = any(type(tuning).after_stage is not Tuning.after_stage for tuning in tunings)
+    stages = trial.structure.up_to_last_out().stages if acting else ()
+    ends = _watch_stages(trial, stages)
     uses = _WeightUses(trial)
     with torch.enable_grad(), uses:
         outs = trial(image)
-    expected = list(range(len(trial.structure.up_to_last_out().stages)))
-    if ends is not None and ends != expected:
-        paths = [stage.end for stage in trial.structure.stages]
-        raise _MisreadError(
-            f'its stages end in {paths}, each of which must run once and in order, but {[paths[i] for i in ends]} ran'
+    if ends != list(range(len(stages))):
+        paths = [stage.end for stage in stages]
+        raise reading_error(
+            trial.plain,
+            f'its stages end in {paths}, each of which must run once and in order, but {[paths[i] for i in ends]} ran',
         )
     reached = _leaves(outs)
     idle = []
     for own, tuning in zip(tunings, trial.tunings):
-        for key, part in _parts(tuning):
+        for key, part in (tuning.added or nn.ModuleDict()).named_children():
             if any(p.requires_grad and id(p) not in reached for p in part.parameters()):
                 path = tuning.tapped_paths.get(key, f'{tuning.child}.{key}')
                 user = None if path in own.weight_users else uses.found.get(path)
@@ -119,26 +118,17 @@ def _observe(trial: Any, tunings: Sequence[Tuning], image: Tensor) -> list[_Idle
     return idle
 
 
-def _parts(tuning: Tuning) -> Iterator[tuple[str, nn.Module]]:
-    """Yield key and module of everything that a tuning added."""
-    if tuning.added is not None:
-        yield from ((key, part) for key, part in tuning.added.named_children())
-
-
-def _watch_stages(trial: Any) -> list[int] | None:
+def _watch_stages(trial: Any, stages: Sequence[Stage]) -> list[int]:
     """Register hooks that check each stage's feature before the tunings change it.
 
     Returns:
-        list[int]: Filled with stage indices in the order in which the stages run; None if no tuning acts on stages.
+        list[int]: Filled with stage indices in the order in which the stages run.
     """
-    if all(type(tuning).after_stage is Tuning.after_stage for tuning in trial.tunings):
-        return None
     calls: list[int] = []
-    structure = trial.structure.up_to_last_out()
 
     def watch(i: int, layout: Maps, module: nn.Module, args: Any, feature: Any) -> None:
         calls.append(i)
-        stage = structure.stages[i]
+        stage = stages[i]
         shape = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
         try:
             x = layout.to_map(feature, layout.grid(args, trial._token_grid.now))
@@ -146,14 +136,15 @@ def _watch_stages(trial: Any) -> list[int] | None:
         except Exception:  # a layout may raise anything for a feature that does not fit it
             right = False
         if not right:
-            raise _MisreadError(
-                f'{stage.end!r}, read as the end of stage {i + 1} of {len(structure.stages)}, gives {shape}, not a '
-                f'feature of {stage.channels} channels in the layout {type(layout).__name__}'
+            raise reading_error(
+                trial.plain,
+                f'{stage.end!r}, read as the end of stage {i + 1} of {len(stages)}, gives {shape}, not a '
+                f'feature of {stage.channels} channels in the layout {type(layout).__name__}',
             )
 
-    for i, stage in enumerate(structure.stages):
+    for i, stage in enumerate(stages):
         end = trial.plain.get_submodule(stage.end)
-        end.register_forward_hook(partial(watch, i, structure.layout), prepend=True)
+        end.register_forward_hook(partial(watch, i, trial.structure.layout), prepend=True)
     return calls
 
 
@@ -238,10 +229,6 @@ def _plain_runs(backbone: Any, device: str | None, image: Tensor) -> bool:
     except Exception:
         return False
     return True
-
-
-def _channels(cfg: Mapping[str, Any]) -> int:
-    return int(cfg.get('in_chans') or cfg.get('in_channels') or 3)
 
 
 def _sizes(plain: Any, cfg: Mapping[str, Any]) -> list[tuple[int, int]]:

@@ -1,18 +1,22 @@
 """A backbone of the host libraries or timm, combined with one or several tunings."""
 
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
 
-import torch
-from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
-from protuning_mm.backbones.hosts import build_plain, pop_init_cfg, read_timm
+from protuning_mm.backbones.base_weights import (
+    accept_state,
+    fill_base,
+    init_randomly,
+    read_base,
+    warn_of_random_weights,
+)
+from protuning_mm.backbones.hosts import build_plain, pop_init_cfg
 from protuning_mm.backbones.plain_copies import merged, untuned
 from protuning_mm.backbones.stage_hooks import forward_hooks, hook_stages
 from protuning_mm.backbones.stage_modules import FrozenStage, FrozenStem, run_stem
@@ -24,16 +28,11 @@ from protuning_mm.stages.layouts import Feature
 from protuning_mm.stages.readers import describe
 from protuning_mm.tunings import TuningError
 from protuning_mm.tunings.build import TuningCfg, build_tunings
-from protuning_mm.weights.backbone_state import convert_state, fill_strictly, holds, init_randomly, run_load_hooks
-from protuning_mm.weights.deltas import complete_delta
-from protuning_mm.weights.pretrained import check_frozen_tensors, read_backbone_state
 
 # The dicts in which nn.Module stores parameters, buffers and children. This module shares those of the host's backbone,
 # so every tensor keeps the name that it has there.
 _TREE = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set')
 _LOADING = ('_load_state_dict_pre_hooks', '_load_state_dict_post_hooks')
-# value of `frozen_source` if load_state_dict set other frozen values
-LOADED = 'a loaded state dict'
 
 
 @MMENGINE_MODELS.register_module()
@@ -99,7 +98,7 @@ class TunedBackbone(BaseModule):
     """
 
     accepts_deltas: ClassVar[bool] = True
-    _warned_of_random: bool = False
+    warned_of_random: bool = False
 
     def __init__(
         self,
@@ -171,7 +170,7 @@ class TunedBackbone(BaseModule):
         self._token_grid = hook_stages(self.plain, structure, self.tunings)
 
     def forward(self, x: Tensor) -> Any:
-        self._warn_of_random_weights()
+        warn_of_random_weights(self)
         outs = self._run(x)
         for tuning in self.tunings:
             outs = tuning.after_forward(x, outs)
@@ -260,7 +259,12 @@ class TunedBackbone(BaseModule):
         return {k: v for k, v in self.plain_tensors().items() if k in frozen}
 
     def init_weights(self) -> None:
-        """Initialize the plain backbone, strictly from the checkpoint in ``init_cfg`` if given, then the tunings."""
+        """Initialize the plain backbone, strictly from the checkpoint in ``init_cfg`` if given, then the tunings.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be read.
+            FrozenWeightsError: the checkpoint lacks tensors of the backbone or belongs to another network.
+        """
         cfg = self.init_cfg
         if isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained':
             self.fill_from(cfg['checkpoint'], cfg.get('prefix'))
@@ -271,66 +275,20 @@ class TunedBackbone(BaseModule):
         self._is_init = True
 
     def fill_from(self, checkpoint: str, prefix: str | None = None) -> None:
-        """Load a checkpoint strictly into the plain backbone.
-
-        Args:
-            checkpoint (str): A path, a URL or another address of mmengine, such as ``torchvision://resnet50``.
-            prefix (str, optional): Key prefix of the backbone in the checkpoint.
-
-        Raises:
-            CheckpointError: the checkpoint cannot be read.
-            FrozenWeightsError: the checkpoint lacks tensors of the backbone or belongs to another network.
-        """
-        state, tensors = self._read(checkpoint, prefix), self.plain_tensors()
-        fill_strictly(tensors, state, checkpoint, self.added_children, self.structure.optional_keys)
-        self.frozen_source, self.frozen_prefix = checkpoint, prefix
-        print_log(f'{len(tensors)} tensors of the backbone loaded strictly from {checkpoint}', 'current')
+        """Load a checkpoint strictly into the plain backbone; see :func:`~.base_weights.fill_base`."""
+        fill_base(self, checkpoint, prefix)
 
     def read_base(self, source: str, prefix: str | None) -> dict[str, Tensor]:
-        """Read the plain backbone's tensors from a checkpoint, in any layout that :meth:`fill_from` accepts.
-
-        Args:
-            source (str): As ``checkpoint`` of :meth:`fill_from`, or ``timm://<model name>``.
-            prefix (str, optional): Key prefix of the backbone in the checkpoint.
-
-        Raises:
-            CheckpointError: the checkpoint is missing or damaged, contains no backbone, or unpickling it would run
-                code.
-        """
-        return read_timm(self.plain, source) if source.startswith('timm://') else self._read(source, prefix)
-
-    def _read(self, checkpoint: str, prefix: str | None) -> dict[str, Tensor]:
-        state = read_backbone_state(checkpoint, prefix, self.plain_keys)
-        return convert_state(self.plain, state, self.structure.convert)
+        """Read the plain backbone's tensors from a checkpoint; see :func:`~.base_weights.read_base`."""
+        return read_base(self, source, prefix)
 
     def needs_weights(self) -> bool:
         """Return whether frozen tensors are random although ``allow_random_backbone`` is not set."""
         return bool(self.frozen_keys) and self.frozen_source is None and not self.allow_random_backbone
 
-    def _warn_of_random_weights(self) -> None:
-        """Warn once if training starts with random frozen tensors; a plain PyTorch loop has no hook that checks it."""
-        if self._warned_of_random or self.frozen_source is not None or not (self.training and torch.is_grad_enabled()):
-            return
-        if self.needs_weights():
-            warnings.warn(
-                f'{type(self).__name__}: the weights of the frozen {type(self.plain).__name__} were not loaded from a '
-                "file: they are random and will not be trained. Set init_cfg=dict(type='Pretrained', checkpoint=…) and "
-                'call init_weights(), or load a state dict; to train with random weights, set '
-                'allow_random_backbone=True',
-                stacklevel=4,  # the caller of the model
-            )
-        self._warned_of_random = True
-
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         """Reject a state dict that does not match the frozen backbone, where mmengine would only warn."""
-        complete_delta(self, {'': self}, state_dict, prefix)
-        run_load_hooks(self.plain, state_dict, prefix)
-        state = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
-        added = self.added_children
-        if any(key.split('.')[0] not in added for key in state) or self.needs_weights():
-            check_frozen_tensors(self.plain_tensors(), state, source=f'the state dict (prefix {prefix!r})', added=added)
-            if self.frozen_source is None or not holds(self.frozen_tensors(), state):
-                self.frozen_source, self.frozen_prefix = LOADED, None
+        accept_state(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def untuned(self) -> nn.Module:

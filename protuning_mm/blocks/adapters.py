@@ -15,6 +15,11 @@ def bottleneck_width(channels: int, reduction: int) -> int:
     return max(1, channels // reduction)
 
 
+def _geometry(conv: nn.Conv2d) -> dict[str, Any]:
+    """Return the arguments that give a convolution the window and the output size of another one."""
+    return {name: getattr(conv, name) for name in ('kernel_size', 'stride', 'padding', 'dilation')}
+
+
 class Adapter(nn.Module):
     """y + up(act(down(y))): a bottleneck after a branch (Houlsby et al., ICML 2019).
 
@@ -110,8 +115,7 @@ class ConvAdapter(nn.Module):
     def __init__(self, conv: nn.Conv2d, hidden: int) -> None:
         super().__init__()
         groups = hidden if conv.in_channels % hidden == 0 else 1
-        size: Any = dict(kernel_size=conv.kernel_size, stride=conv.stride, padding=conv.padding, dilation=conv.dilation)
-        self.down = nn.Conv2d(conv.in_channels, hidden, groups=groups, **size)
+        self.down = nn.Conv2d(conv.in_channels, hidden, groups=groups, **_geometry(conv))
         self.act = nn.ReLU()
         self.up = nn.Conv2d(hidden, conv.out_channels, 1)
         self.scale = nn.Parameter(torch.ones(conv.out_channels, 1, 1))
@@ -120,8 +124,7 @@ class ConvAdapter(nn.Module):
     def init_weights(self) -> None:
         nn.init.kaiming_normal_(self.down.weight, mode='fan_in', nonlinearity='relu')
         for parameter in (self.down.bias, self.up.weight, self.up.bias):
-            if parameter is not None:
-                nn.init.zeros_(parameter)
+            nn.init.zeros_(parameter)  # type: ignore[arg-type]
         nn.init.ones_(self.scale)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -147,13 +150,7 @@ class LowRank(nn.Module):
         self.b: Any
         if isinstance(layer, nn.Conv2d):
             groups = layer.groups
-            size: Any = dict(
-                kernel_size=layer.kernel_size,
-                stride=layer.stride,
-                padding=layer.padding,
-                dilation=layer.dilation,
-                padding_mode=layer.padding_mode,
-            )
+            size = dict(**_geometry(layer), padding_mode=layer.padding_mode)
             self.a = nn.Conv2d(layer.in_channels, rank * groups, groups=groups, bias=False, **size)
             self.b = nn.Conv2d(rank * groups, layer.out_channels, 1, groups=groups, bias=False)
         else:

@@ -22,17 +22,10 @@ ACTS: dict[str, Callable[..., nn.Module]] = {
     'LeakyReLU': nn.LeakyReLU,
 }
 
-_NORM_CLASSES = (
-    nn.modules.batchnorm._BatchNorm,
-    nn.modules.instancenorm._InstanceNorm,
-    nn.GroupNorm,
-    nn.LayerNorm,
-)
-
 
 def is_norm(module: nn.Module) -> bool:
     """Return whether a module is a batch, instance, group or layer norm, including those of the host libraries."""
-    return isinstance(module, _NORM_CLASSES)
+    return isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
 
 
 def build_norm(cfg: LayerCfg | None, channels: int) -> nn.Module:

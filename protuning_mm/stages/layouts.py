@@ -4,6 +4,7 @@ A layout holds settings, but no state of a forward pass.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -127,6 +128,7 @@ class SizedTokens(Maps):
         return self.to_map(tokens, grid)
 
 
+@dataclass(frozen=True)
 class PrefixedTokens(Maps):
     """The layout of tokens (N, P + H W, C): P prefix tokens, which stay unchanged, and a grid of patch tokens.
 
@@ -139,17 +141,10 @@ class PrefixedTokens(Maps):
             Defaults to False.
     """
 
-    def __init__(
-        self,
-        prefix: int,
-        embedding: str,
-        size: Callable[[nn.Module, Any, Any], Grid],
-        prefix_only: bool = False,
-    ) -> None:
-        self.prefix = prefix
-        self.prefix_only = prefix_only
-        self.embedding = embedding
-        self.size = size
+    prefix: int
+    embedding: str
+    size: Callable[[nn.Module, Any, Any], Grid]
+    prefix_only: bool = False
 
     def grid(self, args: tuple[Any, ...], embedded: Grid | None) -> Grid | None:
         return embedded
@@ -164,7 +159,7 @@ class PrefixedTokens(Maps):
 
     @property
     def last(self) -> Maps:
-        return _ToPrefix(self) if self.prefix_only else self
+        return _ToPrefix(self.prefix, self.embedding, self.size) if self.prefix_only else self
 
     def enter(self, args: tuple[Any, ...], kwargs: dict[str, Any], embedded: Grid | None) -> Feature:
         return TokenMap(self.to_map(args[0], embedded), args[0][:, : self.prefix], (args[1:], kwargs))
@@ -177,20 +172,10 @@ class PrefixedTokens(Maps):
         return TokenMap(self.to_map(tokens, x.map.shape[2:]), tokens[:, : self.prefix], x.call)
 
 
-class _ToPrefix(Maps):
+class _ToPrefix(PrefixedTokens):
     """The layout of the last stage of a backbone that returns only prefix tokens."""
 
-    def __init__(self, tokens: PrefixedTokens) -> None:
-        self.tokens = tokens
-
-    def grid(self, args: tuple[Any, ...], embedded: Grid | None) -> Grid | None:
-        return embedded
-
-    def to_map(self, feature: Tensor, grid: Grid | None) -> Tensor:
-        return self.tokens.to_map(feature, grid)
-
     def from_map(self, x: Tensor, feature: Tensor) -> Tensor:
-        whole = self.tokens.from_map(x, feature)
-        n = self.tokens.prefix
+        whole, n = super().from_map(x, feature), self.prefix
         added = (whole[:, n:] - feature[:, n:]).mean(1, keepdim=True)
         return torch.cat((whole[:, :n] + added, whole[:, n:]), 1)

@@ -11,7 +11,7 @@ from protuning_mm.stages.structure import ReadingError, Stages
 Reader = Callable[[Any, int], Stages]
 
 _READERS: dict[str, Reader] = {}
-WHERE = 'docs/backbones.md lists the supported networks and shows how to add another'
+_WHERE = 'docs/backbones.md lists the supported networks and shows how to add another'
 
 
 def register_reader(*names: str) -> Callable[[Reader], Reader]:
@@ -64,6 +64,11 @@ def describe(plain: nn.Module) -> str:
     if fetch is not None:
         return f'timm model {fetch.args[0]} ({cls.__name__})'
     return f'{cls.__module__.split(".")[0]}.{cls.__name__}'
+
+
+def reading_error(plain: nn.Module, why: str) -> ReadingError:
+    """Return the error of a backbone that its reader cannot read."""
+    return ReadingError(f'{describe(plain)} cannot be read as stages: {why}. {_WHERE}')
 
 
 def rename_key(key: str, names: Mapping[str, str]) -> str:

@@ -3,7 +3,6 @@
 Because it contains paths and no modules, it stays valid for a deep copy of the backbone.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -107,12 +106,6 @@ class Stages:
     def blocks(self) -> tuple[Block, ...]:
         """Every block of the network, in order."""
         return tuple(block for stage in self.stages for block in stage.blocks)
-
-
-def split(items: Sequence[Any], parts: int) -> list[Sequence[Any]]:
-    """Split ``items`` into ``parts`` contiguous groups whose sizes differ by at most one."""
-    bounds = [i * len(items) // parts for i in range(parts + 1)]
-    return [items[a:b] for a, b in itertools.pairwise(bounds)]
 
 
 def stage_indices(key: str, indices: Sequence[int], num_stages: int, suffix: str = '') -> tuple[int, ...]:

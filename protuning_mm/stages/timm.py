@@ -1,7 +1,7 @@
 """Models of timm, read from their ``feature_info``."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from protuning_mm.stages.efficientnet import convert_efficientnet_pytorch, is_efficientnet_pytorch
 from protuning_mm.stages.layouts import Maps, MapsLast, PrefixedTokens
-from protuning_mm.stages.readers import WHERE, describe, register_reader
-from protuning_mm.stages.structure import Block, ReadingError, Stage, Stages, out_stages
+from protuning_mm.stages.readers import reading_error, register_reader
+from protuning_mm.stages.structure import Block, Stage, Stages, out_stages
 from protuning_mm.stages.vit import divide_layers
 
 
@@ -23,36 +23,41 @@ def read_timm(plain: Any, num_stages: int) -> Stages:
         SettingError: ``out_indices`` is out of range.
     """
     info = [dict(entry) for entry in getattr(plain, 'feature_info', None) or ()]
-    chosen = getattr(plain, 'out_indices', None)
     if not info or not all('module' in entry for entry in info):
-        raise _reading_error(plain, 'it has no feature_info that names modules')
-    if chosen is not None and not hasattr(plain, 'forward_intermediates'):
-        raise _reading_error(plain, 'it has no forward_intermediates, which out_indices requires: remove out_indices')
+        raise reading_error(plain, 'it has no feature_info that names modules')
+    if getattr(plain, 'out_indices', None) is not None and not hasattr(plain, 'forward_intermediates'):
+        raise reading_error(plain, 'it has no forward_intermediates, which out_indices requires: remove out_indices')
     if hasattr(plain, 'num_prefix_tokens') and hasattr(plain, 'blocks'):
-        return _read_vit(plain, num_stages, chosen)
+        return _read_vit(plain, num_stages)
     ends = [entry['module'] for entry in info]
     known = {name for name, _ in plain.named_modules()} - {''}
     for path in ends:
         if path not in known:
-            raise _reading_error(plain, f'its feature_info names {path!r}, which is not one of its modules')
+            raise reading_error(plain, f'its feature_info names {path!r}, which is not one of its modules')
         if ends.count(path) > 1:
-            raise _reading_error(plain, f'its feature_info names {path!r} for {ends.count(path)} features')
+            raise reading_error(plain, f'its feature_info names {path!r} for {ends.count(path)} features')
     # features before the first one made of blocks belong to the stem
     first = next((i for i, path in enumerate(ends) if _paths_of_blocks(plain, path)), None)
     if first is None:
-        raise _reading_error(plain, f'none of the modules {ends} in its feature_info is made of blocks')
+        raise reading_error(plain, f'none of the modules {ends} in its feature_info is made of blocks')
     stages = []
     for entry, modules in zip(info[first:], _modules_of_stages(plain, ends, first)):
         blocks = tuple(_block(plain, path) for module in modules for path in _paths_of_blocks(plain, module))
         stages.append(Stage(modules, blocks, entry['module'], entry['num_chs']))
     layout = MapsLast() if getattr(plain, 'output_fmt', 'NCHW') == 'NHWC' else Maps()
+    return _with_outputs(plain, tuple(stages), layout, range(first, len(info)))
+
+
+def _with_outputs(plain: Any, stages: tuple[Stage, ...], layout: Maps, indices: Sequence[int]) -> Stages:
+    """Return stages with the outputs that ``out_indices`` selects; ``indices`` gives timm's index of each stage."""
+    chosen = getattr(plain, 'out_indices', None)
     if chosen is None:
         pooled = getattr(plain, 'head_hidden_size', getattr(plain, 'num_features', None))
-        outs = (len(stages) - 1,)
-        return Stages(tuple(stages), outs, layout, run=_pooled, convert=_convert, pooled_channels=pooled)
+        last = len(stages) - 1
+        return Stages(stages, (last,), layout, run=_pooled, convert=_convert, pooled_channels=pooled)
     outs = out_stages(chosen, len(stages))
-    run = partial(_pyramid, tuple(i + first for i in outs))
-    return Stages(tuple(stages), outs, layout, run=run, convert=_convert, unused_keys=_keys_after(plain, stages[-1]))
+    run = partial(_pyramid, [indices[i] for i in outs])
+    return Stages(stages, outs, layout, run=run, convert=_convert, unused_keys=_keys_after(plain, stages[-1]))
 
 
 def _modules_of_stages(plain: nn.Module, ends: list[str], first: int) -> list[tuple[str, ...]]:
@@ -88,26 +93,15 @@ def _outermost_paths(plain: nn.Module, path: str, ends: list[str]) -> Iterator[s
         yield from _outermost_paths(plain, child, ends) if inside else (child,)
 
 
-def _reading_error(plain: Any, why: str) -> ReadingError:
-    return ReadingError(f'{describe(plain)} cannot be read as stages: {why}. {WHERE}')
-
-
-def _read_vit(plain: Any, num_stages: int, chosen: Any) -> Stages:
+def _read_vit(plain: Any, num_stages: int) -> Stages:
     if not hasattr(getattr(plain, 'patch_embed', None), 'dynamic_feat_size'):
-        raise _reading_error(plain, 'its patch_embed has no dynamic_feat_size, which gives the size of the grid')
+        raise reading_error(plain, 'its patch_embed has no dynamic_feat_size, which gives the size of the grid')
     paths = [f'blocks.{i}' for i in range(len(plain.blocks))]
-    groups = divide_layers([Block(path, attention=f'{path}.attn', mlp=f'{path}.mlp') for path in paths], num_stages)
-    stages = tuple(
-        Stage(tuple(b.path for b in group), tuple(group), group[-1].path, plain.embed_dim) for group in groups
-    )
-    cls_only = chosen is None and plain.global_pool == 'token'
+    blocks = [Block(path, attention=f'{path}.attn', mlp=f'{path}.mlp') for path in paths]
+    stages = divide_layers(blocks, num_stages, plain.embed_dim)
+    cls_only = getattr(plain, 'out_indices', None) is None and plain.global_pool == 'token'
     layout = PrefixedTokens(plain.num_prefix_tokens, 'patch_embed', _grid, prefix_only=cls_only)
-    if chosen is None:
-        return Stages(stages, (len(stages) - 1,), layout, run=_pooled, convert=_convert)
-    outs = out_stages(chosen, len(stages))
-    ends = tuple(int(stages[i].end.split('.')[1]) for i in outs)
-    run = partial(_pyramid, ends)
-    return Stages(stages, outs, layout, run=run, convert=_convert, unused_keys=_keys_after(plain, stages[-1]))
+    return _with_outputs(plain, stages, layout, [paths.index(stage.end) for stage in stages])
 
 
 def _convert(plain: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -123,8 +117,8 @@ def _pooled(plain: nn.Module, image: Tensor) -> tuple[Tensor]:
     return (plain(image),)
 
 
-def _pyramid(indices: tuple[int, ...], plain: Any, image: Tensor) -> tuple[Tensor, ...]:
-    return tuple(plain.forward_intermediates(image, indices=list(indices), intermediates_only=True))
+def _pyramid(indices: list[int], plain: Any, image: Tensor) -> tuple[Tensor, ...]:
+    return tuple(plain.forward_intermediates(image, indices=indices, intermediates_only=True))
 
 
 def _keys_after(plain: nn.Module, last: Stage) -> tuple[str, ...]:

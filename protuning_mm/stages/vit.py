@@ -1,36 +1,25 @@
 """Plain vision transformers (ViT, DeiT) of mmseg and mmpretrain."""
 
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
 
 from protuning_mm.stages.layouts import PrefixedTokens
 from protuning_mm.stages.readers import register_reader, rename_key
-from protuning_mm.stages.structure import Block, Stage, Stages, split
+from protuning_mm.stages.structure import Block, Stage, Stages
 
-# from timm's names, which the checkpoints of MAE, MoCo v3 and DeiT use, to those of each host
-_TIMM_TO = {
-    'mmpretrain': {
-        r'^blocks\.': 'layers.',
-        r'^patch_embed\.proj\.': 'patch_embed.projection.',
-        r'^norm\.': 'ln1.',
-        r'\.norm1\.': '.ln1.',
-        r'\.norm2\.': '.ln2.',
-        r'\.mlp\.fc1\.': '.ffn.layers.0.0.',
-        r'\.mlp\.fc2\.': '.ffn.layers.1.',
-    },
-    'mmseg': {
-        r'^blocks\.': 'layers.',
-        r'^patch_embed\.proj\.': 'patch_embed.projection.',
-        r'^norm\.': 'ln1.',
-        r'\.norm1\.': '.ln1.',
-        r'\.norm2\.': '.ln2.',
-        r'\.attn\.qkv\.': '.attn.attn.in_proj_',
-        r'\.attn\.proj\.': '.attn.attn.out_proj.',
-        r'\.mlp\.fc1\.': '.ffn.layers.0.0.',
-        r'\.mlp\.fc2\.': '.ffn.layers.1.',
-    },
+# from timm's names, which the checkpoints of MAE, MoCo v3 and DeiT use, to those of the hosts
+_NAMES = {
+    r'^blocks\.': 'layers.',
+    r'^patch_embed\.proj\.': 'patch_embed.projection.',
+    r'^norm\.': 'ln1.',
+    r'\.norm1\.': '.ln1.',
+    r'\.norm2\.': '.ln2.',
+    r'\.mlp\.fc1\.': '.ffn.layers.0.0.',
+    r'\.mlp\.fc2\.': '.ffn.layers.1.',
 }
+_MMSEG_NAMES = {**_NAMES, r'\.attn\.qkv\.': '.attn.attn.in_proj_', r'\.attn\.proj\.': '.attn.attn.out_proj.'}
 
 
 @register_reader('mmseg.VisionTransformer', 'mmpretrain.VisionTransformer')
@@ -43,30 +32,25 @@ def read_vit(plain: Any, num_stages: int) -> Stages:
         Block(f'layers.{i}', attention=f'layers.{i}.{attention}', mlp=f'layers.{i}.ffn.layers')
         for i in range(len(plain.layers))
     ]
-    groups = divide_layers(blocks, num_stages)
-    channels = int(plain.pos_embed.shape[-1])
-    stages = [Stage(tuple(b.path for b in group), tuple(group), group[-1].path, channels) for group in groups]
-    last = [len(plain.layers) - 1 if i == -1 else i for i in plain.out_indices]
-    outs = tuple(find_stage(i, groups) for i in last)
+    stages = divide_layers(blocks, num_stages, channels=int(plain.pos_embed.shape[-1]))
+    stage_of = [i for i, stage in enumerate(stages) for _ in stage.blocks]
+    outs = tuple(stage_of[layer] for layer in plain.out_indices)
     cls_only = getattr(plain, 'out_type', None) == 'cls_token'
     layout = PrefixedTokens(prefix, 'patch_embed', _grid, prefix_only=cls_only)
-    return Stages(tuple(stages), outs, layout, convert=_convert)
+    return Stages(stages, outs, layout, convert=_convert)
 
 
-def divide_layers(blocks: list[Block], num_stages: int) -> list[Any]:
-    """Divide layers into stages.
+def divide_layers(blocks: list[Block], num_stages: int, channels: int) -> tuple[Stage, ...]:
+    """Divide transformer layers into stages whose numbers of layers differ by at most one.
 
     Raises:
         ValueError: ``num_stages`` is not between 1 and the number of layers.
     """
     if not 1 <= num_stages <= len(blocks):
         raise ValueError(f'num_stages={num_stages}: must be from 1 to {len(blocks)}, the number of layers')
-    return split(blocks, num_stages)
-
-
-def find_stage(layer: int, groups: list[Any]) -> int:
-    """Return the index of the stage that a layer belongs to."""
-    return next(i for i in range(len(groups)) if layer < sum(len(group) for group in groups[: i + 1]))
+    bounds = [i * len(blocks) // num_stages for i in range(num_stages + 1)]
+    groups = [tuple(blocks[begin:end]) for begin, end in pairwise(bounds)]
+    return tuple(Stage(tuple(b.path for b in group), group, group[-1].path, channels) for group in groups)
 
 
 def _grid(module: nn.Module, args: Any, output: Any) -> tuple[int, int]:
@@ -82,7 +66,7 @@ def _host(plain: Any) -> str:
 def _convert(plain: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
     host = _host(plain)
     if any(key.startswith('blocks.') for key in state):
-        state = {rename_key(key, _TIMM_TO[host]): value for key, value in state.items()}
+        state = {rename_key(key, _MMSEG_NAMES if host == 'mmseg' else _NAMES): value for key, value in state.items()}
         if not hasattr(plain, 'ln1'):  # the backbone was built without a final norm
             state = {key: value for key, value in state.items() if not key.startswith('ln1.')}
     positions = state.get('pos_embed')

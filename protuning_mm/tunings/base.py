@@ -1,5 +1,6 @@
 """The base class of tunings, which select the parameters of a backbone to train and add modules to it."""
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -26,6 +27,14 @@ class Tap:
         return self.added(x, output)
 
 
+def block_layers(backbone: nn.Module, stages: Stages) -> Iterator[tuple[str, Any]]:
+    """Yield path and module of all parts of the blocks, except those inside ``torch.nn.MultiheadAttention``."""
+    for block in stages.blocks:
+        parts = dict(backbone.get_submodule(block.path).named_modules())
+        inside = tuple(f'{name}.' for name, part in parts.items() if isinstance(part, nn.MultiheadAttention))
+        yield from ((f'{block.path}.{name}', part) for name, part in parts.items() if not name.startswith(inside))
+
+
 class Tuning:
     """A method for adapting a pre-trained backbone.
 
@@ -43,6 +52,8 @@ class Tuning:
         added (nn.ModuleDict | nn.ModuleList, optional): The added modules.
         trained (frozenset[str]): Keys of the plain backbone's parameters that are trained.
         follows_train_mode (bool): Whether the plain backbone follows ``train()``; otherwise it stays in eval mode.
+        tapped_paths (dict[str, str]): Key in :attr:`added` -> path of the frozen module that the added module belongs
+            to.
         weight_users (dict[str, str]): Path of a linear layer whose forward, and therefore whose hooks, are never called
             -> path of the module that uses the layer's weight directly (:meth:`tap_weight_use`).
         settings (dict): The tuning's name and all its arguments, set by
@@ -59,7 +70,7 @@ class Tuning:
     def __init__(self) -> None:
         self.trained: frozenset[str] = frozenset()
         self.added: nn.ModuleDict | nn.ModuleList | None = None
-        self._tapped: dict[str, str] = {}
+        self.tapped_paths: dict[str, str] = {}
         self.weight_users: dict[str, str] = {}
         self.settings: dict[str, Any] = {}
         self.efficient = True
@@ -140,7 +151,7 @@ class Tuning:
         key = path.replace('.', '_')
         assert isinstance(self.added, nn.ModuleDict) and key not in self.added
         self.added[key] = added
-        self._tapped[key] = path
+        self.tapped_paths[key] = path
         backbone.get_submodule(path).register_forward_hook(Tap(added), with_kwargs=True)
 
     def tap_weight_use(self, backbone: nn.Module, path: str, user: str) -> None:
@@ -161,12 +172,7 @@ class Tuning:
         module.register_forward_hook(mode.leave, always_call=True)
         self.weight_users[path] = user
 
-    @property
-    def tapped_paths(self) -> dict[str, str]:
-        """Key in :attr:`added` -> path of the frozen module that the added module belongs to."""
-        return self._tapped
-
     def tapped(self, backbone: nn.Module) -> list[tuple[Any, Any]]:
         """Return pairs of a frozen module of ``backbone`` and the module added to it."""
         assert isinstance(self.added, nn.ModuleDict)
-        return [(backbone.get_submodule(self._tapped[key]), added) for key, added in self.added.items()]
+        return [(backbone.get_submodule(self.tapped_paths[key]), added) for key, added in self.added.items()]

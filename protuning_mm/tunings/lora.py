@@ -13,7 +13,7 @@ from torch import nn
 from protuning_mm.blocks import LowRank
 from protuning_mm.registry import TUNINGS
 from protuning_mm.stages import Stages
-from protuning_mm.tunings.base import Tuning, TuningError
+from protuning_mm.tunings.base import Tuning, TuningError, block_layers
 
 
 @TUNINGS.register_module('lora')
@@ -38,14 +38,11 @@ class LoRATuning(Tuning):
         self.alpha = alpha
 
     def setup(self, backbone: nn.Module, stages: Stages) -> None:
-        for block in stages.blocks:
-            module = backbone.get_submodule(block.path)
-            inside = [f'{name}.' for name, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)]
-            for name, layer in module.named_modules():
-                if isinstance(layer, nn.Linear | nn.Conv2d) and not name.startswith(tuple(inside)):
-                    update = LowRank(layer, self.rank, self.alpha / self.rank)
-                    if sum(p.numel() for p in update.parameters()) < layer.weight.numel():
-                        self.tap(backbone, f'{block.path}.{name}', update)
+        for path, layer in block_layers(backbone, stages):
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                update = LowRank(layer, self.rank, self.alpha / self.rank)
+                if sum(p.numel() for p in update.parameters()) < layer.weight.numel():
+                    self.tap(backbone, path, update)
         if self.added is None:
             raise TuningError(
                 f'lora with rank={self.rank}: no layer of this backbone is larger than its update; choose a lower rank'

@@ -11,7 +11,7 @@ from torch import nn
 from protuning_mm.blocks import ScaleShift
 from protuning_mm.registry import TUNINGS
 from protuning_mm.stages import Stages
-from protuning_mm.tunings.base import Tuning, TuningError
+from protuning_mm.tunings.base import Tuning, TuningError, block_layers
 
 
 @TUNINGS.register_module('ssf')
@@ -21,19 +21,15 @@ class SSFTuning(Tuning):
     child = 'ssf'
 
     def setup(self, backbone: nn.Module, stages: Stages) -> None:
-        for block in stages.blocks:
-            module = backbone.get_submodule(block.path)
-            inside = [f'{name}.' for name, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)]
-            for name, layer in module.named_modules():
-                if name.startswith(tuple(inside)):
-                    continue
-                if isinstance(layer, nn.Conv2d) or type(layer) in (nn.BatchNorm2d, nn.SyncBatchNorm):
-                    channels = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.num_features
-                    self.tap(backbone, f'{block.path}.{name}', ScaleShift(channels, 1))
-                elif isinstance(layer, nn.Linear):
-                    self.tap(backbone, f'{block.path}.{name}', ScaleShift(layer.out_features, -1))
-                elif type(layer) is nn.LayerNorm:
-                    self.tap(backbone, f'{block.path}.{name}', ScaleShift(layer.normalized_shape[0], -1))
+        for path, layer in block_layers(backbone, stages):
+            if isinstance(layer, nn.Conv2d):
+                self.tap(backbone, path, ScaleShift(layer.out_channels, 1))
+            elif type(layer) in (nn.BatchNorm2d, nn.SyncBatchNorm):
+                self.tap(backbone, path, ScaleShift(layer.num_features, 1))
+            elif isinstance(layer, nn.Linear):
+                self.tap(backbone, path, ScaleShift(layer.out_features, -1))
+            elif type(layer) is nn.LayerNorm:
+                self.tap(backbone, path, ScaleShift(layer.normalized_shape[0], -1))
 
     @torch.no_grad()
     def merge(self, backbone: nn.Module) -> None:

@@ -22,34 +22,34 @@ class _Carried:
     tokens: Tensor | None = None
 
 
-class _Append:
-    """A forward pre-hook that appends tokens to a layer's input."""
+class _LayerHooks:
+    """Two hooks of a layer: one appends tokens to its input, the other removes them from its output.
 
-    def __init__(self, prompts: nn.ParameterList, i: int, carried: _Carried | None) -> None:
+    Args:
+        prompts (nn.ParameterList): The learned tokens.
+        i (int): Index of the layer.
+        carried (_Carried, optional): The tokens of the previous layer; None if every layer has its own.
+        last (bool): Whether the layer is the last one.
+    """
+
+    def __init__(self, prompts: nn.ParameterList, i: int, carried: _Carried | None, last: bool) -> None:
         self.prompts = prompts
         self.i = i
         self.carried = carried
+        self.last = last
 
-    def __call__(self, layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def append(self, layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         x = args[0]
         tokens = self.prompts[self.i] if self.carried is None else self.carried.tokens
         if tokens is None:
             tokens = self.prompts[0]
         return (torch.cat((x, tokens.to(x.dtype).expand(len(x), -1, -1)), 1), *args[1:])
 
-
-class _Remove:
-    """A forward hook that removes the tokens from a layer's output and, if ``carried``, stores them for the next."""
-
-    def __init__(self, number: int, carried: _Carried | None, last: bool) -> None:
-        self.number = number
-        self.carried = carried
-        self.last = last
-
-    def __call__(self, layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    def remove(self, layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        number = self.prompts[0].shape[1]
         if self.carried is not None:
-            self.carried.tokens = None if self.last else output[:, -self.number :]
-        return output[:, : -self.number]
+            self.carried.tokens = None if self.last else output[:, -number:]
+        return output[:, :-number]
 
 
 @TUNINGS.register_module('vpt')
@@ -89,8 +89,9 @@ class VPTTuning(Tuning):
         carried = None if self.deep else _Carried()
         for i, block in enumerate(blocks):
             layer = backbone.get_submodule(block.path)
-            layer.register_forward_pre_hook(_Append(prompts, i, carried))
-            layer.register_forward_hook(_Remove(self.number, carried, last=i == len(blocks) - 1))
+            hooks = _LayerHooks(prompts, i, carried, last=i == len(blocks) - 1)
+            layer.register_forward_pre_hook(hooks.append)
+            layer.register_forward_hook(hooks.remove)
 
     def init_weights(self) -> None:
         """Initialize the tokens with small random values.

@@ -6,10 +6,7 @@ import and call any dotted ``type``, and mmengine replaces ``{{…}}`` before it
 """
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
-
-from mmengine.infer import BaseInferencer
 
 from protuning_mm.weights.errors import CheckpointError
 
@@ -25,17 +22,12 @@ def drop_config_text(checkpoint: dict[str, Any]) -> None:
                 holder.pop(key, None)
 
 
-def require_config(init_model: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``BaseInferencer._init_model``: raise a CheckpointError if there are weights but no config."""
-
-    @wraps(init_model)
-    def init(self: BaseInferencer, cfg: Any, weights: str | None, *args: Any, **kwargs: Any) -> Any:
-        if not cfg:
-            raise CheckpointError(
-                f'{type(self).__name__}(weights={weights!r}) needs the config too: '
-                f'{type(self).__name__}(<config>, {weights!r}). The text of the config inside a checkpoint is Python '
-                'code, and protuning_mm does not run it.'
-            )
-        return init_model(self, cfg, weights, *args, **kwargs)
-
-    return init
+def require_config(init: Callable[..., Any], inferencer: Any, cfg: Any, weights: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call ``BaseInferencer._init_model``; raise a CheckpointError if there are weights but no config."""
+    if not cfg:
+        name = type(inferencer).__name__
+        raise CheckpointError(
+            f'{name}(weights={weights!r}) needs the config too: {name}(<config>, {weights!r}). The text of the config '
+            'inside a checkpoint is Python code, and protuning_mm does not run it.'
+        )
+    return init(inferencer, cfg, weights, *args, **kwargs)

@@ -86,10 +86,8 @@ def _list_items(value: Any) -> Iterable[tuple[str, Any]] | None:
         return list(vars(value).items())
     if kind is np.ndarray and value.dtype == object:
         return [('[…]', item) for item in value.ravel().tolist()]
-    if kind is np.ndarray or isinstance(value, np.generic):
-        return [] if is_plain_dtype(value.dtype) else None
-    if isinstance(value, np.dtype):
-        return [] if is_plain_dtype(value) else None
+    if kind is np.ndarray or isinstance(value, np.generic | np.dtype):
+        return [] if is_plain_dtype(value if isinstance(value, np.dtype) else value.dtype) else None
     return None
 
 

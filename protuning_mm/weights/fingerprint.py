@@ -46,7 +46,7 @@ class Fingerprint:
 
     def find_changes(self, other: 'Fingerprint') -> list[str]:
         """Return the names of the tensors that differ from those of ``other``, or exist only in one of the two."""
-        names = [*self.digests, *(name for name in other.digests if name not in self.digests)]
+        names = {**self.digests, **other.digests}
         return [name for name in names if self.digests.get(name) != other.digests.get(name)]
 
 

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,43 +64,35 @@ def load_url(
         ) from None
 
 
-def explain_load_errors(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``CheckpointLoader.load_checkpoint``: raise a CheckpointError that names the checkpoint."""
-
-    @wraps(load_checkpoint)
-    def load(cls: Any, filename: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            checkpoint = load_checkpoint(cls, filename, *args, **kwargs)
-        except FileNotFoundError as error:
-            raise CheckpointError(f'checkpoint {filename!r} does not exist ({error})') from None
-        except KeyError as error:
-            raise CheckpointError(f'checkpoint {filename!r}: {error} is not a name of this scheme') from None
-        except OSError as error:  # URLError is one
-            raise CheckpointError(
-                f'checkpoint {filename!r} cannot be fetched: {error}. Without a network, download it '
-                'on another machine and give its path.'
-            ) from None
-        if not isinstance(checkpoint, dict):
-            raise CheckpointError(
-                f'checkpoint {filename!r} holds a {type(checkpoint).__name__}, but must hold a dict of '
-                "tensors, or a dict with a 'state_dict'"
-            )
-        return checkpoint
-
-    return load
+def explain_load_errors(load: Callable[..., Any], loader: Any, filename: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call ``CheckpointLoader.load_checkpoint``; raise a CheckpointError that names the checkpoint."""
+    try:
+        checkpoint = load(loader, filename, *args, **kwargs)
+    except FileNotFoundError as error:
+        raise CheckpointError(f'checkpoint {filename!r} does not exist ({error})') from None
+    except KeyError as error:
+        raise CheckpointError(f'checkpoint {filename!r}: {error} is not a name of this scheme') from None
+    except OSError as error:  # URLError is one
+        raise CheckpointError(
+            f'checkpoint {filename!r} cannot be fetched: {error}. Without a network, download it on another machine '
+            'and give its path.'
+        ) from None
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(
+            f'checkpoint {filename!r} holds a {type(checkpoint).__name__}, but must hold a dict of tensors, or a dict '
+            "with a 'state_dict'"
+        )
+    return checkpoint
 
 
-def refuse_delta_in_plain_model(load_state_dict: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``load_state_dict``: refuse a delta in a model without a tuned backbone, which would stay random."""
-
-    @wraps(load_state_dict)
-    def load(module: Any, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
-        if RECORD in state_dict and not any(getattr(part, 'accepts_deltas', False) for part in module.modules()):
-            raise CheckpointError(
-                f'this checkpoint is a delta: it holds no frozen backbone, and {type(module).__name__} has no '
-                'ProTunedResNet or TunedBackbone that could complete it. Use the config that the delta was trained '
-                'with, or convert the delta to a whole checkpoint with tools/model_converters/merge_delta.py.'
-            )
-        return load_state_dict(module, state_dict, *args, **kwargs)
-
-    return load
+def refuse_delta_in_plain_model(
+    load: Callable[..., Any], module: Any, state_dict: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Call ``load_state_dict``; refuse a delta in a model without a tuned backbone, which would stay random."""
+    if RECORD in state_dict and not any(getattr(part, 'accepts_deltas', False) for part in module.modules()):
+        raise CheckpointError(
+            f'this checkpoint is a delta: it holds no frozen backbone, and {type(module).__name__} has no '
+            'ProTunedResNet or TunedBackbone that could complete it. Use the config that the delta was trained with, '
+            'or convert the delta to a whole checkpoint with tools/model_converters/merge_delta.py.'
+        )
+    return load(module, state_dict, *args, **kwargs)

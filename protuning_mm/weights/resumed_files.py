@@ -8,7 +8,6 @@ best checkpoint of the original.
 import os
 import re
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def restrict_to_own_files(run: Any, resumed_from: str) -> None:
     own = {hook: folder for hook, folder in folders.items() if _is_same_folder(folder, source_folder)}
     for key in [key for key in info if str(key).startswith(BEST)]:
         name = re.split(r'[\\/]', str(info[key]))[-1]
-        folder = next((folder for hook, folder in own.items() if _could_name_best(hook, key, name)), None)
+        folder = next((folder for hook, folder in own.items() if _could_name_best(hook, name, key)), None)
         info[key] = None if folder is None else f'{folder.rstrip("/")}/{name}'
     if KEPT in info:
         kept = info[KEPT] if own and isinstance(info[KEPT], list | tuple) else ()
@@ -50,7 +49,7 @@ def restrict_to_own_files(run: Any, resumed_from: str) -> None:
     if OUTDATED_BEST in info:
         outdated = info[OUTDATED_BEST] if own and isinstance(info[OUTDATED_BEST], list | tuple) else ()
         names = [re.split(r'[\\/]', str(name))[-1] for name in outdated]
-        info[OUTDATED_BEST] = [name for name in names if any(_is_best(hook, name) for hook in own)]
+        info[OUTDATED_BEST] = [name for name in names if any(_could_name_best(hook, name) for hook in own)]
 
 
 def _find_folder(hook: CheckpointHook, run: Any) -> str:
@@ -68,13 +67,19 @@ def _is_step(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-def _could_name_best(hook: CheckpointHook, key: Any, name: str) -> bool:
-    """Check whether a hook could give this name to the best checkpoint to which a key of the message hub refers."""
+def _could_name_best(hook: CheckpointHook, name: str, key: Any = None) -> bool:
+    """Check whether a hook could give this name to a best checkpoint.
+
+    Args:
+        hook (CheckpointHook): The hook.
+        name (str): The name.
+        key (str, optional): The key of the message hub that refers to the checkpoint. Defaults to any key.
+    """
     if not hook.save_best or len(name) > _MAX_NAME:
         return False
     several = len(hook.key_indicators) > 1
     for metric in hook.key_indicators:
-        if key != (f'{BEST}_{metric}' if several else BEST):
+        if key not in (None, f'{BEST}_{metric}' if several else BEST):
             continue
         for step in {0, *map(int, re.findall(r'[0-9]+', name))}:
             end = '_' + hook.filename_tmpl.format(step).replace('/', '_')
@@ -84,39 +89,22 @@ def _could_name_best(hook: CheckpointHook, key: Any, name: str) -> bool:
     return False
 
 
-def _is_best(hook: CheckpointHook, name: str) -> bool:
-    """Check whether a hook could give this name to a best checkpoint of any metric."""
-    metrics = hook.key_indicators if hook.save_best else []
-    return any(_could_name_best(hook, key, name) for key in (BEST, *(f'{BEST}_{metric}' for metric in metrics)))
+def restrict_resumed_files(resume: Callable[..., None], run: Any, filename: str, *args: Any, **kwargs: Any) -> None:
+    """Call a runner's ``resume``, then :func:`restrict_to_own_files`."""
+    resume(run, filename, *args, **kwargs)
+    restrict_to_own_files(run, str(filename))
 
 
-def restrict_resumed_files(resume: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a runner's ``resume``: call :func:`restrict_to_own_files` after it."""
-
-    @wraps(resume)
-    def resumed(self: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
-        result = resume(self, filename, *args, **kwargs)
-        restrict_to_own_files(self, str(filename))
-        return result
-
-    return resumed
-
-
-def find_in_own_folder(find: Callable[[str], str | None]) -> Callable[[str], str | None]:
-    """Wrap ``find_latest_checkpoint``: find the file in the work dir itself, even if it was copied."""
-
-    @wraps(find)
-    def latest(path: str) -> str | None:
-        named = find(path)
-        if not named:
-            return named
-        own = Path(path) / re.split(r'[\\/]', named)[-1]
-        if own.exists():
-            return str(own)
-        if named.startswith(('http://', 'https://')):
-            raise CheckpointError(
-                f'{path}/last_checkpoint names {named!r}, but no run saves there. Name the checkpoint: --resume <path>'
-            )
+def find_in_own_folder(find: Callable[[str], str | None], path: str) -> str | None:
+    """Call ``find_latest_checkpoint``, and look for the file in the work dir itself, even if it was copied."""
+    named = find(path)
+    if not named:
         return named
-
-    return latest
+    own = Path(path) / re.split(r'[\\/]', named)[-1]
+    if own.exists():
+        return str(own)
+    if named.startswith(('http://', 'https://')):
+        raise CheckpointError(
+            f'{path}/last_checkpoint names {named!r}, but no run saves there. Name the checkpoint: --resume <path>'
+        )
+    return named

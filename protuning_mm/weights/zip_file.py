@@ -13,13 +13,12 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from protuning_mm.weights.errors import CheckpointError
 
 ZIP = b'PK\x03\x04'  # the first bytes of an archive of torch
-Buffer = bytes | memoryview | mmap.mmap
+Buffer = bytes | mmap.mmap
 
 _HEADER = struct.Struct('<4s5H3I2H')  # the header before an entry's data
 _SIZES_FOLLOW = 8  # flag: CRC and sizes were not known when the header was written, and are zeros in it
@@ -30,16 +29,12 @@ _STORAGE = re.compile(r'.*/data/(\d+)')
 _ID = '.data/serialization_id'
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """An entry of the central directory, and the position of its data."""
+class _Entry(NamedTuple):
+    """An entry of the central directory, and where its data begin and end."""
 
     info: zipfile.ZipInfo
     begin: int
-
-    @property
-    def end(self) -> int:
-        return self.begin + self.info.compress_size
+    end: int
 
 
 def check_zip(data: Buffer, name: str) -> None:
@@ -49,7 +44,7 @@ def check_zip(data: Buffer, name: str) -> None:
     with their CRCs. From torch 2.1 on, an archive contains a hash of the CRCs of its entries, which must agree too.
 
     Args:
-        data (bytes | memoryview | mmap): The whole file. A file that does not begin as a zip archive is not checked.
+        data (bytes | mmap): The whole file. A file that does not begin as a zip archive is not checked.
         name (str): The name of the file, for the error.
 
     Raises:
@@ -59,7 +54,7 @@ def check_zip(data: Buffer, name: str) -> None:
         return
     with memoryview(data) as view:
         try:
-            entries = _read_directory(view)
+            entries = _read_directory(data, view)
             _check_content(view, entries)
         except CheckpointError as error:
             raise CheckpointError(
@@ -68,10 +63,11 @@ def check_zip(data: Buffer, name: str) -> None:
             ) from None
 
 
-def _read_directory(view: memoryview) -> list[_Entry]:
+def _read_directory(data: Buffer, view: memoryview) -> list[_Entry]:
     """Read the entries of the central directory, in the order of their data."""
     try:
-        with zipfile.ZipFile(_File(view)) as archive:
+        # not a BytesIO of a mapped file, which would be a copy
+        with zipfile.ZipFile(io.BytesIO(data) if isinstance(data, bytes) else data) as archive:  # type: ignore[arg-type]
             infos, directory = archive.infolist(), archive.start_dir
     except Exception as error:  # arbitrary bytes can fail in any way
         raise CheckpointError(f'its directory is not readable ({error})') from None
@@ -96,7 +92,7 @@ def _locate(view: memoryview, info: zipfile.ZipInfo) -> _Entry:
         raise CheckpointError(f'{info.orig_filename!r} is not where the directory says')
     _, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _HEADER.unpack(header)
     begin = at + _HEADER.size + name_length + extra_length
-    entry = _Entry(info, begin)
+    entry = _Entry(info, begin, begin + info.compress_size)
     written = bytes(view[at + _HEADER.size :][:name_length])
     known = not flags & _SIZES_FOLLOW
     if (
@@ -125,31 +121,28 @@ def _check_content(view: memoryview, entries: list[_Entry]) -> None:
     own_id = next((entry for entry in entries if entry.info.filename.endswith(_ID)), None)
     if own_id is None:
         return
-    written = bytes(view[own_id.begin : own_id.end])
-    if own_id.info.compress_type == zipfile.ZIP_DEFLATED:
-        written = zlib.decompress(written, -zlib.MAX_WBITS)
     others = [entry.info for entry in entries if entry is not own_id and entry.info.file_size]
     # torch before 2.6 sorted the numbers of the storages as text
     orders: tuple[Callable[[str], Any], ...] = (int, str)
-    if written[20:] not in {b'%020d' % _combine_crcs(_order_crcs(others, order)) for order in orders}:
+    written = bytes(_read(view, own_id))[20:]
+    if written not in {b'%020d' % _combine_crcs(_order_crcs(others, order)) for order in orders}:
         raise CheckpointError('its entries are not those that torch wrote: they do not match the hash of their CRCs')
 
 
 def _compute_crc(view: memoryview, entry: _Entry) -> int:
+    try:
+        content = _read(view, entry)
+    except zlib.error:
+        return -1
+    return zlib.crc32(content) if len(content) == entry.info.file_size else -1
+
+
+def _read(view: memoryview, entry: _Entry) -> bytes | memoryview:
+    """Return an entry's content, or one byte more than its stated size if there is more."""
     data = view[entry.begin : entry.end]
     if entry.info.compress_type == zipfile.ZIP_STORED:
-        return zlib.crc32(data)
-    inflate, crc, left = zlib.decompressobj(-zlib.MAX_WBITS), 0, entry.info.file_size
-    rest = bytes(data)
-    while not inflate.eof and left >= 0:
-        try:
-            part = inflate.decompress(rest, 2**20)
-        except zlib.error:
-            return -1
-        if not part and not inflate.unconsumed_tail:
-            break
-        crc, left, rest = zlib.crc32(part, crc), left - len(part), inflate.unconsumed_tail
-    return crc if left == 0 else -1
+        return data
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, entry.info.file_size + 1)
 
 
 def _order_crcs(infos: list[zipfile.ZipInfo], order: Callable[[str], Any]) -> list[int]:
@@ -170,33 +163,3 @@ def _combine_crcs(crcs: Iterable[int]) -> int:
     for crc in crcs:
         combined ^= (crc + 0x9E3779B9 + (combined << 6) + (combined >> 2)) & (2**64 - 1)
     return combined
-
-
-class _File(io.RawIOBase):
-    """A file object that reads from a memoryview without copying it."""
-
-    def __init__(self, view: memoryview) -> None:
-        self._view = view
-        self._at = 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        at = offset + (0, self._at, len(self._view))[whence]
-        if at < 0:
-            raise OSError('negative position')
-        self._at = at
-        return at
-
-    def tell(self) -> int:
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        end = len(self._view) if size is None or size < 0 else self._at + size
-        part = bytes(self._view[self._at : end])
-        self._at += len(part)
-        return part

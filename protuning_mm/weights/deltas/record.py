@@ -97,9 +97,8 @@ class DeltaRecord:
         Raises:
             CheckpointError: the record is damaged, or has a format that this version does not know.
         """
-        if not isinstance(tensor, Tensor) or tensor.dtype != torch.uint8:
-            raise CheckpointError('the record of this delta is damaged; copy or download the file again')
-        content = bytes(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        is_bytes = isinstance(tensor, Tensor) and tensor.dtype == torch.uint8
+        content = tensor.cpu().numpy().tobytes() if is_bytes else b''
         head, hashed, packed = content[: len(_FORMAT)], content[len(_FORMAT) :][:_HASH], content[len(_FORMAT) + _HASH :]
         if head != _FORMAT and head[:3] == _FORMAT[:3]:
             raise CheckpointError(
