@@ -42,6 +42,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
         out_type='featmap',
         final_norm=False,
     ),
+    'efficientnet_lite0': dict(type='timm', model_name='tf_efficientnet_lite0', out_indices=(1, 2, 3, 4)),
 }
 
 
@@ -93,17 +94,19 @@ def methods(backbone: dict[str, Any]) -> dict[str, Callable[[], nn.Module]]:
         return lambda: TunedBackbone(backbone, tuning, allow_random_backbone=True, efficient_frozen=efficient)
 
     found: dict[str, Callable[[], nn.Module]] = {'full fine-tuning': tuned('full')}
-    if 'VisionTransformer' not in backbone['type']:
+    if 'VisionTransformer' not in backbone['type'] and backbone['type'] != 'timm':
         norm_eval = {} if 'Swin' in backbone['type'] else dict(norm_eval=True)
         found[HOST] = lambda: MODELS.build(dict(backbone, frozen_stages=1, **norm_eval))
-    return found | {
+    found |= {
         PLAIN: tuned('pro', efficient=False),
         EFFICIENT: tuned('pro'),
         'Partial-1': tuned(dict(type='partial', k=1)),
         'bias': tuned('bias'),
         'linear': tuned('linear'),
-        'no tuning, host': lambda: MODELS.build(dict(backbone)).requires_grad_(False),
     }
+    if backbone['type'] != 'timm':  # the host libraries do not build a timm model with these arguments
+        found['no tuning, host'] = lambda: MODELS.build(dict(backbone)).requires_grad_(False)
+    return found
 
 
 def prepared(build: Callable[[], nn.Module], args: argparse.Namespace) -> nn.Module:
@@ -255,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             results[model] = measure(runs, args, evaluate=False)
     else:
         cfg = dict(BACKBONES[args.backbone], **(dict(depth=args.depth) if args.backbone == 'resnet' else {}))
-        host = cfg['type'].split('.')[0]
+        host = cfg['type'].split('.')[0].replace('timm', 'mmpretrain')
         __import__(f'{host}.models')
         init_default_scope(host)
         builders = methods(cfg)
