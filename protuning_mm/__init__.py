@@ -1,8 +1,9 @@
 """Pro-Tuning for MMDetection, MMSegmentation and MMPretrain: a frozen backbone with small trained prompt blocks.
 
-Importing the package registers its classes (also without scope prefix in mmengine's root registries) and applies
-:mod:`protuning_mm.patches`. Without mmengine only :mod:`protuning_mm.frozen` and :mod:`protuning_mm.blocks` can be
-imported, which depend on torch only.
+Importing the package applies :mod:`protuning_mm.patches` and registers its two backbones in mmengine's root registry,
+so that configs may name them without a prefix. Its hooks, data sets and metrics need the prefix ``protuning_mm.``.
+Without mmengine only :mod:`protuning_mm.frozen` and :mod:`protuning_mm.blocks` can be imported, which depend on torch
+only.
 """
 
 from importlib import import_module

@@ -19,7 +19,7 @@ def save_delta(model: nn.Module, path: str | Path, **meta: Any) -> None:
     Args:
         model (nn.Module): A :class:`~protuning_mm.TunedBackbone`, or a model that contains one.
         path (str | Path): A file name that ends in ``.pth`` or ``.safetensors``.
-        **meta: Entries for the file's ``meta``, such as ``classes=('cat', 'dog')``.
+        **meta: Entries for ``dataset_meta`` in the file's ``meta``, such as ``classes=('cat', 'dog')``.
 
     Raises:
         CheckpointError: the model has no tuned backbone, its frozen tensors are random (and ``allow_random_backbone``

@@ -1,4 +1,4 @@
-"""The package's registries, children of mmengine's roots under the scope ``protuning_mm``.
+"""The package's registries, under the scope ``protuning_mm``. All but ``TUNINGS`` are children of mmengine's roots.
 
 A scoped name such as ``protuning_mm.ProTunedResNet`` builds from any registry of mmdet, mmseg or mmpretrain:
 mmengine imports this module by the scope's name, so a config needs no ``custom_imports`` for it.
@@ -8,7 +8,7 @@ from mmengine.registry import Registry, root
 
 
 def _child_of(parent: Registry, location: str) -> Registry:
-    """Make a registry under mmengine's root; its classes are imported from a room of this package when needed."""
+    """Make a registry under mmengine's root; ``location`` is imported when a scoped name is first looked up."""
     return Registry(parent.name, parent=parent, scope='protuning_mm', locations=[f'protuning_mm.{location}'])
 
 
@@ -16,7 +16,7 @@ TUNINGS = Registry('tuning', scope='protuning_mm', locations=['protuning_mm.tuni
 MODELS = _child_of(root.MODELS, 'backbones')
 HOOKS = _child_of(root.HOOKS, 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child_of(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
-# The data sets inherit from mmpretrain's, so mmpretrain is only imported when a scoped name is looked up.
+# importing this location imports mmpretrain, whose data sets these inherit
 DATASETS = _child_of(root.DATASETS, 'data.classification')
 TRANSFORMS = _child_of(root.TRANSFORMS, 'data.corruptions')
 METRICS = _child_of(root.METRICS, 'data.metrics')

@@ -52,7 +52,7 @@ def merged(backbone: Any) -> nn.Module:
 
 
 def remove_additions(backbone: Any) -> nn.Module:
-    """Remove what the tunings added and frozen execution from a backbone, and return its plain backbone, trainable.
+    """Remove the tunings' modules and the efficient forwards from a backbone; return its plain backbone, trainable.
 
     Args:
         backbone (TunedBackbone): It cannot be used afterwards.

@@ -21,7 +21,8 @@ class ProTunedResNet(TunedBackbone):
     """A frozen ResNet with a prompt block after every stage; only the prompt blocks are trained.
 
     This is a :class:`TunedBackbone` that takes the arguments of the host's ResNet directly. A config that inherits a
-    host's config therefore only has to change ``type``. The frozen network is the host's own class (mmdet, mmseg or
+    host's config therefore only has to change ``type``; for ``ResNetV1c`` also add ``deep_stem=True``, for
+    ``ResNetV1d`` that and ``avg_down=True``. The frozen network is the host's own class (mmdet, mmseg or
     mmpretrain, see ``host``): ResNet, or ResNeXt if ``groups`` or ``base_width`` is given.
 
     Args:

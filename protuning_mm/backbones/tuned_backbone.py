@@ -29,8 +29,8 @@ from protuning_mm.stages.readers import describe
 from protuning_mm.tunings import TuningError
 from protuning_mm.tunings.build import TuningCfg, build_tunings
 
-# The dicts in which nn.Module stores parameters, buffers and children. This module shares those of the host's backbone,
-# so every tensor keeps the name that it has there.
+# Where nn.Module stores its parameters, buffers and children. This module shares these containers with the host's
+# backbone, so every tensor keeps the name that it has there.
 _TREE = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set')
 _LOADING = ('_load_state_dict_pre_hooks', '_load_state_dict_post_hooks')
 
@@ -119,12 +119,12 @@ class TunedBackbone(BaseModule):
         init_cfg = pop_init_cfg(cfg, init_cfg, pretrained)
         super().__init__(init_cfg)
         tunings = build_tunings(tuning)
-        # Inherited host configs contain these arguments. They are accepted and ignored, because the tuning decides what
-        # is frozen; norm_eval only matters if the plain backbone follows train().
+        # Inherited host configs contain frozen_stages and norm_eval. The tuning decides what is frozen, so the first is
+        # ignored; so is the second, unless the plain backbone follows train().
         ignored = ('frozen_stages',) if any(t.follows_train_mode for t in tunings) else ('frozen_stages', 'norm_eval')
         self.ignored_args = {key: cfg.pop(key) for key in ignored if key in cfg}
         plain = build_plain(cfg, host)
-        # Set without nn.Module.__setattr__: `plain` must not become a child of the module that shares its tables.
+        # Set without nn.Module.__setattr__: both share their `_modules`, so a child `plain` would contain itself.
         object.__setattr__(self, 'plain', plain)
         for table in (*_TREE, *_LOADING):
             object.__setattr__(self, table, getattr(plain, table))
@@ -185,7 +185,8 @@ class TunedBackbone(BaseModule):
 
         This requires Pro-Tuning in every stage up to the last output.
 
-        :meth:`forward` computes the same features by the host's own forward, with its output norms and in its layout.
+        :meth:`forward` computes them by the host's own forward, which may also apply output norms and has its own
+        layout.
 
         Args:
             image (Tensor): (N, 3, H, W).
@@ -212,8 +213,8 @@ class TunedBackbone(BaseModule):
     def stages(self) -> nn.ModuleList:
         """The pre-trained stages in order; each maps the feature of the previous stage to its own."""
         stages, named = self.structure.stages, self._modules.get('stages')
-        # This property hides a child `stages` of the host. If that has one child per stage, each FrozenStage shows the
-        # same children, so that paths such as stages.0.blocks keep working.
+        # This property hides a child `stages` of the host. If the host's `stages` has one child per stage, the i-th
+        # FrozenStage has the children of the host's stages.i, so that paths such as stages.0.blocks keep working.
         trees = list(named.children()) if named is not None else []
         if len(trees) != len(stages):
             trees = [None] * len(stages)

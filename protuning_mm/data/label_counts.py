@@ -59,8 +59,8 @@ def count_labels(
 
     Args:
         dataset: A built data set of a host library, or a wrapper of several.
-        limits (Mapping[str, int], optional): By unit, how many evenly spread entries are counted: fewer if every class
-            has occurred, more if fewer than two have. Defaults to None: all entries.
+        limits (Mapping[str, int], optional): For each unit, the number of evenly spread entries to count. Counting
+            stops earlier if every class has occurred, and later if fewer than two have. Defaults to None: all entries.
         read (Callable): Reads label maps, as ``map`` does; may work in parallel, but must keep the order. Defaults to
             ``map``.
 

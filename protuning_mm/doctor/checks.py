@@ -51,8 +51,9 @@ class Report:
                 if finding not in self.findings:
                     self.findings.append(finding)
         except Exception as error:
-            found = f'this check could not run: {describe_error(error)}'
-            self.findings.append(Finding('warning', key, found, 'nothing was checked here; the other checks ran'))
+            found = f'this check stopped with an error: {describe_error(error)}'
+            advice = 'the rest of this check did not run; the other checks did'
+            self.findings.append(Finding('warning', key, found, advice))
 
     def count(self, level: str) -> int:
         """Return the number of findings of a level."""

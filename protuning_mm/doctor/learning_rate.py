@@ -23,13 +23,13 @@ def check_learning_rate(setup: TrainingSetup) -> Findings:
         advice = 'auto_scale_lr=dict(base_batch_size=<that>)'
         yield Finding('error' if enabled else 'info', 'auto_scale_lr', found, advice)
     elif enabled:
-        found = f'lr={lr:g} is meant for {base} images, {product}: it becomes {lr * batch / base:g}'
+        found = f'lr={lr:g} is meant for {base} images per step; {product}, so lr becomes {lr * batch / base:g}'
         yield Finding('info', 'auto_scale_lr', found)
     elif batch != base:
         yield Finding(
             'warning',
             lr_key,
-            f'lr={lr:g} is meant for {base} images per step, but {product}',
+            f'lr={lr:g} is meant for {base} images per step; this run has {product}',
             f'auto_scale_lr.enable=True (or train.py --auto-scale-lr), or by the linear rule lr={lr * batch / base:g}; '
             'doctor --gpus N for N GPUs',
         )

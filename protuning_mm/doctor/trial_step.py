@@ -49,9 +49,10 @@ def run_trial_steps(setup: TrainingSetup, size: tuple[int, int] | None) -> list[
 
     A two-stage detector samples fewer proposals than in training. It runs a third step with even fewer, from which the
     memory per proposal is computed. If the model fails on small images, one step runs on noise images of the training's
-    size. If it fails on those, one step runs on images of the training set, if there are any.
+    size, unless that is unknown or large. If there is no such step or it fails too, one step runs on images of the
+    training set.
 
-    The steps update the statistics of batch norms, and all modules except the backbone are initialized. Checks of the
+    The steps update the statistics of batch norms, and modules are initialized (:func:`init_modules`). Checks of the
     model's weights must therefore run before.
 
     Args:
@@ -59,7 +60,8 @@ def run_trial_steps(setup: TrainingSetup, size: tuple[int, int] | None) -> list[
         size (tuple[int, int], optional): Height and width of the images in training.
 
     Raises:
-        RuntimeError: the model fails on noise and on images of the training set; the message gives both errors.
+        RuntimeError: the model fails on noise, and it fails on the training set or that is missing. The message gives
+            the errors.
     """
     init_modules(setup.model)
     # mmengine does the same if there is one process; SyncBN does not run on a CPU

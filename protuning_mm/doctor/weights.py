@@ -26,7 +26,8 @@ def check_frozen(setup: TrainingSetup) -> Findings:
     trained = sum(param.numel() for param in backbone.parameters() if param.requires_grad)
     if isinstance(backbone, TunedBackbone):
         for key, value in backbone.ignored_args.items():
-            yield Finding('info', f'model.backbone.{key}', f'{key}={value} has no effect: the tuning owns freezing')
+            found = f'{key}={value} has no effect: the tuning decides what is frozen'
+            yield Finding('info', f'model.backbone.{key}', found)
         if not trained:
             yield Finding('info', 'model.backbone.tuning', 'linear probing: no parameter of the backbone is trained')
         return

@@ -78,7 +78,7 @@ def _as_plain(backbone: TunedBackbone) -> nn.Module:
 
 
 def spared(model: nn.Module, custom_keys: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return key -> added parameters, for keys of whole backbones whose ``lr_mult`` does not apply to them."""
+    """For each key that names a whole backbone, return the added parameters that its ``lr_mult`` does not apply to."""
     found: dict[str, list[str]] = {}
     for name, general, own in _matched_by_backbone(model, custom_keys):
         if own is None and custom_keys[general].get('lr_mult', 1.0) != 1.0:

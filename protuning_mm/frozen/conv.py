@@ -60,7 +60,7 @@ class ConvOp(NamedTuple):
         stride, padding, dilation (tuple[int, int]): As in :class:`torch.nn.Conv2d`.
         groups (int): As in :class:`torch.nn.Conv2d`.
         by_matmul (bool): Whether to compute a pointwise convolution on a CPU as a matrix product, which needs less
-            memory. Where no graph is built, oneDNN's convolution is faster. Defaults to True.
+            memory. oneDNN's convolution is faster and serves where gradients are disabled. Defaults to True.
         norm (NormOp, optional): The batch norm after the convolution, unless it is folded into it.
     """
 

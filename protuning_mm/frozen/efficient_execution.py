@@ -1,4 +1,4 @@
-"""Entry points to run the frozen parts of a network efficiently, and a report of which modules do.
+"""Entry points to run the frozen parts of a network efficiently, and a report of which modules run so.
 
 A module that runs efficiently keeps its class, its tensors and its place in the network. Only the instance gets another
 ``forward``, which reads the module's current state at every call.
@@ -198,7 +198,7 @@ class EfficientBlock(EfficientForward):
             self._folds[i](conv, norm, dtype) if folds or conv.weight.dtype != dtype else unfolded(conv, norm)
             for i, (conv, norm) in enumerate(pairs)
         ]
-        # a matrix product needs less memory on a CPU; without a graph, oneDNN's convolution is faster
+        # on a CPU, a matrix product needs less memory, and oneDNN's convolution is faster
         convs = [conv._replace(by_matmul=torch.is_grad_enabled()) for conv in convs]
         block = BlockOp(
             convs[: len(parts.branch)],

@@ -24,8 +24,9 @@ class StaleWeightsError(RuntimeError):
 class FoldedConv:
     """A Conv2d and the batch norm after it, in eval mode, as one :class:`ConvOp`.
 
-    In half precision the norm is not folded: rounding s W loses more accuracy than the rounding between convolution
-    and norm, which folding avoids.
+    If the weights are stored in half precision, the norm is not folded: rounding s W loses more accuracy than the
+    rounding between convolution and norm, which folding avoids. Under autocast, float32 weights are folded in float32
+    and then rounded.
 
     On a CPU, each use folds again piece by piece and compares every bit with the cache, because writes through
     ``.data`` or numpy do not increase the version counter. The comparison needs no copy of the weights and reads each

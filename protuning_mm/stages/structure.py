@@ -72,8 +72,8 @@ class Stages:
             the backbone; it takes the backbone and the state dict.
         optional_keys (tuple[str]): Key prefixes of tensors that exist only for dense tasks. Pre-trained files do not
             contain them, so tensors missing from the file keep the host's initial values.
-        pooled_channels (int, optional): Channels of a pooled output that layers after the last stage compute. Defaults
-            to the last stage's.
+        pooled_channels (int, optional): Channels of the pooled output, if layers after the last stage change them.
+            Defaults to the last stage's.
         unused_keys (tuple[str]): Key prefixes of parameters that no output depends on; no tuning trains them.
     """
 
@@ -145,6 +145,6 @@ def out_stages(out_indices: Sequence[int], num_stages: int) -> tuple[int, ...]:
         right = tuple(range(num_stages))
         raise SettingError(
             f'out_indices={out_indices!r}: must contain stage indices from 0 to {num_stages - 1}, because the backbone '
-            f'has {num_stages} stages. The stem does not count (in timm it has index 0): out_indices={right} selects '
-            'all stages'
+            f'has {num_stages} stages. The stem is not a stage, even where timm lists it as feature 0: '
+            f'out_indices={right} selects all stages'
         ) from None

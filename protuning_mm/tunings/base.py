@@ -47,15 +47,15 @@ class Tuning:
         child (str): Name of the backbone's child that contains the added modules; their state dict keys begin with it.
         identity_at_init (bool): Whether the initialized tuning leaves the plain backbone's outputs unchanged.
         combines (bool): Whether the tuning can be combined with others.
-        passes_to (type, optional): Class of the added modules, which takes the constructor's remaining keyword
-            arguments.
+        passes_to (type, optional): Class of the added modules. It gets the keyword arguments that the tuning's own
+            constructor does not name.
         added (nn.ModuleDict | nn.ModuleList, optional): The added modules.
         trained (frozenset[str]): Keys of the plain backbone's parameters that are trained.
         follows_train_mode (bool): Whether the plain backbone follows ``train()``; otherwise it stays in eval mode.
         tapped_paths (dict[str, str]): Key in :attr:`added` -> path of the frozen module that the added module belongs
             to.
-        weight_users (dict[str, str]): Path of a linear layer whose forward, and therefore whose hooks, are never called
-            -> path of the module that uses the layer's weight directly (:meth:`tap_weight_use`).
+        weight_users (dict[str, str]): Path of a linear layer -> path of the module that uses its weight directly and
+            never calls the layer (:meth:`tap_weight_use`).
         settings (dict): The tuning's name and all its arguments, set by
             :func:`~protuning_mm.tunings.build.build_tunings`.
         efficient (bool): Whether the added modules may run as memory-efficient autograd nodes.
@@ -155,9 +155,10 @@ class Tuning:
         backbone.get_submodule(path).register_forward_hook(Tap(added), with_kwargs=True)
 
     def tap_weight_use(self, backbone: nn.Module, path: str, user: str) -> None:
-        """Run the module that :meth:`tap` added to a linear layer although the layer's forward is never called.
+        """Apply the module added to a linear layer also where another module uses the layer's weight directly.
 
-        Some attention modules compute ``F.linear(x, layer.weight)`` themselves. Call :meth:`tap` first.
+        Some attention modules compute ``F.linear(x, layer.weight)`` themselves and never call the layer. Call
+        :meth:`tap` first, which adds the module.
 
         Args:
             backbone (nn.Module): The plain backbone.

@@ -51,7 +51,7 @@ class Fingerprint:
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> Fingerprint:
-    """Hash named tensors one by one, in several threads.
+    """Hash each named tensor separately, in several threads.
 
     Args:
         tensors (Mapping[str, Tensor]): Tensors by name, on any device.

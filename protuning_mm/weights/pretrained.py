@@ -11,8 +11,7 @@ from protuning_mm.weights.listing import listed
 from protuning_mm.weights.load import load_checkpoint_file
 
 # Key prefixes that published files contain in addition to a bare backbone: the heads of a classifier, the projector of
-# MoCo v3 (in place of the head) and the decoder of MAE. The last one is
-# EfficientNet-PyTorch's head.
+# MoCo v3 (in place of the head) and the decoder of MAE. ``_fc.`` is the head in EfficientNet-PyTorch.
 _NOT_BACKBONE = ('fc.', 'head.', 'head_dist.', 'classifier.', 'mask_token', 'decoder_', '_fc.')
 # Keys under which files store their tensors: mmengine and MoCo v3; DeiT, Swin and MAE.
 _WRAPPERS = ('state_dict', 'model')

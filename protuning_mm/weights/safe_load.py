@@ -26,7 +26,10 @@ _scalar: Any = np.float64(0).__reduce__()[0]
 
 
 class _Buffer(HistoryBuffer):
-    """Replaces mmengine's HistoryBuffer during unpickling, which puts functions that a file names into its class."""
+    """Replaces mmengine's HistoryBuffer during unpickling.
+
+    ``HistoryBuffer.__setstate__`` looks up functions by names in the file and stores them in its class.
+    """
 
     def __setstate__(self, state: Any) -> None:
         logged, counts, longest = (state[key] for key in ('_log_history', '_count_history', 'max_length'))

@@ -37,7 +37,7 @@ def test_train_resume_and_test(model: str, form: str, tmp_path: Path) -> None:
     work_dir = tmp_path / 'run dir'  # a space in the path
     printed = run(REPO / 'tools/train.py', config, '--work-dir', work_dir)
     assert 'backbone.prompts' in printed and '% of full fine-tuning' in printed
-    assert 'has no effect: the tuning owns freezing' in printed
+    assert 'has no effect: the tuning decides what is frozen' in printed
     first = work_dir / ('epoch_1.pth' if detector else 'iter_2.pth')
     before = torch.load(first, weights_only=False)
 

@@ -100,7 +100,7 @@ def test_failing_check_is_a_finding(mini: MiniConfigs, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(checks, 'check_batch_norms', broken)
     findings = run_doctor(mini('upernet'))
-    assert finding_at(findings, 'norm_cfg').found == 'this check could not run: RuntimeError: no luck'
+    assert finding_at(findings, 'norm_cfg').found == 'this check stopped with an error: RuntimeError: no luck'
     assert 'fills all' in finding_at(findings, 'model.backbone.init_cfg').found
 
 

@@ -36,7 +36,8 @@ class CIFAR10C(BaseDataset):
         **kwargs: Arguments of mmpretrain's ``BaseDataset``.
 
     Raises:
-        DataError: some files are missing, or all of them and there is no clean test set; or a file has another shape.
+        DataError: only some of the files exist, a file has the wrong shape, or no file exists and no clean test set
+            is given.
     """
 
     METAINFO = CIFAR10.METAINFO

@@ -13,18 +13,18 @@ class HeldOut(Subset):
 
     If the learning rate is chosen on the test set, the test accuracy is too optimistic. Use ``part='train'`` in the
     training loader and ``part='held_out'`` in the validation loader, with equal seed and fraction, and evaluate on the
-    test set once. With equal seeds, the two parts have no image in common and together contain all images.
+    test set once. With equal seed and fraction, the two parts have no image in common and together contain all images.
 
     Args:
         dataset (dict | BaseDataset): The training set, the same for both parts.
         part (str): ``'train'``, ``'held_out'`` or ``'all'`` (both parts). Defaults to ``'train'``.
         fraction (float): Fraction of each class's images that is held out, rounded; at least one image if the class has
-            two, and never all. Defaults to 0.1.
+            two or more, and never all of them. Defaults to 0.1.
         seed (int): Seed of the selection. Defaults to 0.
         lazy_init (bool): Whether to load nothing before it is needed. Defaults to False.
 
     Raises:
-        DataError: ``part`` or ``fraction`` has another value.
+        DataError: ``part`` is none of these, or ``fraction`` is not between 0 and 1.
     """
 
     def __init__(

@@ -15,8 +15,8 @@ class LongTailed(Subset):
 
     The profile is that of `Class-Balanced Loss Based on Effective Number of Samples <https://arxiv.org/abs/1901.05555>`_
     (Cui et al., CVPR 2019), truncated as in LDAM's published code, so that CIFAR-10 and CIFAR-100 get the published
-    counts. *Which* images of a class are kept depends on the seed; there is no published list of them. With one seed,
-    the images of a higher ratio are a subset of those of a lower one.
+    counts. *Which* images of a class are kept depends on the seed; there is no published list of them. With one seed
+    and one n_max, the images of a higher ratio are a subset of those of a lower one.
 
     Args:
         dataset (dict | BaseDataset): The whole data set.

@@ -1,4 +1,4 @@
-"""A checkpoint hook that never leaves fewer complete checkpoints on disk than ``max_keep_ckpts``."""
+"""A checkpoint hook that removes an old checkpoint only after the next one is complete."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -94,7 +94,7 @@ class ExactResumeHook(Hook):
         sampler = sampler_of(loader)
         if hasattr(sampler, 'seed') and seed is not None:
             sampler.seed = seed
-        self._ahead = state  # a validation before the restore may save a checkpoint, which must contain them unchanged
+        self._ahead = state  # for checkpoints that a validation saves before the restore
 
         def restore() -> None:
             self._ahead = None

@@ -28,8 +28,9 @@ class TuningHook(Hook):
     - Before training, validation and test: the checks of :mod:`protuning_mm.engine.preflight`. Before training, the
       hook also logs the table of trained and frozen parameters, and which modules of the backbone run efficiently.
     - At every save: the sources of frozen tensors are stored in the checkpoint's ``meta``.
-    - A backbone that follows another one, such as a mean teacher, gets the other's frozen tensors at the start and
-      before each iteration, validation and save (:mod:`protuning_mm.engine.followers`).
+    - A backbone that follows another one, such as a mean teacher, gets the other's frozen tensors at the start and the
+      end, before each validation and save and, if the trained model contains it, before each iteration
+      (:mod:`protuning_mm.engine.followers`).
 
     Raises:
         CheckpointError: the checkpoint to resume from holds no training state.
@@ -75,7 +76,7 @@ class TuningHook(Hook):
         for name, backbone in tuned_backbones(unwrap(runner.model)).items():
             if backbone.ignored_args:
                 listed = ', '.join(f'{key}={value}' for key, value in backbone.ignored_args.items())
-                runner.logger.info(f'{name}: {listed} from the config has no effect: the tuning owns freezing')
+                runner.logger.info(f'{name}: {listed} from the config has no effect: the tuning decides what is frozen')
             if backbone.efficient_frozen:
                 runner.logger.info(f'{name}, frozen execution:\n{report(backbone.plain)}')
 

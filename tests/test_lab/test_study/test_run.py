@@ -129,7 +129,7 @@ def test_dry_run_prints_remaining_runs_and_time(folder: Path, capsys: pytest.Cap
     printed = capsys.readouterr().out
     assert not (folder / 'new').exists()
     assert len(re.findall('^to run ', printed, re.MULTILINE)) == 4
-    assert printed.count('/ at the chosen learning rate: seeds 1') == 2
+    assert printed.count('/ at the chosen candidate: seeds 1') == 2
     assert '2 groups, 6 runs: 0 done, 6 to run, no finished run to estimate the time from' in printed
     main([path, '--dry-run', '--jobs', '2'])
     assert '2 groups, 6 runs: 6 done, 0 to run, about 0 s with --jobs 2' in capsys.readouterr().out
