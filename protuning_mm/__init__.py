@@ -2,8 +2,8 @@
 
 Importing the package applies :mod:`protuning_mm.patches` and registers its two backbones in mmengine's root registry,
 so that configs may name them without a prefix. Its hooks, data sets and metrics need the prefix ``protuning_mm.``.
-Without mmengine only :mod:`protuning_mm.frozen` and :mod:`protuning_mm.blocks` can be imported, which depend on torch
-only.
+Without mmengine, only :mod:`protuning_mm.frozen`, :mod:`protuning_mm.blocks` and :mod:`protuning_mm.stages` can be
+used.
 """
 
 from importlib import import_module

@@ -124,7 +124,8 @@ class TunedBackbone(BaseModule):
         ignored = ('frozen_stages',) if any(t.follows_train_mode for t in tunings) else ('frozen_stages', 'norm_eval')
         self.ignored_args = {key: cfg.pop(key) for key in ignored if key in cfg}
         plain = build_plain(cfg, host)
-        # Set without nn.Module.__setattr__: both share their `_modules`, so a child `plain` would contain itself.
+        # Set without nn.Module.__setattr__, which would register `plain` as a child of itself: this module and `plain`
+        # share one `_modules` dict.
         object.__setattr__(self, 'plain', plain)
         for table in (*_TREE, *_LOADING):
             object.__setattr__(self, table, getattr(plain, table))

@@ -55,7 +55,7 @@ class ParameterTable:
     @property
     def share(self) -> float:
         """Number of trained parameters as a fraction of :attr:`full`."""
-        return self.trained / self.full
+        return self.trained / self.full if self.full else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         parts = [dict(name=part.name, trained=part.trained, frozen=part.frozen) for part in self.parts]
@@ -81,13 +81,17 @@ def count_parameters(model: Any, optim_wrapper: Any = None) -> ParameterTable:
     """Count a model's parameters by stem, stages, prompts, neck and each head.
 
     Args:
-        model (nn.Module): Any module, wrapped (DDP) or not. Each child is one part. A tuned backbone, and the child
-            ``backbone``, are split into stem, stages and added modules, and ``roi_head`` is split into its heads.
+        model (nn.Module): Any module, wrapped (DDP) or not. Each child is one part, and so are the parameters that
+            belong to no child. A tuned backbone, and the child ``backbone``, are split into stem, stages and added
+            modules, and ``roi_head`` is split into its heads. A shared parameter counts in its first part.
         optim_wrapper (OptimWrapper | OptimWrapperDict, optional): The optimizer wrapper, to list learning rates.
     """
     model = unwrap(model)
     rates = _rates(optim_wrapper)
-    parts = [_count(name, params, rates) for name, params in _parts(model)]
+    parts, seen = [], set[nn.Parameter]()
+    for name, params in _parts(model):
+        parts.append(_count(name, [param for param in dict.fromkeys(params) if param not in seen], rates))
+        seen.update(params)
     added = sum(
         param.numel()
         for backbone in tuned_backbones(model).values()
@@ -116,8 +120,10 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:
         elif name == 'roi_head':  # a detector's heads of the second stage, one row each
             for head, module in child.named_children():
                 yield f'{name}.{head}', list(module.parameters())
+            yield name, list(child.parameters(recurse=False))
         else:
             yield name, list(child.parameters())
+    yield type(model).__name__, list(model.parameters(recurse=False))
 
 
 def _parts_of_backbone(name: str, backbone: Any) -> Iterator[tuple[str, list[nn.Parameter]]]:

@@ -198,7 +198,8 @@ class EfficientBlock(EfficientForward):
             self._folds[i](conv, norm, dtype) if folds or conv.weight.dtype != dtype else unfolded(conv, norm)
             for i, (conv, norm) in enumerate(pairs)
         ]
-        # on a CPU, a matrix product needs less memory, and oneDNN's convolution is faster
+        # with gradients, use the matrix product, which needs less memory on a CPU; else oneDNN's convolution, which is
+        # faster
         convs = [conv._replace(by_matmul=torch.is_grad_enabled()) for conv in convs]
         block = BlockOp(
             convs[: len(parts.branch)],

@@ -26,7 +26,7 @@ from protuning_mm.weights import CheckpointError
 class MultiTask:
     """Any number of tasks on one frozen backbone in memory.
 
-    Each task is a model of its host library. The frozen tensors of all tasks are the same objects. A request (one call
+    Each task is a model of its host library. Tasks with the same base share its frozen tensors. A request (one call
     of :meth:`predict`, :meth:`features` or :meth:`raw`) uses the tasks that exist when it begins, so tasks can be
     added, swapped and removed during requests. All methods may be called from any thread.
 

@@ -144,7 +144,8 @@ def out_stages(out_indices: Sequence[int], num_stages: int) -> tuple[int, ...]:
     except (TypeError, IndexError):
         right = tuple(range(num_stages))
         raise SettingError(
-            f'out_indices={out_indices!r}: must contain stage indices from 0 to {num_stages - 1}, because the backbone '
-            f'has {num_stages} stages. The stem is not a stage, even where timm lists it as feature 0: '
+            f'out_indices={out_indices!r}: must contain stage indices from 0 to {num_stages - 1} (or from '
+            f'{-num_stages} to -1), because the backbone has {num_stages} stages. The stem is not a stage, even where '
+            f'timm lists it as feature 0: '
             f'out_indices={right} selects all stages'
         ) from None

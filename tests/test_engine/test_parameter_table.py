@@ -1,6 +1,7 @@
 """count_parameters against sums over torch's own parameters."""
 
 import pytest
+import torch
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from torch import nn
 
@@ -65,3 +66,22 @@ def test_printed_table(weights: Weights) -> None:
     assert f'{100 * table.share:.1f}% of full fine-tuning' in lines[-1]
     as_dict = table.to_dict()
     assert sum(part['trained'] for part in as_dict['parts']) == as_dict['trained'] == table.trained
+
+
+class Odd(nn.Module):
+    """Parameters of its own, and two children that share a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 7))
+        self.encoder = nn.Linear(4, 4)
+        self.decoder = nn.Linear(4, 4)
+        self.decoder.weight = self.encoder.weight
+
+
+@pytest.mark.parametrize('build', [Odd, lambda: nn.Linear(3, 2), nn.Identity], ids=['odd', 'no child', 'nothing'])
+def test_every_parameter_is_counted_once(build):
+    model = build()
+    table = count_parameters(model)
+    assert table.trained == sum(p.numel() for p in model.parameters()) and table.frozen == 0
+    assert 'M trained' in str(table)

@@ -17,7 +17,7 @@ class Corrupted(Subset):
 
     This class only writes corruption and severity into each sample. ``dict(type='protuning_mm.Corrupt',
     corruption=None)`` in the data set's pipeline applies them, after the image is loaded, cropped and resized.
-    CIFAR-10-C and CIFAR-100-C have classes of their own.
+    For CIFAR-10-C and CIFAR-100-C, use the data sets ``CIFAR10C`` and ``CIFAR100C``.
 
     Args:
         dataset (dict | BaseDataset): The clean test set.

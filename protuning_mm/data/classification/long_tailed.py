@@ -22,7 +22,7 @@ class LongTailed(Subset):
         dataset (dict | BaseDataset): The whole data set.
         imbalance_ratio (float): Images of the first class divided by images of the last, at least 1. Defaults to 100.
         max_per_class (int, optional): Images of the first class, n_max. Defaults to None: the largest number for which
-            every class has enough images; in a balanced data set, all images of the first class.
+            no n_i exceeds the images of its class; in a balanced data set, all images of the first class.
         seed (int): Seed of the selection. Defaults to 0.
         lazy_init (bool): Whether to load nothing before it is needed. Defaults to False.
 
