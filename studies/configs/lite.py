@@ -1,7 +1,8 @@
 # A run of a study on a published network and published images: EfficientNet-Lite0, trained on ImageNet and frozen, on
 # 1,000 images of CIFAR-10 (VTAB-1k's number). Images of 96 px, cached by cache_images.py. The axes override settings.
 _base_ = './base.py'
-custom_imports = dict(imports=['protuning_mm', 'protuning_lab.channels_last'], allow_failed_imports=False)
+parts = ['protuning_mm', 'protuning_lab.channels_last', 'protuning_lab.prompt_variants']
+custom_imports = dict(imports=parts, allow_failed_imports=False)
 
 data_root = 'data/studies/lite'
 iterations = 300
