@@ -20,10 +20,10 @@ TUNINGS = [(group, s) for group in list_groups(LITE) if group['target'] == 'cifa
 
 
 def test_every_tuning_gets_six_candidates() -> None:
-    for name in ('lite', 'lite_long_tail'):
+    for name, tunings in dict(lite=11, lite_long_tail=11, lite_few_shot=7, lite_corruptions=7).items():
         study = read_study(REPO / f'studies/grids/{name}.py')
         assert {len(group.candidates) for group in list_groups(study)} == {6}
-        assert len(study.axes['tuning']) == 11
+        assert len(study.axes['tuning']) == tunings
 
 
 @pytest.mark.parametrize(('group', 'setting'), TUNINGS, ids=lambda value: getattr(value, 'name', value))
@@ -79,7 +79,7 @@ def images_of(cfg: Any, root: Path) -> set[int]:
     return {int(np.ascontiguousarray(image).reshape(-1)[:4].copy().view('<i4')[0]) for image in images}
 
 
-@pytest.mark.parametrize('name', ['lite', 'lite_long_tail', 'lite_blocks'])
+@pytest.mark.parametrize('name', ['lite', 'lite_long_tail', 'lite_few_shot', 'lite_blocks'])
 def test_no_run_trains_on_the_images_that_judge_it(name: str, arrays: Path) -> None:
     study = read_study(REPO / f'studies/grids/{name}.py')
     configs = ConfigBuilder(study)
@@ -101,6 +101,7 @@ def test_no_run_trains_on_the_images_that_judge_it(name: str, arrays: Path) -> N
     expected = {
         'lite': dict(cifar10=(800, 200, 1000, 2000), fashion=(800, 200, 1000, 2000)),
         'lite_long_tail': dict(cifar10_lt100=(lt100, 1000, lt100, 2000), cifar10_lt50=(lt50, 1000, lt50, 2000)),
+        'lite_few_shot': {f'shots_{n}': (10 * n, 1000, 10 * n, 2000) for n in (1, 2, 4, 8, 16)},
         'lite_blocks': dict(
             cifar10=(800, 200, 800, 4000), fashion=(800, 200, 800, 4000), cifar10_lt100=(short, 800, short, 1000)
         ),
