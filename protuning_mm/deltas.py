@@ -14,7 +14,7 @@ from protuning_mm.weights.write import write_checkpoint
 
 
 def save_delta(model: nn.Module, path: str | Path, **meta: Any) -> None:
-    """Save a delta: all tensors of the model except the frozen ones, and fingerprint and source of the frozen ones.
+    """Save a delta: fingerprint and source of the frozen tensors, and all other tensors of the model.
 
     Args:
         model (nn.Module): A :class:`~protuning_mm.TunedBackbone`, or a model that contains one.

@@ -25,8 +25,9 @@ def untuned(backbone: Any) -> nn.Module:
     if trained:
         cfg = backbone.init_cfg
         if not (isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained'):
+            names = ', '.join(tuning.name for tuning in backbone.tunings if tuning.trained)
             raise TuningError(
-                f'{backbone.tunings[0].name} trains parameters of the plain backbone, and init_cfg gives no checkpoint '
+                f'{names} trains parameters of the plain backbone, and init_cfg gives no checkpoint '
                 "to restore them from: set init_cfg=dict(type='Pretrained', checkpoint=…)"
             )
         state = backbone.read_base(cfg['checkpoint'], cfg.get('prefix'))

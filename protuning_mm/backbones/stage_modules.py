@@ -37,8 +37,8 @@ class FrozenStage(_View):
         tree (nn.Module, optional): The host's module at ``stages.<i>``, if it has one.
 
     Shape:
-        - Input: (N, C_{i-1}, H_{i-1}, W_{i-1}); a :class:`~protuning_mm.stages.layouts.TokenMap` if there are prefix
-          tokens
+        - Input: (N, C_{i-1}, H_{i-1}, W_{i-1}), for the first stage the stem's output; a
+          :class:`~protuning_mm.stages.layouts.TokenMap` if there are prefix tokens
         - Output: (N, C_i, H_i, W_i), likewise
     """
 
@@ -61,7 +61,7 @@ class FrozenStem(_View):
 
     Shape:
         - Input: (N, 3, H, W)
-        - Output: (N, C_0, H_0, W_0), what the first stage is called with
+        - Output: (N, C, H', W'), the first stage's input
     """
 
     def __init__(self, run: Callable[[Tensor], Feature], tree: nn.Module | None = None) -> None:

@@ -205,7 +205,7 @@ class TunedBackbone(BaseModule):
 
     @property
     def stem(self) -> FrozenStem:
-        """The part of the host's forward before the first stage: (N, 3, H, W) to (N, C_0, H_0, W_0)."""
+        """The host's forward before the first stage: (N, 3, H, W) to the first stage's input (N, C, H', W')."""
         first = self.plain.get_submodule(self.structure.stages[0].modules[0])
         run = partial(run_stem, self._run, first, layout=self.structure.layout, grid=self._token_grid)
         return FrozenStem(run, self._modules.get('stem'))

@@ -23,10 +23,10 @@ _SMALLEST = 32
 class Corrupt(BaseTransform):
     """Corrupts an image as `ImageNet-C <https://arxiv.org/abs/1903.12261>`_ does (Hendrycks and Dietterich, ICLR 2019).
 
-    The strengths are ImageNet-C's, which were chosen for 224 px, for images of any size. The authors of CIFAR-10-C used
+    Images of every size get the strengths of ImageNet-C, which were chosen for 224 px. The authors of CIFAR-10-C used
     weaker ones for 32 px. Corrupted CIFAR images are therefore harder than CIFAR-10-C, and their accuracy is not
     comparable with published results. An image gets the same corruption in every epoch: the random numbers depend only
-    on the seed and the image's index in its data set.
+    on the seed, the corruption, the severity and the image's index in its data set.
 
     Required keys: ``img`` (uint8, three channels, at least 32 px a side), ``sample_idx``. Added keys:
     ``corruption``, ``severity``, ``generated``, for ``protuning_mm.CorruptionAccuracy``.

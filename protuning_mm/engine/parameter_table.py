@@ -49,7 +49,7 @@ class ParameterTable:
 
     @property
     def full(self) -> int:
-        """Number of parameters that full fine-tuning of the plain model trains."""
+        """Number of parameters of the plain model, which full fine-tuning trains."""
         return self.trained + self.frozen - self.added
 
     @property

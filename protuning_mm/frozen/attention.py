@@ -1,4 +1,4 @@
-"""Swin's window attention, saving only queries, keys and values for the backward pass.
+"""Swin's window attention, saving queries, keys, values, position bias and mask for the backward pass.
 
 torch also saves the scaled queries and the attention weights. Here the backward pass recomputes them: two small matrix
 products and some elementwise operations, a few percent of the block's cost.

@@ -59,7 +59,7 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
     and of timm's and torchvision's ResNet, and the stems of these networks. Subclasses of these blocks are not
     supported. Other frozen Conv2d and batch norm layers, also those inside unsupported blocks, are changed so that they
     save no activations for the backward pass. Swin's window attention (of mmdet, mmseg and mmpretrain) saves only
-    queries, keys and values.
+    queries, keys, values, position bias and mask.
 
     Args:
         module (nn.Module): The network, or a part of it.

@@ -31,6 +31,7 @@ def block_layers(backbone: nn.Module, stages: Stages) -> Iterator[tuple[str, Any
     """Yield path and module of all parts of the blocks, except those inside ``torch.nn.MultiheadAttention``."""
     for block in stages.blocks:
         parts = dict(backbone.get_submodule(block.path).named_modules())
+        parts.pop('')  # the block itself
         inside = tuple(f'{name}.' for name, part in parts.items() if isinstance(part, nn.MultiheadAttention))
         yield from ((f'{block.path}.{name}', part) for name, part in parts.items() if not name.startswith(inside))
 
