@@ -32,8 +32,9 @@ def save_delta(model: nn.Module, path: str | Path, **meta: Any) -> None:
     for name, backbone in backbones.items():
         if backbone.needs_weights():
             raise CheckpointError(
-                f'the frozen tensors of {name or type(backbone).__name__} are random, so no base can complete a delta: '
-                'load a checkpoint into the backbone first, by init_cfg and init_weights() or by load_state_dict()'
+                f'the frozen tensors of {name or type(backbone).__name__} are random: no checkpoint contains them, so '
+                'a delta could not be loaded again. Load a checkpoint into the backbone first, by init_cfg and '
+                'init_weights() or by load_state_dict()'
             )
     content = dict(state_dict=model.state_dict(), meta=dict(dataset_meta=meta))
     make_delta(content, backbones, {name: fingerprint(each.frozen_tensors()) for name, each in backbones.items()})

@@ -72,8 +72,8 @@ def merge_delta(cfg: Config, delta: str, out: str | Path, base: str | None = Non
         cfg (Config): The config with which the delta was trained.
         delta (str): The delta.
         out (str | Path): The whole checkpoint to write, ``.pth`` or ``.safetensors``.
-        base (str, optional): Path, URL or address of the base, which is verified. Defaults to the config's
-            ``init_cfg``, then to the base that the delta names.
+        base (str, optional): Path, URL or address of the base, in place of the config's ``init_cfg``. If it is not the
+            delta's base, the one that the delta names is tried.
         fold (bool): Whether to merge the tuning into the backbone's weights, so that the host's plain model computes
             the same outputs; impossible for prompts. Defaults to False.
 
@@ -119,7 +119,7 @@ def _load_bases(backbones: Mapping[str, TunedBackbone], base: str | None, conten
         if source is not None:
             each.fill_from(source, prefix)
         elif each.frozen_source is None:
-            raise CheckpointError(f'the base of {name} is not known: give its file or scheme by --base')
+            raise CheckpointError(f'the base of {name} is not known: give its path, URL or address by --base')
 
 
 def _fold_state(whole: Mapping[str, Tensor], backbones: Mapping[str, TunedBackbone]) -> dict[str, Tensor]:
@@ -138,7 +138,7 @@ def _make_parser(description: str, checkpoint: str, out: str) -> argparse.Argume
     parser.add_argument('out', help=f'{out} to write, .pth or .safetensors')
     parser.add_argument(
         '--base',
-        help="file or scheme of the base; defaults to the config's init_cfg, then to the base that the file names",
+        help="path, URL or address of the base; defaults to the config's init_cfg, then to the one that the file names",
     )
     add_cfg_options(parser)
     return parser

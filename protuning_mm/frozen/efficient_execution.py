@@ -56,10 +56,10 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
     parameters that require a gradient and batch norms in training mode work as before. :func:`release` undoes it.
 
     Supported are ``BasicBlock`` and ``Bottleneck`` of mmdet, mmseg and mmpretrain (ResNet, V1c, V1d, ResNeXt, RegNet)
-    and of timm's and torchvision's ResNet, and the stems of these networks. Subclasses of these blocks are not
-    supported. Other frozen Conv2d and batch norm layers, also those inside unsupported blocks, are changed so that they
-    save no activations for the backward pass. Swin's window attention (of mmdet, mmseg and mmpretrain) saves only
-    queries, keys, values, position bias and mask.
+    and of timm's and torchvision's ResNet, and the stems of these networks except timm's deep stems. Subclasses of
+    these blocks are not supported. Other frozen Conv2d and batch norm layers, also those inside unsupported blocks, are
+    changed so that they save no activations for the backward pass. Swin's window attention (of mmdet, mmseg and
+    mmpretrain) saves only queries, keys, values, position bias and mask.
 
     Args:
         module (nn.Module): The network, or a part of it.

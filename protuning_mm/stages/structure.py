@@ -13,7 +13,7 @@ from protuning_mm.stages.layouts import Maps
 
 
 class SettingError(ValueError):
-    """A setting of a backbone is wrong; the message names the setting, the value found and a correct value."""
+    """A setting of a backbone is wrong; the message names the setting and says how to correct it."""
 
 
 class ReadingError(TypeError):

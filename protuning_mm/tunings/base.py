@@ -156,10 +156,10 @@ class Tuning:
         backbone.get_submodule(path).register_forward_hook(Tap(added), with_kwargs=True)
 
     def tap_weight_use(self, backbone: nn.Module, path: str, user: str) -> None:
-        """Apply the module added to a linear layer also where another module uses the layer's weight directly.
+        """Let the module that :meth:`tap` added take effect where another module uses the layer's weight.
 
-        Some attention modules compute ``F.linear(x, layer.weight)`` themselves and never call the layer. Call
-        :meth:`tap` first, which adds the module.
+        Some attention modules compute ``F.linear(x, layer.weight)`` themselves and never call the layer, so its hooks
+        do not run. Call :meth:`tap` first.
 
         Args:
             backbone (nn.Module): The plain backbone.
