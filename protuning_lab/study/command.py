@@ -47,7 +47,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--resume', action='store_true', help='continue; keep finished runs of the same config')
     parser.add_argument('--dry-run', action='store_true', help='only print the runs and the estimated time')
     parser.add_argument('--report', action='store_true', help='only write tables, plots and page again')
-    parser.add_argument('--merge', nargs='+', metavar='DIR', help='only copy results from other work dirs')
+    parser.add_argument('--merge', nargs='+', metavar='DIR', help='only copy results from work dirs or results.jsonl')
     parser.add_argument('--shard', metavar='I/N', help='run part I of N; slurm/N uses the SLURM array task ID as I')
     parser.add_argument(
         '--only', nargs='+', metavar='AXIS=VALUE[,VALUE]', default=[], help='run only these values of an axis'

@@ -46,7 +46,7 @@ class Job:
     Args:
         name (str): The cell's name.
         folder (Path): The folder for its result.
-        labels (dict): Axis -> value, ``learning_rate`` and ``seed``, to store in the result.
+        labels (dict): Axis -> value, ``learning_rate``, ``setting`` and ``seed``, to store in the result.
         cfg (Config): Its full config.
         tests (dict): Test set -> its ``test_dataloader``, ``test_evaluator`` and ``test_cfg``.
         digest (str): The hash of ``cfg`` and ``tests``.

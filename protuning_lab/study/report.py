@@ -10,7 +10,7 @@ from protuning_lab.study.grid import Group
 from protuning_lab.study.markdown import render_markdown
 from protuning_lab.study.page import render_page
 from protuning_lab.study.plots import draw_plots
-from protuning_lab.study.results import find_results
+from protuning_lab.study.results import ARCHIVE, find_results, write_archive
 from protuning_lab.study.results_table import result_rows, write_results_table
 from protuning_lab.study.schedule import Schedule
 from protuning_lab.study.summary import Overview, choose_shown_metric, summarize_groups
@@ -39,7 +39,7 @@ def make_overview(study: Study, groups: Sequence[Group], configs: ConfigBuilder)
 
 
 def write_report(overview: Overview) -> list[Path]:
-    """Write the results table, the Markdown tables, the plots and the HTML page to the study's work dir.
+    """Write the results (table and archive), the Markdown tables, the plots and the HTML page to the study's work dir.
 
     Returns:
         list[Path]: The written files.
@@ -52,6 +52,8 @@ def write_report(overview: Overview) -> list[Path]:
         raise StudyError(f'work dir {str(folder)!r} contains no results of this study')
     choices = {each.group: each.choice for each in overview.summaries if each.choice is not None}
     written = write_results_table(folder, list(result_rows(study, overview.results, choices)))
+    written.append(folder / ARCHIVE)
+    write_archive(written[-1], overview.results)
     plots = draw_plots(overview)
     for name, plot in plots.items():
         for form, content in (('png', plot.png), ('svg', plot.svg)):

@@ -8,7 +8,7 @@ from protuning_lab.study.definition import Study
 from protuning_lab.study.errors import StudyError
 from protuning_lab.study.grid import Group
 from protuning_lab.study.learning_rate_choice import list_possible_cells
-from protuning_lab.study.results import ERROR, cell_folder, has_results, read_result, write_result
+from protuning_lab.study.results import ERROR, cell_folder, has_results, read_archive, read_result, write_result
 from protuning_mm.weights.atomic import write_atomically
 
 # two results of the same cell must agree on these; times and machines may differ
@@ -25,17 +25,18 @@ def merge_results(study: Study, groups: Sequence[Group], configs: ConfigBuilder,
         study (Study): The study.
         groups (Sequence[Group]): The groups to copy.
         configs (ConfigBuilder): Builds the config of each cell.
-        folders (Sequence[Path]): The other work dirs.
+        folders (Sequence[Path]): The other work dirs, or archives (``results.jsonl``) of them.
 
     Returns:
         list[str]: One line per result that was not copied because it differs or has another config.
 
     Raises:
-        StudyError: a folder does not exist or contains no results.
+        StudyError: a folder or archive does not exist or contains no results.
     """
     for folder in folders:
-        if not folder.is_dir() or not (has_results(folder) or any(folder.rglob(ERROR))):
+        if not folder.is_file() and not (has_results(folder) or any(folder.rglob(ERROR))):
             raise StudyError(f'--merge {folder}: not the work dir of a study: it contains no results')
+    archives = {folder: read_archive(folder) for folder in folders if folder.is_file()}
     conflicts = []
     for cell in list_possible_cells(study, groups):
         target, digest = cell_folder(study.work_dir, cell), configs.build(cell).digest
@@ -43,7 +44,8 @@ def merge_results(study: Study, groups: Sequence[Group], configs: ConfigBuilder,
         if kept is not None and kept['config_hash'] != digest:
             kept = None
         for folder in folders:
-            found = read_result(cell_folder(folder, cell))
+            stored = archives.get(folder)
+            found = read_result(cell_folder(folder, cell)) if stored is None else stored.get(cell.name)
             error = cell_folder(folder, cell) / ERROR
             if found is None:
                 if kept is None and error.is_file():

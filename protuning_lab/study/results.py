@@ -14,6 +14,7 @@ from protuning_lab.study.learning_rate_choice import list_possible_cells
 from protuning_mm.weights.atomic import write_atomically
 
 CELLS, RESULT, ERROR = 'cells', 'result.json', 'error.txt'
+ARCHIVE = 'results.jsonl'  # all results in one file: one line per cell
 Result = dict[str, Any]
 
 
@@ -25,6 +26,29 @@ def cell_folder(work_dir: Path, cell: Cell) -> Path:
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Write a cell's result atomically."""
     write_atomically((json.dumps(result, indent=1) + '\n').encode(), folder / RESULT)
+
+
+def write_archive(path: Path, results: Mapping[Cell, Result]) -> None:
+    """Write results to one file, one JSON object per line, with the cell's name as ``name``."""
+    lines = [json.dumps(dict(name=cell.name, **result)) + '\n' for cell, result in results.items()]
+    write_atomically(''.join(sorted(lines)).encode(), path)
+
+
+def read_archive(path: Path) -> dict[str, Result]:
+    """Read the file of :func:`write_archive`: cell's name -> result.
+
+    Raises:
+        StudyError: a line is not a result.
+    """
+    results = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            result = json.loads(line)
+            results[result.pop('name')] = result
+            result['config_hash']
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise StudyError(f'{path}, line {number}: not the result of a study') from None
+    return results
 
 
 def read_result(folder: Path) -> Result | None:

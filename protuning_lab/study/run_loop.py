@@ -58,7 +58,7 @@ def make_job(cell: Cell, configs: ConfigBuilder, work_dir: Path, threads: int = 
     return Job(
         name=cell.name,
         folder=cell_folder(work_dir, cell),
-        labels=dict(cell.group.values) | dict(learning_rate=cell.learning_rate, seed=cell.seed),
+        labels=dict(cell.group.values) | dict(learning_rate=cell.learning_rate, setting=cell.setting, seed=cell.seed),
         cfg=config.cfg,
         tests=config.tests,
         digest=config.digest,

@@ -241,6 +241,22 @@ def test_merge_reports_conflicts_and_stale_results(
         main([str(path), '--merge', str(tmp_path / 'nowhere')])
 
 
+def test_an_archive_restores_every_result(study: Study, tmp_path: Path) -> None:
+    main([str(study.path), '--report'])
+    archive = tmp_path / 'kept.jsonl'
+    archive.write_bytes((study.work_dir / 'results.jsonl').read_bytes())
+    arguments = [str(study.path), '--work-dir', str(tmp_path / 'restored'), '--merge']
+    main([*arguments, str(archive)])
+    before = {path.relative_to(study.work_dir): path for path in study.work_dir.rglob('*') if path.is_file()}
+    for name, path in before.items():
+        if name.name == 'result.json' or name.suffix in ('.csv', '.jsonl', '.svg'):
+            assert (tmp_path / 'restored' / name).read_bytes() == path.read_bytes()
+    assert sum(name.name == 'result.json' for name in before) == len(archive.read_text().splitlines()) > 0
+    archive.write_text(archive.read_text() + '{"name": "half')
+    with pytest.raises(SystemExit, match=r'kept.jsonl, line \d+: not the result of a study'):
+        main([*arguments, str(archive)])
+
+
 def test_tables_warn_if_validation_may_be_test_data(study: Study) -> None:
     path = study.path.with_name('allowed.py')
     path.write_text(study.path.read_text() + 'allow_test_as_validation = True\n')
