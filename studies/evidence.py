@@ -1,14 +1,16 @@
 #!/usr/bin/env python
-"""Make docs/evidence.md: studies/evidence.py [--studies NAME … --jobs N --from-results].
+"""Make docs/evidence.md: studies/evidence.py [--studies NAME … --jobs N --data-root DIR --from-results].
 
-Makes the data, the source networks, the studies and the page. Existing results are kept. Every number on the page is
-looked up in the studies' results.
+Makes the data, the source networks, the studies and the page. Existing results are kept. A study whose published data
+set is not in the data root is skipped, with the address of its publisher. Every number on the page is looked up in the
+studies' results.
 """
 
 import argparse
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ from protuning_lab.study import read_study
 from protuning_mm.weights.atomic import write_atomically
 from studies.data import make_data
 from studies.page import StudyResults, fill_template
+from studies.published import NEEDED, prepare
 from studies.results import EvidenceError
 
 ROOT = Path(__file__).resolve().parents[1]
 # in the order of running
 STUDIES = (
-    'headline', 'long_tail', 'steps', 'ablations', 'spatial', 'defaults', 'corruptions', 'little_data', 'detection',
-    'segmentation',
+    *NEEDED, 'headline', 'long_tail', 'steps', 'ablations', 'spatial', 'defaults', 'corruptions', 'little_data',
+    'detection', 'segmentation',
 )  # fmt: skip
 MORE = ('full',)  # takes days; run only with --studies
 RUN = 'work_dirs/studies'
@@ -42,30 +45,59 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='studies to run (default: all but full)',
     )
     parser.add_argument('--jobs', type=int, default=2, metavar='N', help='number of worker processes (default: 2)')
+    parser.add_argument(
+        '--data-root',
+        type=Path,
+        default=Path('data'),
+        metavar='DIR',
+        help='folder of the published data sets (default: data)',
+    )
+    parser.add_argument(
+        '--continue-committed',
+        action='store_true',
+        help='take over the committed results (docs/evidence/*.jsonl) instead of computing them again',
+    )
     parser.add_argument('--from-results', action='store_true', help='only write the page again')
     parser.add_argument('--docs', default=str(ROOT / 'docs'), help='folder for the page')
     return parser.parse_args(argv)
 
 
-def run(names: Sequence[str], jobs: int, docs: Path) -> list[str]:
+def run(names: Sequence[str], jobs: int, docs: Path, data_root: Path, committed: bool = False) -> list[str]:
     """Make missing data and source networks, and run studies. Existing results are kept.
 
-    Returns:
-        list[str]: The studies with failed runs. A failed run does not stop the others; the study's tables list it.
-    """
-    from studies.sources import train_sources  # imports mmpretrain, which the page does not need
+    Args:
+        names (Sequence[str]): The studies.
+        jobs (int): Number of worker processes.
+        docs (Path): The page's folder.
+        data_root (Path): Folder of the published data sets.
+        committed (bool): Whether to take over the results in ``docs/evidence``. Defaults to False.
 
-    make_data('data/studies')
-    write_source_accuracies(train_sources(), docs / 'evidence')
+    Returns:
+        list[str]: The studies with failed runs or without data. They do not stop the others.
+    """
+    lacking = prepare(names, data_root)
+    for name, sources in lacking.items():
+        print(f'{name} is skipped, because data are missing: {sources}', flush=True)
+    if set(names) - set(NEEDED):
+        from studies.sources import train_sources  # imports mmpretrain, which the page does not need
+
+        make_data('data/studies')
+        write_source_accuracies(train_sources(), docs / 'evidence')
     if {'detection', 'segmentation'} & set(names) and not Path('data/demo/meta.json').is_file():
         from demo.data import make_data as make_demo_data
 
         make_demo_data('data/demo')
-    incomplete = []
+    incomplete = list(lacking)
     for name in names:
+        if name in lacking:
+            continue
         print(f'==> {name}', flush=True)
+        study, archive = str(ROOT / f'studies/grids/{name}.py'), docs / f'evidence/{name}.jsonl'
         try:
-            run_study([str(ROOT / f'studies/grids/{name}.py'), '--resume', '--jobs', str(jobs)])
+            if committed and archive.is_file():
+                with suppress(SystemExit):  # it has not all results of the study, or some of an earlier config
+                    run_study([study, '--merge', str(archive)])
+            run_study([study, '--resume', '--jobs', str(jobs)])
         except SystemExit as ended:
             if ended.code == 130:
                 raise
@@ -87,6 +119,8 @@ def write_source_accuracies(trained: Mapping[str, Mapping[str, Any]], folder: Pa
 def copy_results(name: str, folder: Path, template: str) -> None:
     """Copy the results of a study to the page's folder, if it was run here; plots only if the page shows them."""
     written = {'results.csv': f'{name}.csv', 'tables.md': f'{name}.md'}
+    if name in NEEDED:
+        written['results.jsonl'] = f'{name}.jsonl'
     if f'{{{{figure {name}}}}}' in template:
         written |= {f'parameters.{kind}': f'{name}.{kind}' for kind in ('png', 'svg')}
     for file, kept in written.items():
@@ -116,7 +150,9 @@ def write_page(docs: Path, template: str) -> Path:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     docs = Path(args.docs)
-    incomplete = [] if args.from_results else run(args.studies, args.jobs, docs)
+    incomplete = (
+        [] if args.from_results else run(args.studies, args.jobs, docs, args.data_root, args.continue_committed)
+    )
     template = TEMPLATE.read_text()
     for name in (*STUDIES, *MORE):
         copy_results(name, docs / 'evidence', template)
@@ -126,7 +162,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(f'error: {error}') from None
     if incomplete:
         failed = ', '.join(incomplete)
-        raise SystemExit(f'error: runs failed in {failed}; the page is written. Run the same command to try them again')
+        raise SystemExit(
+            f'error: {failed}: runs failed or data are missing; the page is written. Run the same command to try again'
+        )
 
 
 if __name__ == '__main__':

@@ -21,9 +21,9 @@ class ProTunedResNet(TunedBackbone):
     """A frozen ResNet with a prompt block after every stage; only the prompt blocks are trained.
 
     This is a :class:`TunedBackbone` that takes the arguments of the host's ResNet directly. A config that inherits a
-    host's config therefore only has to change ``type``; for ``ResNetV1c`` also add ``deep_stem=True``, for
-    ``ResNetV1d`` that and ``avg_down=True``. The frozen network is the host's own class (mmdet, mmseg or
-    mmpretrain, see ``host``): ResNet, or ResNeXt if ``groups`` or ``base_width`` is given.
+    host's config therefore only has to change ``type``. For ``ResNetV1c``, also add ``deep_stem=True``; for
+    ``ResNetV1d``, add both ``deep_stem=True`` and ``avg_down=True``. The frozen network is the host's own class (mmdet,
+    mmseg or mmpretrain, see ``host``): ResNet, or ResNeXt if ``groups`` or ``base_width`` is given.
 
     Args:
         prompt_stages (Sequence[int], optional): Stages that get a prompt block. Defaults to every stage up to the

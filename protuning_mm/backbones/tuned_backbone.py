@@ -78,7 +78,8 @@ class TunedBackbone(BaseModule):
         plain (nn.Module): The host's backbone, an instance of the host's class. It shares its children, parameters and
             buffers with this module.
         frozen_source (str, optional): The checkpoint from which the frozen tensors were loaded, or the base of a loaded
-            delta; ``'a loaded state dict'`` if ``load_state_dict`` set other values; None if they are random.
+            delta; ``'a loaded state dict'`` if they come from ``load_state_dict``; None if the frozen tensors are
+            random.
         frozen_prefix (str, optional): Key prefix of the backbone in that checkpoint.
         allow_random_backbone (bool): Whether training may start with random frozen weights.
 
@@ -119,8 +120,8 @@ class TunedBackbone(BaseModule):
         init_cfg = pop_init_cfg(cfg, init_cfg, pretrained)
         super().__init__(init_cfg)
         tunings = build_tunings(tuning)
-        # Inherited host configs contain frozen_stages and norm_eval. The tuning decides what is frozen, so the first is
-        # ignored; so is the second, unless the plain backbone follows train().
+        # Inherited host configs contain frozen_stages and norm_eval. The tuning decides what is frozen, so
+        # frozen_stages is always ignored. norm_eval is ignored too, unless the plain backbone follows train().
         ignored = ('frozen_stages',) if any(t.follows_train_mode for t in tunings) else ('frozen_stages', 'norm_eval')
         self.ignored_args = {key: cfg.pop(key) for key in ignored if key in cfg}
         plain = build_plain(cfg, host)
@@ -186,8 +187,8 @@ class TunedBackbone(BaseModule):
 
         This requires Pro-Tuning in every stage up to the last output.
 
-        :meth:`forward` computes them by the host's own forward, which may also apply output norms and has its own
-        layout.
+        :meth:`forward` computes these sums by the host's own forward, whose outputs may be normalized and may have
+        another layout.
 
         Args:
             image (Tensor): (N, 3, H, W).

@@ -31,7 +31,8 @@ def extract_delta(
 
     Args:
         cfg (Config): The config with which the checkpoint was trained.
-        checkpoint (str): The whole checkpoint, or a delta, from which only the training state is removed.
+        checkpoint (str): The whole checkpoint. It may also be a delta; then only its training state is removed, unless
+            ``training_state`` is set.
         out (str | Path): The delta to write, ``.pth`` or ``.safetensors``.
         base (str, optional): Path, URL or address of the base, such as ``torchvision://resnet50``. Defaults to the
             config's ``init_cfg``, then to the base that the checkpoint names.
@@ -57,8 +58,8 @@ def extract_delta(
             if moved:
                 raise FrozenWeightsError(
                     f'{checkpoint} was not trained on {sources[name][0]}: {len(moved)} of {len(each.frozen_keys)} '
-                    f'frozen tensors of {name} differ, such as {moved[0]}. Give its base by --base; if these tensors '
-                    'were trained, the config freezes more than the run did.'
+                    f'frozen tensors of {name} differ, such as {moved[0]}. If it has another base, pass that with '
+                    '--base. If the run trained these tensors, the config is not that of the run: it freezes them.'
                 )
             each.frozen_source, each.frozen_prefix = sources[name]
         make_delta(content, backbones, bases)
@@ -72,8 +73,8 @@ def merge_delta(cfg: Config, delta: str, out: str | Path, base: str | None = Non
         cfg (Config): The config with which the delta was trained.
         delta (str): The delta.
         out (str | Path): The whole checkpoint to write, ``.pth`` or ``.safetensors``.
-        base (str, optional): Path, URL or address of the base, in place of the config's ``init_cfg``. If it is not the
-            delta's base, the one that the delta names is tried.
+        base (str, optional): Path, URL or address of the base, in place of the config's ``init_cfg``. If it does not
+            match the delta's fingerprint, the source recorded in the delta is tried.
         fold (bool): Whether to merge the tuning into the backbone's weights, so that the host's plain model computes
             the same outputs; impossible for prompts. Defaults to False.
 

@@ -82,8 +82,8 @@ def count_parameters(model: Any, optim_wrapper: Any = None) -> ParameterTable:
 
     Args:
         model (nn.Module): Any module, wrapped (DDP) or not. Each child is one part, and so are the parameters that
-            belong to no child. A tuned backbone, and the child ``backbone``, are split into stem, stages and added
-            modules, and ``roi_head`` is split into its heads. A shared parameter counts in its first part.
+            belong to no child. Tuned backbones, and the model's child named ``backbone``, are split into stem,
+            stages and added modules; ``roi_head`` is split into its heads. A shared parameter counts in its first part.
         optim_wrapper (OptimWrapper | OptimWrapperDict, optional): The optimizer wrapper, to list learning rates.
     """
     model = unwrap(model)

@@ -31,8 +31,8 @@ class FrozenReport:
 
     Args:
         efficient (dict): Module path -> type of each module that runs efficiently.
-        fallback (dict): Module path -> reason for each module of a supported type that runs its class's own forward.
-            Layers inside it may still run efficiently.
+        fallback (dict): For each module of a supported type that still runs its class's own forward: module path ->
+            reason. Layers inside it may still run efficiently.
         other (dict): Type -> number of other layers that have frozen parameters.
     """
 

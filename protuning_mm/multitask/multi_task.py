@@ -37,9 +37,9 @@ class MultiTask:
             then faster, at the cost of one more copy of the base. Defaults to False.
         joint (str | bool): Whether a request for several tasks runs their frozen backbones in one pass. Images that are
             equal after preprocessing then go through the backbone once for all tasks, until the first module where a
-            task changes a feature map. In models of timm this is so for tasks that change no feature map; the others
-            compute their own copy of an image. True does so wherever it can; ``'auto'`` only where it saves at least
-            5 % of the runs of the backbone's blocks; False never. Defaults to ``'auto'``.
+            task changes a feature map. In models of timm, a task that changes a feature map shares no computation with
+            the other tasks. True: in one pass wherever possible. ``'auto'``: only where one pass saves at least 5 % of
+            all executions of backbone blocks. False: never. Defaults to ``'auto'``.
 
     Raises:
         MultiTaskError: ``joint`` is none of the three.

@@ -70,8 +70,9 @@ class Stages:
             forward.
         convert (Callable, optional): Converts a state dict published for this architecture to the keys and shapes of
             the backbone; it takes the backbone and the state dict.
-        optional_keys (tuple[str]): Key prefixes of tensors that exist only for dense tasks. Pre-trained files do not
-            contain them, so tensors missing from the file keep the host's initial values.
+        optional_keys (tuple[str]): Key prefixes of tensors that exist only for dense tasks, which pre-trained files
+            usually lack. Loading such a file leaves these tensors at the host's initial values; any other missing
+            tensor is an error.
         pooled_channels (int, optional): Channels of the pooled output, if layers after the last stage change them.
             Defaults to the last stage's.
         unused_keys (tuple[str]): Key prefixes of parameters that no output depends on; no tuning trains them.

@@ -156,9 +156,9 @@ class Tuning:
         backbone.get_submodule(path).register_forward_hook(Tap(added), with_kwargs=True)
 
     def tap_weight_use(self, backbone: nn.Module, path: str, user: str) -> None:
-        """Let the module that :meth:`tap` added take effect where another module uses the layer's weight.
+        """Apply a module added by :meth:`tap` also where another module uses the tapped layer's weight directly.
 
-        Some attention modules compute ``F.linear(x, layer.weight)`` themselves and never call the layer, so its hooks
+        Some attention modules compute ``F.linear(x, layer.weight)`` themselves. They never call the layer, so its hooks
         do not run. Call :meth:`tap` first.
 
         Args:

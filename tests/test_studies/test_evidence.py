@@ -71,7 +71,7 @@ def test_failed_study_does_not_stop_the_others(
     (template := tmp_path / 'page.md.in').write_text('a page\n')
     monkeypatch.setattr(evidence, 'TEMPLATE', template)
     command = ['--studies', 'spatial', 'steps', '--docs', str(tmp_path / 'docs')]
-    with pytest.raises(SystemExit, match='runs failed in spatial; the page is written'):
+    with pytest.raises(SystemExit, match='spatial: runs failed or data are missing; the page is written'):
         evidence.main(command)
     assert ran == ['spatial', 'steps'] and 'spatial is incomplete' in capsys.readouterr().out
     assert (tmp_path / 'docs/evidence.md').read_text() == 'a page\n'
