@@ -28,7 +28,7 @@ def save_delta(model: nn.Module, path: str | Path, **meta: Any) -> None:
     """
     backbones = tuned_backbones(model)
     if not backbones:
-        raise CheckpointError(f'{type(model).__name__} has no TunedBackbone whose frozen tensors could be left out')
+        raise CheckpointError(f'{type(model).__name__} contains no TunedBackbone, so no delta can be saved')
     for name, backbone in backbones.items():
         if backbone.needs_weights():
             raise CheckpointError(

@@ -40,10 +40,10 @@ _LOADING = ('_load_state_dict_pre_hooks', '_load_state_dict_post_hooks')
 class TunedBackbone(BaseModule):
     """A pre-trained backbone of a host library (mmdet, mmseg, mmpretrain) or timm, with one or several tunings.
 
-    This module contains the host's own backbone, called the plain backbone, shares its children, parameters and
-    buffers, and runs its forward. The state dict of the tuned network is therefore that of the plain network plus the
-    keys of the added modules: checkpoints of the hosts load without conversion, and checkpoints saved here load in the
-    hosts' own classes, which ignore the added tensors.
+    This module contains the host's own backbone, called the plain backbone. It shares the plain backbone's children,
+    parameters and buffers, and runs the plain backbone's forward. The state dict of the tuned network is therefore that
+    of the plain network plus the keys of the added modules: checkpoints of the hosts load without conversion, and
+    checkpoints saved here load in the hosts' own classes, which ignore the added tensors.
 
     The tuning, not the host's ``frozen_stages``, decides what is frozen. Frozen parameters do not require a gradient.
     Unless the tuning trains the whole backbone, the plain backbone stays in eval mode regardless of ``train()``: batch
@@ -125,8 +125,9 @@ class TunedBackbone(BaseModule):
         ignored = ('frozen_stages',) if any(t.follows_train_mode for t in tunings) else ('frozen_stages', 'norm_eval')
         self.ignored_args = {key: cfg.pop(key) for key in ignored if key in cfg}
         plain = build_plain(cfg, host)
-        # Set without nn.Module.__setattr__, which would register `plain` as a child of itself: this module and `plain`
-        # share one `_modules` dict.
+        # `plain` is set without nn.Module.__setattr__, so that it does not become a child. Below, this module and
+        # `plain` come to share one dict of children. If that dict contained `plain`, then `plain` would be a child of
+        # itself.
         object.__setattr__(self, 'plain', plain)
         for table in (*_TREE, *_LOADING):
             object.__setattr__(self, table, getattr(plain, table))
@@ -187,8 +188,8 @@ class TunedBackbone(BaseModule):
 
         This requires Pro-Tuning in every stage up to the last output.
 
-        :meth:`forward` computes these sums by the host's own forward, whose outputs may be normalized and may have
-        another layout.
+        :meth:`forward` runs the host's own forward, which computes the same sums inside, but may normalize them or
+        return them in another layout.
 
         Args:
             image (Tensor): (N, 3, H, W).
@@ -215,8 +216,8 @@ class TunedBackbone(BaseModule):
     def stages(self) -> nn.ModuleList:
         """The pre-trained stages in order; each maps the feature of the previous stage to its own."""
         stages, named = self.structure.stages, self._modules.get('stages')
-        # This property hides a child `stages` of the host. If the host's `stages` has one child per stage, the i-th
-        # FrozenStage has the children of the host's stages.i, so that paths such as stages.0.blocks keep working.
+        # This property hides a child `stages` of the host. If the host's `stages` has one child per stage, we give the
+        # i-th FrozenStage the same children as the host's stages.i, so that paths such as stages.0.blocks keep working.
         trees = list(named.children()) if named is not None else []
         if len(trees) != len(stages):
             trees = [None] * len(stages)
@@ -262,7 +263,9 @@ class TunedBackbone(BaseModule):
         return {k: v for k, v in self.plain_tensors().items() if k in frozen}
 
     def init_weights(self) -> None:
-        """Initialize the plain backbone, strictly from the checkpoint in ``init_cfg`` if given, then the tunings.
+        """Initialize the plain backbone and then the tunings.
+
+        If ``init_cfg`` gives a checkpoint, the plain backbone is loaded strictly from it.
 
         Raises:
             CheckpointError: the checkpoint cannot be read.
@@ -297,8 +300,8 @@ class TunedBackbone(BaseModule):
     def untuned(self) -> nn.Module:
         """Return a copy of the plain backbone, bit-identical to the loaded checkpoint.
 
-        It is in training mode and fully trainable. Parameters of the plain backbone that a tuning trained are read
-        again from the checkpoint in ``init_cfg``.
+        It is in training mode and fully trainable. If a tuning trained parameters of the plain backbone, their
+        original values are read again from the checkpoint in ``init_cfg``.
 
         Raises:
             TuningError: a tuning trains parameters of the plain backbone, and ``init_cfg`` gives no checkpoint.
@@ -318,7 +321,7 @@ class TunedBackbone(BaseModule):
 
     def train(self, mode: bool = True) -> 'TunedBackbone':
         verify(self.plain)
-        if mode != self.training:  # EMA hooks swap weights through .data before such a change
+        if mode != self.training:  # EMA hooks swap weights through .data before they switch the mode
             refold(self.plain)
         super().train(mode)
         follows = mode and any(tuning.follows_train_mode for tuning in self.tunings)

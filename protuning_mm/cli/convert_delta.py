@@ -31,8 +31,8 @@ def extract_delta(
 
     Args:
         cfg (Config): The config with which the checkpoint was trained.
-        checkpoint (str): The whole checkpoint. It may also be a delta; then only its training state is removed, unless
-            ``training_state`` is set.
+        checkpoint (str): A whole checkpoint or a delta. If it is a delta, only its training state is removed; with
+            ``training_state=True``, nothing is removed.
         out (str | Path): The delta to write, ``.pth`` or ``.safetensors``.
         base (str, optional): Path, URL or address of the base, such as ``torchvision://resnet50``. Defaults to the
             config's ``init_cfg``, then to the base that the checkpoint names.
@@ -59,7 +59,7 @@ def extract_delta(
                 raise FrozenWeightsError(
                     f'{checkpoint} was not trained on {sources[name][0]}: {len(moved)} of {len(each.frozen_keys)} '
                     f'frozen tensors of {name} differ, such as {moved[0]}. If it has another base, pass that with '
-                    '--base. If the run trained these tensors, the config is not that of the run: it freezes them.'
+                    '--base. If the run trained these tensors, pass the config of that run; this config freezes them.'
                 )
             each.frozen_source, each.frozen_prefix = sources[name]
         make_delta(content, backbones, bases)

@@ -81,9 +81,10 @@ def count_parameters(model: Any, optim_wrapper: Any = None) -> ParameterTable:
     """Count a model's parameters by stem, stages, prompts, neck and each head.
 
     Args:
-        model (nn.Module): Any module, wrapped (DDP) or not. Each child is one part, and so are the parameters that
-            belong to no child. Tuned backbones, and the model's child named ``backbone``, are split into stem,
-            stages and added modules; ``roi_head`` is split into its heads. A shared parameter counts in its first part.
+        model (nn.Module): Any module, wrapped (DDP) or not. Each child is one part. The parameters that belong to no
+            child form one more part together. Tuned backbones, and the model's child named ``backbone``, are split into
+            stem, stages and added modules; ``roi_head`` is split into its heads. A parameter that several parts share
+            is counted only in the first of them.
         optim_wrapper (OptimWrapper | OptimWrapperDict, optional): The optimizer wrapper, to list learning rates.
     """
     model = unwrap(model)

@@ -1,4 +1,4 @@
-"""Entry points to run the frozen parts of a network efficiently, and a report of which modules run so.
+"""Entry points to run the frozen parts of a network efficiently, and a report of which modules run efficiently.
 
 A module that runs efficiently keeps its class, its tensors and its place in the network. Only the instance gets another
 ``forward``, which reads the module's current state at every call.
@@ -31,8 +31,8 @@ class FrozenReport:
 
     Args:
         efficient (dict): Module path -> type of each module that runs efficiently.
-        fallback (dict): For each module of a supported type that still runs its class's own forward: module path ->
-            reason. Layers inside it may still run efficiently.
+        fallback (dict): Module path -> reason why the module does not run efficiently, although its type is supported.
+            Such a module runs the forward of its class. Layers inside it may still run efficiently.
         other (dict): Type -> number of other layers that have frozen parameters.
     """
 
@@ -53,13 +53,13 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
     """Run the frozen parts of a network efficiently.
 
     Classes, names and tensors stay the same, and so do results up to rounding. The function does not freeze anything:
-    parameters that require a gradient and batch norms in training mode work as before. :func:`release` undoes it.
+    batch norms in training mode and parameters that require a gradient work as before. :func:`release` undoes it.
 
-    Supported are ``BasicBlock`` and ``Bottleneck`` of mmdet, mmseg and mmpretrain (ResNet, V1c, V1d, ResNeXt, RegNet)
-    and of timm's and torchvision's ResNet, and the stems of these networks except timm's deep stems. Subclasses of
-    these blocks are not supported. Other frozen Conv2d and batch norm layers, also those inside unsupported blocks, are
-    changed so that they save no activations for the backward pass. Swin's window attention (of mmdet, mmseg and
-    mmpretrain) saves only queries, keys, values, position bias and mask.
+    It supports the blocks ``BasicBlock`` and ``Bottleneck`` of the ResNets in mmdet, mmseg and mmpretrain (ResNet, V1c,
+    V1d, ResNeXt, RegNet), timm and torchvision. It also supports the stems of these networks, except timm's deep stems.
+    Subclasses of these blocks are not supported. Other frozen Conv2d and batch norm layers, also those inside
+    unsupported blocks, are changed so that they save no activations for the backward pass. Swin's window attention (of
+    mmdet, mmseg and mmpretrain) saves only queries, keys, values, position bias and mask.
 
     Args:
         module (nn.Module): The network, or a part of it.
@@ -84,8 +84,9 @@ def release(module: nn.Module) -> None:
 def refold(module: nn.Module) -> None:
     """Discard all folded weights; the next call folds them again.
 
-    Call this after writing to a frozen tensor through ``.data`` on a GPU: such a write does not increase the tensor's
-    version counter and is therefore not noticed in time.
+    On a GPU, call this after writing to a frozen tensor through ``.data``. Such a write does not increase the tensor's
+    version counter, so the next forward pass may still use the outdated folded weights. :func:`verify` then raises
+    StaleWeightsError, but only later. On a CPU, every call compares the weights themselves, so this is not needed.
     """
     for forward in _forwards(module).values():
         forward.refold()
@@ -98,14 +99,16 @@ def share_folded_weights(module: nn.Module, caches: MutableMapping[str, FoldCach
 
     Args:
         module (nn.Module): One of the networks, passed to :func:`freeze_efficiently` before.
-        caches (MutableMapping): Module path -> cache. Caches of paths that it lacks are added.
+        caches (MutableMapping): Module path -> cache. For each path that is missing, a cache is added.
     """
     for path, forward in _forwards(module).items():
         forward.share_folds(caches, path)
 
 
 def verify(module: nn.Module) -> None:
-    """Check that no forward pass used outdated folded weights; on a GPU, wait for the comparisons that are running.
+    """Check that no forward pass used outdated folded weights.
+
+    On a GPU, folded weights are compared with the current weights asynchronously; this waits for the comparisons.
 
     Raises:
         StaleWeightsError: a forward pass used outdated folded weights.
@@ -124,7 +127,7 @@ def report(module: nn.Module) -> FrozenReport:
     for path, part in module.named_modules():
         forward = part.__dict__.get('forward')
         if isinstance(forward, EfficientStem):
-            inside.update(id(norm) for norm in forward.norms())  # already covered by their convolutions
+            inside.update(id(norm) for norm in forward.norms())  # folded into their convolutions, so not listed
         elif id(part) in inside:
             continue
         elif isinstance(forward, EfficientForward):
@@ -178,9 +181,10 @@ class EfficientBlock(EfficientForward):
     def _pays_to_fold(self, x: Tensor) -> bool:
         """Return whether folding saves time.
 
-        On a CPU, each call folds the weights again, piece by piece, and compares them with the cache. In return, the
-        norms do not have to read and write the block's feature maps, which have about twice as many elements as its
-        input.
+        On a CPU, each call checks that the cached folded weights are current: it folds the weights again, piece by
+        piece, and compares the pieces with the cache. This cost grows with the number of weights. In return, the norms
+        do not have to read and write the block's feature maps. This saving grows with the size of these maps, which
+        together are about twice as large as the block's input.
         """
         return defers(x) or 2 * x.numel() > self._size
 

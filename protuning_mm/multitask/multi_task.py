@@ -37,12 +37,13 @@ class MultiTask:
             then faster, at the cost of one more copy of the base. Defaults to False.
         joint (str | bool): Whether a request for several tasks runs their frozen backbones in one pass. Images that are
             equal after preprocessing then go through the backbone once for all tasks, until the first module where a
-            task changes a feature map. In models of timm, a task that changes a feature map shares no computation with
-            the other tasks. True: in one pass wherever possible. ``'auto'``: only where one pass saves at least 5 % of
-            all executions of backbone blocks. False: never. Defaults to ``'auto'``.
+            task changes a feature map. Models of timm are an exception: a task that changes any feature map shares no
+            computation with the other tasks, not even in the modules before its first change. True: in one pass
+            wherever possible. ``'auto'``: only where the joint pass runs at least 5 % fewer backbone blocks than
+            separate passes do in total. False: never. Defaults to ``'auto'``.
 
     Raises:
-        MultiTaskError: ``joint`` is none of the three.
+        MultiTaskError: ``joint`` is not True, ``'auto'`` or False.
 
     Example:
         >>> multitask = MultiTask()

@@ -26,8 +26,8 @@ class Block:
 
     Args:
         path (str): Module path in the backbone.
-        attention (str, optional): Path of the module that computes the attention branch before the residual sum. It
-            returns (N, L, C), or a tuple that begins with it.
+        attention (str, optional): Path of the module that computes the attention branch before the residual sum. The
+            module returns a tensor (N, L, C), or a tuple whose first element is this tensor.
         mlp (str, optional): Path of the module that computes the MLP branch before the residual sum. Its
             output has the same form.
         conv (str, optional): Path of the block's spatial convolution, which maps (N, C, H, W) to (N, C', H', W').
@@ -64,15 +64,15 @@ class Stages:
     Args:
         stages (tuple[Stage]): The stages, in order.
         outs (tuple[int]): For each output of the backbone, the index of the stage that it comes from.
-        layout (Maps): The layout of the stages' features and its conversion to feature maps. ``Maps``, the layout of
-            feature maps, is also the base class of the other layouts.
-        run (Callable, optional): Computes the outputs from the backbone and an image. Defaults to the backbone's
+        layout (Maps): Describes how the stages' features are laid out, and converts them to feature maps (N, C, H, W).
+            Defaults to ``Maps``, for features that already are feature maps; the other layouts inherit from it.
+        run (Callable, optional): Takes the backbone and an image, and returns the outputs. Defaults to the backbone's
             forward.
         convert (Callable, optional): Converts a state dict published for this architecture to the keys and shapes of
             the backbone; it takes the backbone and the state dict.
-        optional_keys (tuple[str]): Key prefixes of tensors that exist only for dense tasks, which pre-trained files
-            usually lack. Loading such a file leaves these tensors at the host's initial values; any other missing
-            tensor is an error.
+        optional_keys (tuple[str]): Key prefixes of tensors that exist only for dense tasks; pre-trained files usually
+            lack these tensors. Loading such a file leaves them at the host's initial values; any other missing tensor
+            is an error.
         pooled_channels (int, optional): Channels of the pooled output, if layers after the last stage change them.
             Defaults to the last stage's.
         unused_keys (tuple[str]): Key prefixes of parameters that no output depends on; no tuning trains them.
@@ -135,7 +135,7 @@ def stage_indices(key: str, indices: Sequence[int], num_stages: int, suffix: str
 
 
 def out_stages(out_indices: Sequence[int], num_stages: int) -> tuple[int, ...]:
-    """Return ``out_indices`` with negative indices, which count from the last stage, made non-negative.
+    """Return ``out_indices`` as non-negative indices; negative ones count from the last stage.
 
     Raises:
         SettingError: an index is out of range.

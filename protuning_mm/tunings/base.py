@@ -1,4 +1,7 @@
-"""The base class of tunings, which select the parameters of a backbone to train and add modules to it."""
+"""The base class of tunings.
+
+A tuning selects which of the backbone's parameters are trained, and adds modules to the backbone.
+"""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -107,8 +110,9 @@ class Tuning:
     def acts_after_stage(self, i: int) -> bool:
         """Return whether :meth:`after_stage` may change the feature map of stage ``i``.
 
-        It is used to choose how to run several tasks, not to skip calls: a wrong answer makes runs slower, but
-        does not change any output.
+        The return value is only a hint for planning how several tasks are run together. :meth:`after_stage` is called
+        even if this method returns False, and its result is used. A wrong return value therefore makes runs slower but
+        changes no output.
         """
         return type(self).after_stage is not Tuning.after_stage
 
@@ -156,10 +160,11 @@ class Tuning:
         backbone.get_submodule(path).register_forward_hook(Tap(added), with_kwargs=True)
 
     def tap_weight_use(self, backbone: nn.Module, path: str, user: str) -> None:
-        """Apply a module added by :meth:`tap` also where another module uses the tapped layer's weight directly.
+        """Handle a module that uses a linear layer's weight without calling the layer.
 
-        Some attention modules compute ``F.linear(x, layer.weight)`` themselves. They never call the layer, so its hooks
-        do not run. Call :meth:`tap` first.
+        Some attention modules compute ``F.linear(x, layer.weight)`` themselves. The layer's hooks then do not run.
+        After this call, the module that :meth:`tap` added to the layer also acts on the result of this direct
+        ``F.linear``. Call :meth:`tap` first.
 
         Args:
             backbone (nn.Module): The plain backbone.

@@ -23,7 +23,7 @@ class DeltaCheckpointHook(CheckpointHook):
     CheckpointHook in the same run still writes complete checkpoints.
 
     Raises:
-        CheckpointError: the model has no tuned backbone, whose frozen tensors could be left out.
+        CheckpointError: the model contains no tuned backbone.
         FrozenWeightsError: a frozen tensor changed since the start, so a delta would not fit its base.
     """
 
