@@ -13,6 +13,7 @@ from demo.data import make_data
 from protuning_lab.parameter_grid import no_memory
 from protuning_mm import TunedBackbone, TuningError
 from protuning_mm.cli.train import main as train_main
+from protuning_mm.engine.tuning_options import with_whole_tunings
 from tests.mini import REPO
 from tests.plain import assert_identical
 
@@ -62,7 +63,7 @@ def test_every_config_takes_every_tuning(config: str, tmp_path: Path) -> None:
     for tuning in FRAGMENTS:
         by_fragment = Config.fromfile(with_fragment(config, tuning, tmp_path))
         by_option = Config.fromfile(REPO / 'configs' / config)
-        by_option.merge_from_dict({'model.backbone.tuning.type': tuning})
+        by_option.merge_from_dict(with_whole_tunings(by_option, {'model.backbone.tuning.type': tuning}))  # as the tools
         for cfg in (by_fragment, by_option):
             if fits(config, tuning):
                 assert names(build(cfg).backbone) == [tuning]

@@ -179,6 +179,14 @@ def pickle_edited_in_place(data: bytes, rng: random.Random) -> bytes:
 
 
 def _edited(text: bytes, rng: random.Random) -> bytes:
+    """Edit a pickle; an edit that writes what was there is drawn again, because it damages nothing."""
+    edited = text
+    while edited == text:
+        edited = _edited_at_random(text, rng)
+    return edited
+
+
+def _edited_at_random(text: bytes, rng: random.Random) -> bytes:
     kind = rng.choice(['type', 'number', 'name', 'opcode'])
     if kind == 'type':
         new = rng.choice([b'Double', b'Int', b'Half', b'Byte', b'QInt8', b'No'])

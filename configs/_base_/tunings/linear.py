@@ -1,4 +1,4 @@
 # Linear probing: only neck and head are trained
 # See docs/tunings.md. Inherit this file and write:
 #   model = dict(backbone=dict(tuning=_base_.tuning))
-tuning = dict(type='linear')
+tuning = dict(_delete_=True, type='linear')

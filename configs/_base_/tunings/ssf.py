@@ -1,4 +1,4 @@
 # SSF: a scale and a shift after every layer
 # See docs/tunings.md. Inherit this file and write:
 #   model = dict(backbone=dict(tuning=_base_.tuning))
-tuning = dict(type='ssf')
+tuning = dict(_delete_=True, type='ssf')
