@@ -75,7 +75,7 @@ def test_twenty_steps_saved_loaded_and_merged(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_what_cannot_be_saved_or_loaded(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match='Linear has no TunedBackbone'):
+    with pytest.raises(CheckpointError, match='Linear contains no TunedBackbone'):
         save_delta(torch.nn.Linear(2, 2), tmp_path / 'x.pth')
     with pytest.raises(CheckpointError, match='are random: no checkpoint contains them'):
         save_delta(TunedBackbone(CFG, tuning='lora'), tmp_path / 'x.pth')
