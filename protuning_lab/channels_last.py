@@ -11,8 +11,8 @@ from mmengine.registry import HOOKS
 class ChannelsLastHook(Hook):
     """Convert the weights of the convolutions to ``torch.channels_last`` before a run.
 
-    Every convolution then computes channels-last feature maps. On a CPU this makes EfficientNets, whose depth-wise
-    convolutions oneDNN otherwise reorders, about twice as fast (docs/performance.md). Results differ by rounding.
+    Every convolution then computes channels-last feature maps. On a CPU this makes EfficientNets about twice as fast
+    (docs/performance.md). Results differ by rounding.
     """
 
     def before_run(self, runner: Any) -> None:
