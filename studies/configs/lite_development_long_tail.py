@@ -1,12 +1,6 @@
 # As lite_development.py, on a long tail: 320 images of the first class, 3 of the last; 800 validate and 1,000 test.
 _base_ = './lite_development.py'
 
-train_arrays = dict(
-    type='protuning_mm.ImageArrays', data_root='data/studies/lite/cifar10', pipeline={{_base_.train_pipeline}}
-)
-test_arrays = dict(
-    type='protuning_mm.ImageArrays', data_root='data/studies/lite/cifar10', pipeline={{_base_.test_pipeline}}
-)
 fifth = dict(type='protuning_mm.HeldOut', fraction=0.2)
 train_dataloader = dict(
     dataset=dict(
@@ -14,10 +8,12 @@ train_dataloader = dict(
         type='protuning_mm.LongTailed',
         imbalance_ratio=100,
         max_per_class=320,
-        dataset=dict(**fifth, part='train', dataset=dict(**fifth, part='train', dataset=train_arrays)),
+        dataset=dict(**fifth, part='train', dataset=dict(**fifth, part='train', dataset={{_base_.train_arrays}})),
     ),
 )
 val_dataloader = dict(
-    dataset=dict(_delete_=True, **fifth, part='held_out', dataset=dict(**fifth, part='train', dataset=test_arrays)),
+    dataset=dict(
+        _delete_=True, **fifth, part='held_out', dataset=dict(**fifth, part='train', dataset={{_base_.test_arrays}})
+    ),
 )
-test_dataloader = dict(dataset=dict(_delete_=True, **fifth, part='held_out', dataset=test_arrays))
+test_dataloader = dict(dataset=dict(_delete_=True, **fifth, part='held_out', dataset={{_base_.test_arrays}}))
