@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from protuning_mm.backbones.stage_hooks import PatchGrid
+from protuning_mm.stages import Stages
 from protuning_mm.stages.layouts import Feature, Maps
 
 
@@ -50,6 +51,34 @@ class FrozenStage(_View):
 
     def forward(self, x: Feature) -> Feature:
         return self.layout.run(self.calls, x)
+
+
+def make_stages(plain: nn.Module, structure: Stages, tree: nn.Module | None) -> nn.ModuleList:
+    """Make the stages of a backbone callable.
+
+    Args:
+        plain (nn.Module): The plain backbone.
+        structure (Stages): Its stages.
+        tree (nn.Module, optional): The host's child ``stages``, if it has one. If that has one child per stage, the
+            i-th FrozenStage has the same children as the host's stages.i, so that paths such as stages.0.blocks keep
+            working.
+
+    Returns:
+        ModuleList: One :class:`FrozenStage` per stage.
+    """
+    stages = structure.stages
+    trees: list[Any] = list(tree.children()) if tree is not None else []
+    if len(trees) != len(stages):
+        trees = [None] * len(stages)
+    return nn.ModuleList(
+        FrozenStage(
+            [plain.get_submodule(path) for path in stage.modules],
+            plain.get_submodule(stage.end),
+            structure.layout,
+            shown,
+        )
+        for stage, shown in zip(stages, trees)
+    )
 
 
 class FrozenStem(_View):

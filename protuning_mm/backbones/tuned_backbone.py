@@ -19,7 +19,7 @@ from protuning_mm.backbones.base_weights import (
 from protuning_mm.backbones.hosts import build_plain, pop_init_cfg
 from protuning_mm.backbones.plain_copies import merged, untuned
 from protuning_mm.backbones.stage_hooks import forward_hooks, hook_stages
-from protuning_mm.backbones.stage_modules import FrozenStage, FrozenStem, run_stem
+from protuning_mm.backbones.stage_modules import FrozenStem, make_stages, run_stem
 from protuning_mm.backbones.trial_forward import check_by_trial_forward
 from protuning_mm.frozen import freeze_efficiently, refold, verify
 from protuning_mm.registry import MODELS
@@ -215,21 +215,8 @@ class TunedBackbone(BaseModule):
     @property
     def stages(self) -> nn.ModuleList:
         """The pre-trained stages in order; each maps the feature of the previous stage to its own."""
-        stages, named = self.structure.stages, self._modules.get('stages')
-        # This property hides a child `stages` of the host. If the host's `stages` has one child per stage, we give the
-        # i-th FrozenStage the same children as the host's stages.i, so that paths such as stages.0.blocks keep working.
-        trees = list(named.children()) if named is not None else []
-        if len(trees) != len(stages):
-            trees = [None] * len(stages)
-        return nn.ModuleList(
-            FrozenStage(
-                [self.plain.get_submodule(path) for path in stage.modules],
-                self.plain.get_submodule(stage.end),
-                self.structure.layout,
-                tree,
-            )
-            for stage, tree in zip(stages, trees)
-        )
+        # self._modules: this property hides a child `stages` of the host
+        return make_stages(self.plain, self.structure, self._modules.get('stages'))
 
     @property
     def trained_keys(self) -> frozenset[str]:
