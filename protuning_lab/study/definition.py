@@ -172,6 +172,7 @@ class Study(_Model):
         validate_at (str): ``'end'``: once, after training; ``'as configured'``: as the config says. The key in the file
             is ``validate``. Defaults to ``'end'``.
         keep_checkpoints (bool): Whether to keep the checkpoints of the config's checkpoint hook. Defaults to False.
+        keep_deltas (bool): Whether each run of the tables saves its trained model as a delta. Defaults to False.
         allow_test_as_validation (bool): Whether the learning rate may be chosen on the test split. Defaults to False.
     """
 
@@ -190,6 +191,7 @@ class Study(_Model):
     table: Layout = Field({}, validate_default=True)
     validate_at: Literal['end', 'as configured'] = Field('end', alias='validate')
     keep_checkpoints: bool = False
+    keep_deltas: bool = False
     allow_test_as_validation: bool = False
 
     @field_validator('skip', mode='before')

@@ -26,6 +26,7 @@ from protuning_lab.study.measurement_hook import MeasurementHook, measure_traini
 from protuning_lab.study.minimal_runner import build_minimal_runner, make_minimal_config
 from protuning_lab.study.results import ERROR, write_result
 from protuning_mm.data import check_data_files
+from protuning_mm.deltas import save_delta
 from protuning_mm.engine.parameter_table import count_parameters
 from protuning_mm.patches import prepare_process
 from protuning_mm.weights.atomic import write_atomically
@@ -52,6 +53,7 @@ class Job:
         digest (str): The hash of ``cfg`` and ``tests``.
         validate (str): ``'end'`` or ``'as configured'``. Defaults to ``'end'``.
         keep_checkpoints (bool): Whether to keep checkpoints. Defaults to False.
+        keep_delta (bool): Whether to save the trained model as ``delta.pth`` in ``folder``. Defaults to False.
         threads (int): Number of torch threads. Defaults to 1.
         jobs (int): Number of runs at the same time, to store in the result, because times depend on it. Defaults to 1.
     """
@@ -64,6 +66,7 @@ class Job:
     digest: str
     validate: str = 'end'
     keep_checkpoints: bool = False
+    keep_delta: bool = False
     threads: int = 1
     jobs: int = 1
 
@@ -133,6 +136,8 @@ def run_job(job: Job) -> dict[str, Any]:
         runner.val_loop.run()
     trained = {name: param for name, param in runner.model.named_parameters() if param.requires_grad}
     weights = fingerprint(trained).total
+    if job.keep_delta:
+        save_delta(runner.model, job.folder / 'delta.pth')
     tests = {name: _run_test_set(runner, Config(dict(parts))) for name, parts in job.tests.items()}
     parameters = count_parameters(runner.model)
     memory = measure_training_memory(runner, hook)

@@ -64,6 +64,7 @@ def make_job(cell: Cell, configs: ConfigBuilder, work_dir: Path, threads: int = 
         digest=config.digest,
         validate=study.validate_at,
         keep_checkpoints=study.keep_checkpoints,
+        keep_delta=study.keep_deltas and not cell.search,
         threads=threads,
         jobs=jobs,
     )

@@ -54,4 +54,5 @@ tunings = dict(
 axes = dict(target=targets, tuning=tunings)
 learning_rate = dict(values=(1e-3, 3e-3, 1e-2), metric='accuracy/top1', options={f'{part}.part': 'train'})
 seeds = (0, 1, 2)
+keep_deltas = True
 table = dict(rows='tuning', columns=('target',), metric='accuracy/top1', digits=1, highlight='pro')

@@ -20,6 +20,7 @@ from protuning_lab.study.grid import Cell, list_groups
 from protuning_lab.study.job import execute_job
 from protuning_lab.study.run_loop import make_job
 from protuning_lab.study.study_file import read_study
+from protuning_mm import load_delta
 from tests.test_lab.test_study.toy import write_study
 
 STUDY = """
@@ -175,7 +176,7 @@ config = 'base.py'
 options = {{'train_cfg.val_interval': 1, 'train_cfg.max_epochs': 3}}
 axes = dict(tuning=dict(linear={{'default_hooks.checkpoint': dict(type='CheckpointHook', interval=3)}}))
 validate = 'as configured'
-keep_checkpoints = True
+keep_checkpoints = keep_deltas = True
 """
 
 
@@ -193,6 +194,22 @@ def test_validate_as_configured_and_keep_checkpoints(folder: Path, tmp_path: Pat
     runner = Runner.from_cfg(cfg)
     assert runner.test()['accuracy/top1'] == found['test']['test']['accuracy/top1']
     assert runner.val()['accuracy/top1'] == found['val']['accuracy/top1']
+    trained = {name: tensor.clone() for name, tensor in runner.model.head.state_dict().items()}
+    torch.nn.init.zeros_(runner.model.head.fc.weight)
+    (delta,) = (tmp_path / 'work').rglob('delta.pth')
+    load_delta(runner.model, delta)
+    assert all(torch.equal(trained[name], tensor) for name, tensor in runner.model.head.state_dict().items())
+
+
+def test_search_with_options_of_its_own_keeps_no_deltas(tmp_path: Path) -> None:
+    search = ", options={'train_dataloader.dataset.data_prefix': 'train'})"
+    text = STUDY.replace(
+        "metric='accuracy/top1')", "metric='accuracy/top1'" + search.replace('{', '{{').replace('}', '}}')
+    )
+    main([str(write_study(tmp_path, f'{text}keep_deltas = True')), '--only', 'tuning=linear'])
+    names = sorted(results(tmp_path / 'work'))
+    kept = [str(path.parent.relative_to(tmp_path / 'work/cells')) for path in (tmp_path / 'work').rglob('delta.pth')]
+    assert sorted(kept) == [name for name in names if 'search' not in name] and len(names) == len(kept) + 2 > 2
 
 
 def test_missing_metric_stops_the_study_after_the_first_run(folder: Path, tmp_path: Path) -> None:
