@@ -12,7 +12,7 @@ model = dict(
     backbone=dict(
         _delete_=True, type='protuning_mm.TunedBackbone', tuning=_base_.lite_tuning, backbone=_base_.det_backbone
     ),
-    neck=dict(in_channels=_base_.dense_channels),
+    neck=dict(in_channels=_base_.dense_channels, norm_cfg=_base_.lite_neck_norm),
     roi_head=dict(bbox_head=dict(num_classes=_base_.num_classes)),
 )
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=24, val_interval=4)
