@@ -30,20 +30,40 @@ def check_validation_data(name: str, config: CellConfig) -> None:
             f'{name}: the learning rate is chosen on validation data, but the config has none: set val_dataloader, '
             'val_cfg and val_evaluator'
         )
-    own = _datasets_by_content(config.cfg, 'val_dataloader')
-    for test, parts in config.tests.items():
-        shared = own.keys() & _datasets_by_content(Config(dict(parts)), 'test_dataloader').keys()
-        if shared:
-            key = own[next(iter(shared))]
-            raise StudyError(
-                f'{name}: {key} and the test set {test!r} are the same data, {next(iter(shared))}. Choosing a learning '
-                'rate on test data makes the test results too good: split validation data off the training data, or '
-                'set allow_test_as_validation=True in the study; its tables will then state this'
-            )
+    for key, dataset in find_data_sets(config.cfg, 'val_dataloader'):
+        for test, parts in config.tests.items():
+            cfg = Config(dict(parts))
+            for test_key, tested in find_data_sets(cfg, 'test_dataloader'):
+                images = _describe_images(dataset)
+                if images != _describe_images(tested) or _held_out(config.cfg, key, cfg, test_key):
+                    continue
+                raise StudyError(
+                    f'{name}: {key} and the test set {test!r} are the same data, {images}. Choosing a learning rate on '
+                    'test data makes the test results too good: split validation data off the training data, or set '
+                    'allow_test_as_validation=True in the study; its tables will then state this'
+                )
 
 
-def _datasets_by_content(cfg: Config, loader: str) -> dict[str, str]:
-    return {_describe_images(dataset): key for key, dataset in find_data_sets(cfg, loader)}
+def _held_out(val_cfg: Config, val_key: str, test_cfg: Config, test_key: str) -> bool:
+    """Whether ``HeldOut`` separates two data sets: its part ``'train'`` in one of them, ``'held_out'`` in the other."""
+    one, other = _find_parts(val_cfg, val_key), _find_parts(test_cfg, test_key)
+    return any({one[split], other[split]} == {'train', 'held_out'} for split in one.keys() & other.keys())
+
+
+def _find_parts(cfg: Config, key: str) -> dict[str, str]:
+    """Return for each ``HeldOut`` around a data set what it splits, with fraction and seed, and its part."""
+    found, node = {}, cfg
+    for name in key.split('.'):
+        node = node[int(name) if isinstance(node, list) else name]
+        if isinstance(node, Mapping) and str(node.get('type')).rpartition('.')[2] == 'HeldOut':
+            split = [_without_pipelines(node['dataset']), node.get('fraction', 0.1), node.get('seed', 0)]
+            found[json.dumps(split, sort_keys=True, default=str)] = node.get('part', 'train')
+    return found
+
+
+def _without_pipelines(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in dataset.items() if key not in _NOT_DATA}
+    return {key: _without_pipelines(value) if key == 'dataset' else value for key, value in kept.items()}
 
 
 def _describe_images(dataset: Mapping[str, Any]) -> str:

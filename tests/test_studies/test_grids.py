@@ -10,6 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from protuning_lab.study import read_study
 from protuning_lab.study.configs import ConfigBuilder, apply_options
 from protuning_lab.study.grid import Cell, Group, list_groups
+from protuning_lab.study.validation_data import check_validation_data
 from protuning_mm.tunings import TuningError
 from tests.mini import REPO
 
@@ -33,7 +34,10 @@ def test_every_study_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     study = read_study(path)
     groups, configs = list_groups(study), ConfigBuilder(study)
     for group in (groups[0], groups[-1]):
-        assert configs.build(Cell(group, group.learning_rates[0], study.seeds[0])).tests
+        config = configs.build(Cell(group, group.learning_rates[0], study.seeds[0]))
+        assert config.tests
+        if not study.allow_test_as_validation:
+            check_validation_data(group.name, config)
     assert study.work_dir == Path(f'work_dirs/studies/{path.stem}')
     assert study.table.metric
 

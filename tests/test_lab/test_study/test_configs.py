@@ -148,6 +148,36 @@ def test_cifar_c_counts_as_cifars_test_set(val: str, split: str, refused: bool, 
             check_validation_data('a', found.build(cell(found, 0)))
 
 
+def held_out(part: str, dataset: str = "dict(type='A', data_root='d', pipeline=[{part!r}])", **more: float) -> str:
+    inner = dataset.replace('{part!r}', repr(part))
+    return f"dict(type='protuning_mm.HeldOut', part={part!r}, dataset={inner}, **{more})"
+
+
+@pytest.mark.parametrize(
+    ('val', 'test', 'separate'),
+    [
+        (held_out('train'), held_out('held_out'), True),
+        (held_out('held_out'), held_out('train'), True),
+        (held_out('held_out'), held_out('held_out'), False),
+        (held_out('held_out'), held_out('all'), False),
+        (held_out('train'), held_out('held_out', seed=1), False),
+        (held_out('train'), held_out('held_out', fraction=0.2), False),
+        (held_out('train', seed=0, fraction=0.1), held_out('held_out'), True),  # the defaults
+        (held_out('held_out', held_out('train')), held_out('held_out'), True),  # validation is a part of a part
+        (held_out('held_out', held_out('train')), held_out('train', held_out('held_out')), True),
+        (held_out('held_out', held_out('all')), held_out('held_out'), False),
+    ],
+)
+def test_parts_of_held_out_are_separate(val: str, test: str, separate: bool, tmp_path: Path) -> None:
+    base = f'val_dataloader = dict(dataset={val})\ntest_dataloader = dict(dataset={test})\ntest_evaluator = dict()\n'
+    found = ConfigBuilder(make_study(tmp_path, CIFAR_STUDY, f'{base}optim_wrapper = dict(optimizer=dict(lr=1.0))\n'))
+    if separate:
+        check_validation_data('a', found.build(cell(found, 0)))
+    else:
+        with pytest.raises(StudyError, match='are the same data'):
+            check_validation_data('a', found.build(cell(found, 0)))
+
+
 def test_separate_validation_data_pass_and_missing_data_raise(tmp_path: Path) -> None:
     found = configs(tmp_path)
     check_validation_data('a', found.build(cell(found, 0)))
