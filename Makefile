@@ -23,7 +23,7 @@ setup:  ## make .venv with everything in it, compiled operators included (6 to 1
 demo: setup  ## train HTC with a frozen, pro-tuned backbone on real pixels and look at it (6 min on two cores)
 	@$(IN_VENV) demo/run.py $(ARGS)
 
-evidence: setup  ## run the studies and write docs/evidence.md (hours on two cores; goes on where it was stopped)
+evidence: setup  ## run the studies and write docs/evidence*.md (hours on two cores; goes on where it was stopped)
 	@$(IN_VENV) studies/evidence.py --jobs 2 $(ARGS)
 
 test: setup lint  ## lint, then every test that is not slow (at most 15 min on two cores)

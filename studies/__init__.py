@@ -1,1 +1,1 @@
-"""The evidence: data from real pixels, source networks, and the studies that docs/evidence.md rests on."""
+"""The evidence: data, source networks, and the studies behind docs/evidence.md and docs/evidence_toys.md."""

@@ -1,8 +1,10 @@
 #!/usr/bin/env python
-"""Make docs/evidence.md: studies/evidence.py [--studies NAME … --jobs N --data-root DIR --from-results].
+"""Make docs/evidence.md and docs/evidence_toys.md.
 
-Makes the data, the source networks, the studies and the page. Existing results are kept. A study whose published data
-set is not in the data root is skipped, with the address of its publisher. Every number on the page is looked up in the
+studies/evidence.py [--studies NAME … --jobs N --data-root DIR --from-results]
+
+Makes the data, the source networks, the studies and the pages. Existing results are kept. A study whose published data
+set is not in the data root is skipped, with the address of its publisher. Every number on the pages is looked up in the
 studies' results.
 """
 
@@ -18,7 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from protuning_lab.study import main as run_study
 from protuning_lab.study import read_study
+from protuning_lab.study.markdown import STILL_MISSING
 from protuning_mm.weights.atomic import write_atomically
+from studies.costs import MEASURED, write_costs
 from studies.data import make_data
 from studies.page import StudyResults, fill_template
 from studies.published import NEEDED, prepare
@@ -32,11 +36,12 @@ STUDIES = (
 )  # fmt: skip
 MORE = ('full',)  # takes days; run only with --studies
 RUN = 'work_dirs/studies'
-TEMPLATE = ROOT / 'studies/evidence.md.in'
+# page -> its template
+PAGES = {name: ROOT / f'studies/{name}.in' for name in ('evidence.md', 'evidence_toys.md')}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Run the studies and write docs/evidence.md')
+    parser = argparse.ArgumentParser(description='Run the studies and write docs/evidence.md and docs/evidence_toys.md')
     parser.add_argument(
         '--studies',
         nargs='+',
@@ -57,8 +62,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='take over the committed results (docs/evidence/*.jsonl) instead of computing them again',
     )
-    parser.add_argument('--from-results', action='store_true', help='only write the page again')
-    parser.add_argument('--docs', default=str(ROOT / 'docs'), help='folder for the page')
+    parser.add_argument('--from-results', action='store_true', help='only write the pages again')
+    parser.add_argument('--docs', default=str(ROOT / 'docs'), help='folder for the pages')
     return parser.parse_args(argv)
 
 
@@ -117,11 +122,15 @@ def write_source_accuracies(trained: Mapping[str, Mapping[str, Any]], folder: Pa
 
 
 def copy_results(name: str, folder: Path, template: str) -> None:
-    """Copy the results of a study to the page's folder, if it was run here; plots only if the page shows them."""
-    written = {'results.csv': f'{name}.csv', 'tables.md': f'{name}.md'}
-    if name in NEEDED:
-        written['results.jsonl'] = f'{name}.jsonl'
-    if f'{{{{figure {name}}}}}' in template:
+    """Copy the results of a study to the pages' folder, if it was run here; plots only if a page shows them.
+
+    Of an incomplete study only the archive is copied, so that a page shows whole studies.
+    """
+    tables = Path(RUN) / name / 'tables.md'
+    written = {'results.jsonl': f'{name}.jsonl'} if name in NEEDED else {}
+    if not (tables.is_file() and STILL_MISSING in tables.read_text()):
+        written |= {'results.csv': f'{name}.csv', 'tables.md': f'{name}.md'}
+    if written.get('tables.md') and f'{{{{figure {name}}}}}' in template:
         written |= {f'parameters.{kind}': f'{name}.{kind}' for kind in ('png', 'svg')}
     for file, kept in written.items():
         if (source := Path(RUN) / name / file).is_file():
@@ -129,8 +138,8 @@ def copy_results(name: str, folder: Path, template: str) -> None:
             shutil.copyfile(source, folder / kept)
 
 
-def write_page(docs: Path, template: str) -> Path:
-    """Fill the template and write the page.
+def write_pages(docs: Path, templates: Mapping[str, str]) -> list[Path]:
+    """Fill the templates and write the pages; none is written if one cannot be filled.
 
     Raises:
         EvidenceError: a placeholder is invalid, or its value was not measured.
@@ -142,9 +151,10 @@ def write_page(docs: Path, template: str) -> Path:
         {name: layout.metric or '' for name, layout in layouts.items()},
         {name: layout.scale for name, layout in layouts.items()},
     )
-    page = docs / 'evidence.md'
-    write_atomically(fill_template(template, stored).encode(), page)
-    return page
+    pages = {docs / name: fill_template(template, stored) for name, template in templates.items()}
+    for page, text in pages.items():
+        write_atomically(text.encode(), page)
+    return list(pages)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -153,17 +163,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     incomplete = (
         [] if args.from_results else run(args.studies, args.jobs, docs, args.data_root, args.continue_committed)
     )
-    template = TEMPLATE.read_text()
+    templates = {name: path.read_text() for name, path in PAGES.items()}
     for name in (*STUDIES, *MORE):
-        copy_results(name, docs / 'evidence', template)
+        copy_results(name, docs / 'evidence', ''.join(templates.values()))
     try:
-        print(write_page(docs, template))
+        if not args.from_results:
+            for name in set(MEASURED) & (set(args.studies) - set(incomplete)):
+                write_costs(name, docs, MEASURED[name])
+        for page in write_pages(docs, templates):
+            print(page)
     except EvidenceError as error:
         raise SystemExit(f'error: {error}') from None
     if incomplete:
         failed = ', '.join(incomplete)
         raise SystemExit(
-            f'error: {failed}: runs failed or data are missing; the page is written. Run the same command to try again'
+            f'error: {failed}: runs failed or data are missing; the pages are written. Run the same command to try '
+            'again'
         )
 
 

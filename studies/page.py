@@ -1,4 +1,4 @@
-"""Fills the template of ``docs/evidence.md`` with numbers from the studies' results."""
+"""Fills the templates of the evidence pages with numbers from the studies' results."""
 
 import csv
 import re
@@ -33,6 +33,13 @@ class StudyResults:
             raise EvidenceError(f'there is no study {name!r}; the studies are {", ".join(self.rows)}')
         file = self.folder / f'{name}.csv'
         return read_results(name, file, self.rows[name], self.metrics[name], self.scales.get(name, 1))
+
+    def costs(self, name: str) -> list[dict[str, str]]:
+        """Return the rows of ``<study>_costs.csv``, which ``studies/costs.py`` measures."""
+        file = self.folder / f'{name}_costs.csv'
+        if not file.is_file():
+            raise EvidenceError(f'{str(file)!r} does not exist; studies/costs.py writes it')
+        return list(csv.DictReader(file.read_text().splitlines()))
 
     def has(self, name: str) -> bool:
         return (self.folder / f'{name}.csv').is_file()
@@ -150,6 +157,36 @@ def _validation(stored: StudyResults, study: str, where: dict[str, str]) -> str:
     return '\n'.join(lines)
 
 
+def _overview(stored: StudyResults, study: str, where: dict[str, str]) -> str:
+    """Format a table of scores and costs, best mean over the columns first.
+
+    Costs are those of the first column that was measured: the others differ in their data only.
+    """
+    measured = stored.study(study)
+    rows, columns = measured.rows, measured.columns()
+    costs: dict[str, dict[str, str]] = {}
+    for cost in stored.costs(study):
+        costs.setdefault(cost[rows], cost)
+    found = []
+    for row, cost in costs.items():
+        scores = [list(measured.scores({**column, rows: row}).values()) for column in columns]
+        mean = sum(sum(values) / len(values) for values in scores) / len(scores)
+        trained = measured.cost('trained_parameters', {axis: cost[axis] for axis in measured.axes})
+        cells = [
+            ' '.join(filter(None, (row, cost['setting']))),
+            *(format_mean(values) for values in scores),
+            f'{trained:,.0f}',
+            f'{float(cost["peak_memory_mib"]):.0f}',
+            f'{1000 * float(cost["step_seconds"]):.0f}',
+        ]
+        found.append((mean, f'| {" | ".join(cells)} |'))
+    names = [', '.join(column.values()) or measured.metric for column in columns]
+    header = f'| {" | ".join([rows, *names, "trained", "peak MiB", "step ms"])} |'
+    return '\n'.join(
+        [header, '|---|' + '---:|' * (len(columns) + 3), *(line for _, line in sorted(found, reverse=True))]
+    )
+
+
 def _agreement(stored: StudyResults, study: str, where: dict[str, str]) -> str:
     count, against = where.get('count', ''), where.get('against', 'all')
     if count not in MEANINGS.values() or against not in AGAINST:
@@ -180,6 +217,7 @@ COMMANDS: dict[str, Callable[[StudyResults, str, dict[str, str]], str]] = {
     'tables': lambda stored, study, where: _tables(stored, study, lambda title: not title.startswith('Learning rates')),
     'costs': lambda stored, study, where: _tables(stored, study, lambda title: title.startswith('Learning rates')),
     'validation': _validation,
+    'overview': _overview,
     'figure': lambda stored, study, where: f'![{study}]({stored.folder.name}/{study}.png)',
     'claims': lambda stored, study, where: claims_table(stored.study(study)),
     'count': _agreement,

@@ -76,6 +76,17 @@ class Measured:
             raise EvidenceError(f'{self.name}: no {what} of {_format_where(where)}')
         return float(table.drop_duplicates('seed')[what].median())
 
+    def chosen(self, where: Mapping[str, str]) -> tuple[float | None, str]:
+        """Return the chosen learning rate (None: the config's own) and setting (empty: none)."""
+        self._check(where)
+        table = self._select(where)
+        table = table[table.chosen]
+        if table.empty:
+            raise EvidenceError(f'{self.name}: nothing was chosen for {_format_where(where)}')
+        first = table.iloc[0]
+        rate = None if first.learning_rate == '' else float(first.learning_rate)
+        return rate, str(first.get('setting', ''))
+
     def values(self, axis: str, where: Mapping[str, str]) -> list[str]:
         """Return the values of an axis that were run with given values of other axes."""
         table = self._select(where)

@@ -7,6 +7,8 @@ from protuning_lab.study.grid import describe_skipped
 from protuning_lab.study.summary import Overview
 from protuning_lab.study.tables import Entry, Table, all_tables, list_notes
 
+STILL_MISSING = 'are still missing'  # marks the tables of an incomplete study
+
 
 def render_markdown(overview: Overview) -> str:
     """Render all tables, their notes, and the skipped, failed and stale runs."""
@@ -31,7 +33,7 @@ def _describe_progress(overview: Overview) -> str:
     text = f'Made by `tools/study.py {_relative_to_working_dir(overview.study.path)}` from {len(overview.results)} runs'
     if overview.failed:
         text += f'; {len(overview.failed)} failed'
-    return text + (f'; {overview.missing} are still missing.' if overview.missing else '.')
+    return text + (f'; {overview.missing} {STILL_MISSING}.' if overview.missing else '.')
 
 
 def _relative_to_working_dir(path: Path) -> Path:

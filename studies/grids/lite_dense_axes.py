@@ -12,3 +12,4 @@ tunings = dict(
 )
 axes = dict(tuning=tunings)
 seeds = (0, 1, 2)
+keep_deltas = True

@@ -31,7 +31,7 @@ def test_evidence_from_an_empty_folder(tmp_path: Path, monkeypatch: pytest.Monke
         '{{mean spatial target=textures backbone=vit block=default}}, {{source accuracy backbone=vit world=digits}}\n'
         '<!-- if headline -->\nnot run\n<!-- end -->\n'
     )
-    monkeypatch.setattr(evidence, 'TEMPLATE', template)
+    monkeypatch.setattr(evidence, 'PAGES', {'evidence.md': template})
     command = ['--studies', 'spatial', '--jobs', '1', '--docs', str(tmp_path / 'docs')]
 
     evidence.main(command)
@@ -69,9 +69,9 @@ def test_failed_study_does_not_stop_the_others(
     monkeypatch.setattr('studies.sources.train_sources', dict)
     monkeypatch.setattr(evidence, 'run_study', fails_first)
     (template := tmp_path / 'page.md.in').write_text('a page\n')
-    monkeypatch.setattr(evidence, 'TEMPLATE', template)
+    monkeypatch.setattr(evidence, 'PAGES', {'evidence.md': template})
     command = ['--studies', 'spatial', 'steps', '--docs', str(tmp_path / 'docs')]
-    with pytest.raises(SystemExit, match='spatial: runs failed or data are missing; the page is written'):
+    with pytest.raises(SystemExit, match='spatial: runs failed or data are missing; the pages are written'):
         evidence.main(command)
     assert ran == ['spatial', 'steps'] and 'spatial is incomplete' in capsys.readouterr().out
     assert (tmp_path / 'docs/evidence.md').read_text() == 'a page\n'

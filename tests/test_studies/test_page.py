@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from studies.claims import agreement, verdict
-from studies.evidence import MORE, ROOT, STUDIES, TEMPLATE, copy_results, write_page
+from studies.costs import MEASURED
+from studies.evidence import MORE, PAGES, ROOT, STUDIES, copy_results, write_pages
 from studies.page import StudyResults, fill_template
 from studies.results import EvidenceError
 
@@ -37,6 +38,10 @@ def kept(tmp_path: Path) -> StudyResults:
         '# Title\n\n## accuracy/top1\n\n| a |\n|---|\n| 1 |\n\n## Learning rates and costs\n\n'
         '| b |\n|---|\n| 2 |\n\n- † edge\n- ± spread\n'
     )
+    (tmp_path / 'headline_costs.csv').write_text(
+        'target,backbone,tuning,setting,peak_memory_mib,step_seconds\n'
+        'digits,vit,pro,ratio1.0,10.4,0.2\ndigits,vit,full,,99.6,0.3456\n'
+    )
     return StudyResults(tmp_path, {'headline': 'tuning', 'other': 'tuning'}, {'headline': 'accuracy/top1', 'other': ''})
 
 
@@ -56,6 +61,11 @@ def kept(tmp_path: Path) -> StudyResults:
         ('rank headline target=digits backbone=vit tuning=linear', '4 of 4'),
         ('trained headline target=digits backbone=vit tuning=pro', '2,000'),
         ('share headline target=digits backbone=vit tuning=pro', '25.0 %'),
+        (
+            'overview headline',
+            '| tuning | digits, vit | trained | peak MiB | step ms |\n|---|---:|---:|---:|---:|\n'
+            '| full | 88.0 ± 3.0 | 2,000 | 100 | 346 |\n| pro ratio1.0 | 82.0 ± 2.0 | 2,000 | 10 | 200 |',
+        ),
         ('runs headline', '17'),
         ('minutes headline', '17'),
         ('tables headline', '**accuracy/top1**\n\n| a |\n|---|\n| 1 |'),
@@ -133,12 +143,16 @@ def test_template_text_contains_no_measured_numbers() -> None:
     """A decimal number or a percentage in the prose can only come from a placeholder."""
     import re
 
-    text = re.sub(r'\{\{.*?\}\}', '', TEMPLATE.read_text(), flags=re.DOTALL)
-    assert not re.findall(r'\d+\.\d+|\d+ ?%|± ?\d', text)
+    for template in PAGES.values():
+        text = re.sub(r'\{\{.*?\}\}', '', template.read_text(), flags=re.DOTALL)
+        assert not re.findall(r'\d+\.\d+|\d+ ?%|± ?\d', text)
 
 
-def test_template_accepts_complete_studies(tmp_path: Path) -> None:
-    """Every placeholder of the template is valid when all studies were run; the scores are fake."""
+TEMPLATES = {name: path.read_text() for name, path in PAGES.items()}
+
+
+def test_templates_accept_complete_studies(tmp_path: Path) -> None:
+    """Every placeholder of the templates is valid when all studies were run; the scores are fake."""
     from protuning_lab.study import read_study
     from protuning_lab.study.grid import list_groups
 
@@ -158,17 +172,34 @@ def test_template_accepts_complete_studies(tmp_path: Path) -> None:
                     lines.append(f'{labels},0.01,{seed},True,test,{test},{metric},{end}')
         (folder / f'{name}.csv').write_text('\n'.join(lines) + '\n')
         (folder / f'{name}.md').write_text('## metric\n\n| a |\n|---|\n| 1 |\n')
-    text = write_page(tmp_path, TEMPLATE.read_text()).read_text()
-    assert '{{' not in text and '<!--' not in text
-    assert 'headline.png' in text and '## Segmentation' in text
+        if name in MEASURED:
+            lines = [','.join((*study.axes, 'setting,peak_memory_mib,step_seconds'))]
+            lines += [','.join([*(value for _, value in group.values), 's,1.0,0.5']) for group in list_groups(study)]
+            (folder / f'{name}_costs.csv').write_text('\n'.join(lines) + '\n')
+    written = {path.name: path.read_text() for path in write_pages(tmp_path, TEMPLATES)}
+    assert list(written) == ['evidence.md', 'evidence_toys.md']
+    for text in written.values():
+        assert '{{' not in text and '<!--' not in text
+    assert 'headline.png' in written['evidence_toys.md'] and '## Detection' in written['evidence.md']
     for name in MORE:
         (folder / f'{name}.csv').unlink()
-    assert 'was not run as one' in write_page(tmp_path, TEMPLATE.read_text()).read_text()
+    write_pages(tmp_path, TEMPLATES)
+    assert 'was not run as one' in (tmp_path / 'evidence_toys.md').read_text()
 
 
-def test_committed_page_equals_filled_template(tmp_path: Path) -> None:
+def test_committed_pages_equal_filled_templates(tmp_path: Path) -> None:
     shutil.copytree(ROOT / 'docs/evidence', tmp_path / 'evidence')
-    assert write_page(tmp_path, TEMPLATE.read_text()).read_bytes() == (ROOT / 'docs/evidence.md').read_bytes()
+    for page in write_pages(tmp_path, TEMPLATES):
+        assert page.read_bytes() == (ROOT / 'docs' / page.name).read_bytes()
+
+
+def test_of_an_incomplete_study_only_the_archive_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (run := tmp_path / 'work_dirs/studies/lite').mkdir(parents=True)
+    for file in ('results.csv', 'results.jsonl', 'tables.md', 'parameters.png', 'parameters.svg'):
+        (run / file).write_text('from 52 runs; 146 are still missing.')
+    copy_results('lite', tmp_path / 'evidence', '{{figure lite}}')
+    assert [path.name for path in (tmp_path / 'evidence').iterdir()] == ['lite.jsonl']
 
 
 def test_study_output_is_copied_next_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

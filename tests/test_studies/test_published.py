@@ -81,8 +81,8 @@ def test_studies_without_data_are_skipped_with_their_publisher(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evidence, 'run_study', lambda argv: pytest.fail('ran without data'))
     (template := tmp_path / 'page.md.in').write_text('a page\n')
-    monkeypatch.setattr(evidence, 'TEMPLATE', template)
-    with pytest.raises(SystemExit, match='camvid: runs failed or data are missing; the page is written'):
+    monkeypatch.setattr(evidence, 'PAGES', {'evidence.md': template})
+    with pytest.raises(SystemExit, match='camvid: runs failed or data are missing; the pages are written'):
         evidence.main(['--studies', 'camvid', '--data-root', 'nowhere', '--docs', str(tmp_path / 'docs')])
     printed = capsys.readouterr().out
     assert 'camvid is skipped, because data are missing: CamVid: camvid/images/' in printed
