@@ -8,12 +8,19 @@ from mmengine.config import Config
 
 from protuning_mm.cli.flags import add_cfg_options
 from protuning_mm.engine.config import lay_options, move_data_root, read_config
+from protuning_mm.engine.tune_config import parse_tuning, tune_config
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the config, and the flags that the hosts' ``train.py`` and ``test.py`` share."""
-    parser.add_argument('config', help='path of the config')
+    parser.add_argument('config', help='path of the config, or a config of an installed package, as mmdet::<path>')
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and results')
+    parser.add_argument(
+        '--tune',
+        metavar='TUNING',
+        help="freeze the config's backbone and tune it: pro, '{type: lora, rank: 8}', … The config written to the work "
+        'dir contains the tuning and needs no flag',
+    )
     add_cfg_options(
         parser,
         'override settings of the config; KEY="[a,b]" or KEY=a,b for a list. data_root=FOLDER replaces the data root '
@@ -38,9 +45,11 @@ def load_config(args: argparse.Namespace) -> Config:
     if 'data_root' in options and isinstance(cfg.get('data_root'), str):
         move_data_root(cfg, cfg.data_root, options['data_root'])
     lay_options(cfg, options)
+    if args.tune is not None:
+        cfg = tune_config(cfg, parse_tuning(args.tune))
     # priority: command line, config, name of the config file
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config.rpartition('::')[2]).stem)
     return cfg

@@ -2,10 +2,12 @@
 
 import traceback
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.utils import get_installed_path
 
 from protuning_mm.engine.errors import ConfigError
 from protuning_mm.engine.tuning_options import with_whole_tunings
@@ -15,13 +17,16 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     """Read a config file and apply options to it.
 
     Args:
-        path (str | Path): The config file.
+        path (str | Path): The config file, or a config inside a package, such as
+            ``mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py``.
         options (Mapping, optional): Dotted keys and values, as in ``--cfg-options``.
 
     Raises:
         ConfigError: the file is missing, the file cannot be read (with file and line), or an option does not fit the
             config.
     """
+    if '::' in str(path):
+        path = _find_in_package(str(path))
     if not Path(path).is_file():
         raise ConfigError(f'there is no config {str(path)!r} in {Path.cwd()}')
     try:
@@ -33,6 +38,29 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         ) from error
     lay_options(cfg, options or {})
     return cfg
+
+
+def _find_in_package(name: str) -> Path:
+    """Find a config that an installed package contains.
+
+    Raises:
+        ConfigError: the package is not installed or has no such config.
+    """
+    package, _, inner = name.partition('::')
+    try:
+        path = Path(Config._get_cfg_path(name, '')[0])
+    except FileNotFoundError:
+        path = Path(get_installed_path(package)) / '.mim/configs' / inner
+    except (ImportError, ValueError, KeyError, AssertionError):
+        raise ConfigError(
+            f'config {name}: {package!r} is not an installed package with configs, such as mmdet, mmseg or mmpretrain'
+        ) from None
+    if path.is_file():
+        return path
+    folder = path.parent if path.parent.is_dir() else path.parent.parent
+    near = get_close_matches(path.name, [each.name for each in folder.glob('*.py')], n=3, cutoff=0.5)
+    near = near or get_close_matches(path.parent.name, [each.name for each in folder.glob('*/')], n=3)
+    raise ConfigError(f'config {name}: {package} has no such config' + (f'; near: {", ".join(near)}' if near else ''))
 
 
 def lay_options(cfg: Config, options: Mapping[str, Any]) -> None:
