@@ -51,6 +51,18 @@ class Scaled(nn.Module):
         return self.scale * prompt
 
 
+class RelativeChannels(nn.Module):
+    """A prompt whose channels are multiplied by the root mean square of the same channel of its input."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        prompt: Tensor = self.block(x)
+        return prompt * x.detach().square().mean((2, 3), keepdim=True).sqrt()
+
+
 def _layer_norm(channels: int, **prompt: Any) -> nn.Module:
     block = PromptBlock(channels, **prompt)
     block.norm1, block.norm2 = (ChannelNorm(block.reduce.out_channels, eps=1e-6) for _ in range(2))
@@ -68,6 +80,7 @@ VARIANTS: dict[str, Callable[..., nn.Module]] = {
     'layer_norm': _layer_norm,
     'two_kernels': _two_kernels,
     'scalar': lambda channels, **prompt: Scaled(PromptBlock(channels, init='random', **prompt)),
+    'relative_channels': lambda channels, **prompt: RelativeChannels(PromptBlock(channels, relative=False, **prompt)),
     'grouped': GroupedPromptBlock,
     'grouped_norms': lambda channels: GroupedPromptBlock(channels, norms=True),
 }

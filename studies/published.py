@@ -33,6 +33,7 @@ NEEDED = {
     'lite_few_shot': ('cifar10',),
     'lite_corruptions': ('cifar10',),
     'lite_blocks': ('cifar10', 'fashion'),
+    'lite_relative': ('cifar10', 'fashion'),
     'bccd': ('bccd',),
     'camvid': ('camvid',),
 }

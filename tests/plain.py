@@ -36,6 +36,8 @@ def fill(module: nn.Module, seed: int = 1) -> nn.Module:
             tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
         elif name.endswith('num_batches_tracked'):
             tensor.fill_(7)
+        elif name.endswith('relative'):  # what the block is, not how it was trained
+            continue
         elif tensor.ndim == 1:
             base = 1 if name.endswith('weight') else 0
             tensor.copy_(base + 0.2 * torch.randn(tensor.shape, generator=generator))
@@ -46,13 +48,14 @@ def fill(module: nn.Module, seed: int = 1) -> nn.Module:
 
 
 def prompt_by_hand(state: Mapping[str, Tensor], x: Tensor, groups: int = 1) -> Tensor:
-    """The default prompt block as formulas: 1x1, GN, GELU, depth-wise, GN, GELU, 1x1 with bias."""
+    """The default prompt block as formulas: 1x1, GN, GELU, depth-wise, GN, GELU, 1x1 with bias; times the RMS of x."""
+    factor = (x * x).flatten(1).mean(1).sqrt()[:, None, None, None] if state['relative'] else 1.0
     x = F.conv2d(x, state['reduce.weight'])
     x = _gelu(_group_norm(x, state['norm1.weight'], state['norm1.bias'], groups))
     depthwise = state['depthwise.weight']
     x = F.conv2d(x, depthwise, padding=depthwise.shape[-1] // 2, groups=len(depthwise))
     x = _gelu(_group_norm(x, state['norm2.weight'], state['norm2.bias'], groups))
-    return F.conv2d(x, state['expand.weight'], state['expand.bias'])
+    return F.conv2d(x, state['expand.weight'], state['expand.bias']) * factor
 
 
 def _gelu(x: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 Paper: *Pro-tuning: Unified Prompt Tuning for Vision Tasks* (Nie et al., arXiv 2207.14381, IEEE TCSVT 2024).
 From the paper: 1x1 conv -> depth-wise conv (5x5) -> 1x1 conv after every stage, its output added to the feature
 map. Our choice, because the paper leaves it open: the norm and the activation between the convolutions, the biases, the
-exact hidden width (0.32 C, rounded to a multiple of 8; derived from the published parameter counts) and the initial
-values.
+exact hidden width (0.32 C, rounded to a multiple of 8; derived from the published parameter counts), the initial
+values, and the scale of the prompt.
 """
 
 from typing import Any
@@ -40,6 +40,9 @@ class PromptBlock(nn.Module):
             computes the same outputs as without prompt blocks. ``'zero_scale'``: the prompt is zero because it is
             multiplied by a learned scale per channel that is initialized to zero. ``'random'``: the prompt is not zero.
             Defaults to ``'zero_conv'``.
+        relative (bool): Whether the prompt of each image is multiplied by the root mean square of its feature map. Its
+            norms remove the scale of the feature map, which is 0.5 in some networks and 8 in others; without this
+            factor, the best learning rate depends on it. A loaded checkpoint overrides this argument. Defaults to True.
 
     Shape:
         - Input: (N, C, H, W)
@@ -49,6 +52,8 @@ class PromptBlock(nn.Module):
         ValueError: an argument is out of range or names an unknown layer.
     """
 
+    relative: Tensor
+
     def __init__(
         self,
         channels: int,
@@ -57,6 +62,7 @@ class PromptBlock(nn.Module):
         norm_cfg: LayerCfg | None = NORM,
         act_cfg: LayerCfg | None = ACT,
         init: str = 'zero_conv',
+        relative: bool = True,
     ) -> None:
         super().__init__()
         if not ratio > 0:
@@ -83,6 +89,9 @@ class PromptBlock(nn.Module):
         self.scale: nn.Parameter | None = None
         if init == 'zero_scale':
             self.scale = nn.Parameter(self.expand.weight.new_zeros(channels, 1, 1))
+        # in the state dict, because it belongs to the weights: checkpoints of version 0.1 have no such key
+        self.register_buffer('relative', torch.tensor(float(relative)))
+        self.is_relative = relative
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -103,7 +112,9 @@ class PromptBlock(nn.Module):
         prompt = self.act(self.norm1(self.reduce(x)))
         prompt = self.act(self.norm2(self.depthwise(prompt)))
         prompt = self.expand(prompt)
-        return prompt if self.scale is None else prompt * self.scale
+        if self.scale is not None:
+            prompt = prompt * self.scale
+        return prompt * root_mean_square(x) if self.is_relative else prompt
 
     def blend(self, x: Tensor) -> Tensor:
         """Add the prompt to the feature map in one autograd node, which saves only what the gradients need.
@@ -130,6 +141,7 @@ class PromptBlock(nn.Module):
             x,
             layers,
             dict(padding=self.depthwise.padding, groups=self.depthwise.groups),
+            root_mean_square(x) if self.is_relative else None,
             torch.is_grad_enabled(),
             *_tensors(self.reduce),
             *_tensors(self.norm1),
@@ -139,6 +151,21 @@ class PromptBlock(nn.Module):
             bias,
         )
         return blended
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        key = f'{prefix}relative'
+        if f'{prefix}reduce.weight' in state_dict:
+            state_dict.setdefault(key, torch.zeros_like(self.relative))
+            self.is_relative = bool(state_dict[key])
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def root_mean_square(x: Tensor) -> Tensor:
+    """Return the root mean square of each image's feature map, (N, 1, 1, 1), as a constant without gradient."""
+    constant = x.detach()
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(constant, dim=(1, 2, 3), keepdim=True, dtype=dtype)
+    return (norm / constant[0].numel() ** 0.5).to(x.dtype)
 
 
 def _tensors(layer: nn.Module) -> tuple[Tensor | None, Tensor | None]:

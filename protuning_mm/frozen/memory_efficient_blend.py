@@ -1,6 +1,7 @@
 """The prompt block and its blend as one autograd node, which saves only what the gradients need.
 
-x̃ = x + W_3 a_2 + b_3, a_2 = φ(norm(h_2)), h_2 = W_2 * a_1 (depth-wise), a_1 = φ(norm(h_1)), h_1 = W_1 x. Saved are the
+x̃ = x + s (W_3 a_2 + b_3), a_2 = φ(norm(h_2)), h_2 = W_2 * a_1 (depth-wise), a_1 = φ(norm(h_1)), h_1 = W_1 x, with a
+constant s for each image. Saved are the
 stage's feature map x and the hidden maps h_1 and h_2. The backward pass recomputes norms and activations from them,
 which is cheap and exact. torch would save the results of norms and activations as well.
 """
@@ -88,7 +89,8 @@ def _again(norm: Any) -> Callable[[Tensor, Tensor | None, Tensor | None], Tensor
 class MemoryEfficientBlend(torch.autograd.Function):
     """Computes x̃ from x, the norms and activations, and all weights in the order in which they are used.
 
-    ``geometry`` holds padding and groups of the depth-wise convolution. For ``by_matmul`` see :class:`ConvOp`.
+    ``geometry`` holds padding and groups of the depth-wise convolution. ``factor`` is s, (N, 1, 1, 1); it gets no
+    gradient, and None stands for 1. For ``by_matmul`` see :class:`ConvOp`.
     """
 
     @staticmethod
@@ -97,12 +99,13 @@ class MemoryEfficientBlend(torch.autograd.Function):
         x: Tensor,
         layers: tuple[NormAct, NormAct],
         geometry: dict[str, Any],
+        factor: Tensor | None,
         by_matmul: bool,
         *weights: Tensor | None,
     ) -> Tensor:
         autocast = autocast_settings(x.device.type)
         dtype = autocast['dtype'] if autocast['enabled'] else x.dtype
-        ctx.layers, ctx.geometry, ctx.dtype, ctx.autocast = layers, geometry, dtype, autocast
+        ctx.layers, ctx.geometry, ctx.factor, ctx.dtype, ctx.autocast = layers, geometry, factor, dtype, autocast
         norm_acts = [lambda h, weight, bias, layer=layer: layer(h) for layer in layers]
         h1, h2, y = _run(ctx, x, weights, norm_acts, by_matmul)
         ctx.save_for_backward(x, h1, h2, *weights)
@@ -112,7 +115,7 @@ class MemoryEfficientBlend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         with torch.autocast(grad.device.type, enabled=False):
             x_grad, *grads = (_differentiable_backward if is_observed(grad) else _backward)(ctx, grad)
-        return x_grad, None, None, None, *grads
+        return x_grad, None, None, None, None, *grads
 
 
 def _run(
@@ -129,6 +132,8 @@ def _run(
         with torch.autocast(**ctx.autocast):
             a = norm_acts[1](h2, n2, c2).to(dtype)
         prompt = _op(dtype, w3, b3, by_matmul=by_matmul)(a)
+        if ctx.factor is not None:
+            prompt = prompt * ctx.factor.to(prompt.dtype) if prompt.requires_grad else prompt.mul_(ctx.factor)
     return h1, h2, prompt.add_(x) if prompt.dtype == x.dtype else prompt + x
 
 
@@ -136,7 +141,7 @@ def _differentiable_backward(ctx: Any, grad: Tensor) -> list[Any]:
     """Return the gradients of x and each weight by rerunning the forward pass with torch's own operations."""
     x, _, _, *weights = ctx.saved_tensors
     create_graph = torch.is_grad_enabled()
-    needed = [i for i, needs in enumerate(ctx.needs_input_grad[:1] + ctx.needs_input_grad[4:]) if needs]
+    needed = [i for i, needs in enumerate(ctx.needs_input_grad[:1] + ctx.needs_input_grad[5:]) if needs]
     inputs = [x, *weights]
     with torch.enable_grad():
         for i in needed:  # separate tensors, because one input may depend on another
@@ -161,7 +166,8 @@ def _backward(ctx: Any, grad: Tensor) -> list[Any]:
         h_grad, of[4 * i + 2], of[4 * i + 3] = backward(op.input_grad(grad, h.shape[2:]))
         return h_grad
 
-    h_grad = through(1, _op(dtype, w3, b3), grad.to(dtype), h2, (n2, c2))
+    prompt_grad = grad if ctx.factor is None else grad * ctx.factor.to(grad.dtype)
+    h_grad = through(1, _op(dtype, w3, b3), prompt_grad.to(dtype), h2, (n2, c2))
     h_grad = through(0, _op(dtype, w2, b2, **ctx.geometry), h_grad, h1, (n1, c1))
     op = _op(dtype, w1, b1)
     of[0], of[1] = op.weight_grad(h_grad, x.to(dtype))

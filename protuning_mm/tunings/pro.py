@@ -27,7 +27,7 @@ class ProTuning(Tuning):
     Args:
         prompt_stages (Sequence[int], optional): Stages that get a prompt block. Defaults to every stage.
         **prompt: Arguments of :class:`~protuning_mm.blocks.PromptBlock`: ``ratio``, ``kernel_size``, ``norm_cfg``,
-            ``act_cfg``, ``init``.
+            ``act_cfg``, ``init``, ``relative``.
 
     Raises:
         ValueError: ``prompt_stages`` or an argument of the prompt block is out of range.
@@ -51,6 +51,7 @@ class ProTuning(Tuning):
         chosen = tuple(range(number)) if self.prompt_stages is None else self.prompt_stages
         self.prompt_stages = stage_indices('prompt_stages', chosen, number, ' up to its last output')
         self.settings['prompt_stages'] = list(self.prompt_stages)
+        self.settings.pop('relative', None)  # the state dict says it
         prompts: list[Any] = [
             PromptBlock(channels, **self.prompt) if i in self.prompt_stages else None
             for i, channels in enumerate(stages.channels)

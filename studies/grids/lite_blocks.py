@@ -18,7 +18,10 @@ axes = dict(
         cifar10_lt100=dict(config='../configs/lite_development_long_tail.py'),
     ),
     block={
-        'default': {},  # kernel 5, ratio 0.32, one group norm, GELU, last convolution zero, stages 1 to 4
+        # kernel 5, ratio 0.32, one group norm, GELU, last convolution zero, relative, stages 1 to 4
+        'default': {},
+        'fixed': {f'{block}.relative': False},
+        'relative_channels': {block: dict(blocks, block='relative_channels')},
         'norm_none': {f'{block}.norm_cfg': None},
         'norm_bn': {f'{block}.norm_cfg': dict(type='BN')},
         'norm_ln': {block: dict(blocks, block='layer_norm')},
@@ -44,6 +47,5 @@ axes = dict(
         'decay_0.1': {'optim_wrapper.optimizer.weight_decay': 0.1},
     },
 )
-learning_rate = dict(values=(1e-3, 3e-3, 1e-2), metric='accuracy/top1')
-seeds = (0, 1, 2)
+learning_rate = dict(values=(1e-3, 3e-3), metric='accuracy/top1')
 table = dict(rows='block', columns=('target',), metric='accuracy/top1', digits=1, highlight='default')

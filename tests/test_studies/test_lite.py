@@ -52,6 +52,24 @@ def test_variants_of_the_block_build_and_start_plain(name: str) -> None:
     assert len(backbone.trained_keys) == 0
 
 
+@pytest.mark.parametrize('name', ['lite', 'lite_long_tail', 'lite_few_shot', 'lite_corruptions', 'lite_blocks'])
+def test_each_target_reads_its_own_images(name: str) -> None:
+    study = read_study(REPO / f'studies/grids/{name}.py')
+    for group in {group['target']: group for group in list_groups(study)}.values():
+        built = ConfigBuilder(study).build(Cell(group, 0.01, 0, setting=group.settings[0]))
+        root = 'data/studies/lite/' + ('fashion' if group['target'] == 'fashion' else 'cifar10')
+        loaders = [built.cfg.train_dataloader, built.cfg.val_dataloader]
+        for loader in (*loaders, *(test['test_dataloader'] for test in built.tests.values())):
+            assert [each for each in read_roots(loader['dataset']) if each is not None] == [root]
+
+
+def read_roots(dataset: Any) -> list[str | None]:
+    """Return ``data_root`` of each data set, from the outermost wrapper, which has none, to the images."""
+    inner = read_roots(dataset['dataset']) if 'dataset' in dataset else []
+    assert ('data_root' in dataset) == (not inner)
+    return [dataset.get('data_root'), *inner]
+
+
 @pytest.fixture(scope='module')
 def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cached images as cache_images.py writes them, 500 per class; every image holds its own number."""

@@ -12,8 +12,9 @@ from protuning_mm.weights.errors import CheckpointError
 from protuning_mm.weights.fingerprint import fingerprint
 from protuning_mm.weights.listing import listed
 
-# Counters that are not used in eval mode; files from before torch 0.4.1 do not have them.
-_COUNTER = 'num_batches_tracked'
+# Tensors that a file may lack: counters that eval mode does not use (before torch 0.4.1), and the mark of a relative
+# prompt block (before version 0.2).
+_OPTIONAL = ('num_batches_tracked', '.relative')
 
 
 def complete_delta(
@@ -90,7 +91,7 @@ def _check_names(
     backbones: Mapping[str, FrozenBackbone], record: DeltaRecord, delta: Mapping[str, Tensor], own: Mapping[str, Any]
 ) -> None:
     frozen = {f'{name}.{key}' if name else key for name, each in backbones.items() for key in each.frozen_keys}
-    missing = [n for n in own if n not in record.stored and n not in frozen and not n.endswith(_COUNTER)]
+    missing = [n for n in own if n not in record.stored and n not in frozen and not n.endswith(_OPTIONAL)]
     unknown = [n for n in record.stored if n not in own]
     reshaped = [
         f'{n}: {tuple(t.shape)} in the delta, {tuple(own[n].shape)} in the model'
