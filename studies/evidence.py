@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if not args.from_results:
             for name in set(MEASURED) & (set(args.studies) - set(incomplete)):
-                write_costs(name, docs, MEASURED[name])
+                write_costs(name, docs)
         for page in write_pages(docs, templates):
             print(page)
     except EvidenceError as error:

@@ -28,7 +28,8 @@ SOURCES = {
 }
 # study -> the data sets that it needs
 NEEDED = {
-    'lite': ('cifar10', 'fashion'),
+    'lite': ('cifar10',),
+    'lite_fashion': ('fashion',),
     'lite_long_tail': ('cifar10',),
     'lite_few_shot': ('cifar10',),
     'lite_corruptions': ('cifar10',),

@@ -1,14 +1,9 @@
-# Trained on 1,000 clean images of CIFAR-10, tested on clean and on corrupted ones, of ImageNet-C's kinds at severity 3.
-_base_ = './lite.py'
+# Trained on 1,000 clean images of CIFAR-10 with the learning rates and settings of lite.py, tested on clean images and
+# on corrupted ones, of ImageNet-C's kinds at severity 3.
+_base_ = './lite_chosen_axes.py'
 
 title = 'EfficientNet-Lite0, corrupted test images'
-axes = dict(
-    target=dict(_delete_=True, cifar10={}),
-    tuning=dict(
-        _delete_=True,
-        **{name: _base_.tunings[name] for name in ('pro', 'linear', 'full', 'bias', 'norm', 'conv_adapter', 'lora')},
-    ),
-)
+axes = dict(tuning=dict(_delete_=True, **{name: _base_.tunings[name] for name in _base_.some}))
 corrupted = {
     'test_dataloader.dataset': dict(
         _delete_=True,

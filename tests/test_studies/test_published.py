@@ -57,11 +57,11 @@ def test_classification_sets_are_unpacked_and_cached_once(
         with tarfile.open(root / 'cifar10_images.tar.xz', 'w:xz', preset=0) as file:
             file.add(root / 'cifar10_images', 'cifar10_images')
         (root / 'cifar10_images').rename(tmp_path / 'elsewhere')
-    assert published.prepare(['lite', 'lite_long_tail'], root, data) == {}
+    assert published.prepare(['lite', 'lite_fashion', 'lite_long_tail'], root, data) == {}
     for name in ('cifar10', 'fashion'):
         check_arrays(data / 'studies/lite' / name)
     monkeypatch.setattr(published, 'cache_images', lambda *_: pytest.fail('cached again'))
-    assert published.prepare(['lite'], tmp_path / 'gone', data) == {}
+    assert published.prepare(['lite', 'lite_fashion'], tmp_path / 'gone', data) == {}
 
 
 def test_dense_sets_are_linked(tmp_path: Path) -> None:
