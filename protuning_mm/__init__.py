@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from protuning_mm.multitask import MultiTask
     from protuning_mm.registry import TUNINGS
     from protuning_mm.stages import register_reader
+    from protuning_mm.tune_model import tune
     from protuning_mm.tunings import Tuning, TuningError
 
 _NAMES = {
@@ -43,6 +44,7 @@ _NAMES = {
     'multitask': ('MultiTask',),
     'registry': ('TUNINGS',),
     'stages': ('register_reader',),
+    'tune_model': ('tune',),
     'tunings': ('Tuning', 'TuningError'),
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     'release',
     'report',
     'save_delta',
+    'tune',
 ]
 
 

@@ -65,17 +65,18 @@ def test_plain_loop_and_the_paper_s_loop(tmp_path: Path, monkeypatch: pytest.Mon
     (loop,) = (block for block in BLOCKS if 'backbone.stem' in block)
     timm_s = tmp_path / 'resnet18.pth'
     torch.manual_seed(0)
-    torch.save(timm.create_model('resnet18', num_classes=0).state_dict(), timm_s)
+    torch.save(timm.create_model('resnet18', num_classes=10).state_dict(), timm_s)
     own = code.replace('pretrained=True', f'checkpoint_path={str(timm_s)!r}')
     assert own != code
     monkeypatch.chdir(tmp_path)
     images, labels = torch.randn(4, 3, 64, 64), torch.arange(4)
     scope: dict = dict(batches=[(images, labels)] * 20)
     exec(own, scope)
-    net, plain = scope['net'].eval(), scope['plain'].eval()
+    model, again, plain = (scope[name].eval() for name in ('model', 'again', 'plain'))
     assert (tmp_path / 'task.pth').stat().st_size < timm_s.stat().st_size / 10
     with torch.no_grad():
-        assert relative_error(plain(images), net(images)[0]) < 1e-5
+        assert torch.equal(again(images), model(images))
+        assert relative_error(model.head(plain(images)), model(images)) < 1e-5
     backbone = protuning_mm.ProTunedResNet(depth=18, host='mmdet', allow_random_backbone=True, **SMALL).eval()
     disturb(backbone.prompts)
     scope = dict(backbone=backbone, image=images)

@@ -89,6 +89,18 @@ def build_plain(cfg: dict[str, Any], host: str | None = None) -> nn.Module:
             raise ArgumentError(wrong, _arguments(found)) from None
 
 
+def take_network(network: Any) -> nn.Module:
+    """Prepare a network that was built elsewhere: what its ``frozen_stages`` froze is not frozen any more."""
+    if getattr(network, 'frozen_stages', -1) > -1:
+        network.frozen_stages = -1  # the host freezes its stages again at every train()
+        own = {id(param) for param in network.parameters(recurse=False)}  # such as fixed position embeddings
+        for param in network.parameters():
+            if id(param) not in own:
+                param.requires_grad_(True)
+    taken: nn.Module = network
+    return taken
+
+
 def pop_init_cfg(cfg: dict[str, Any], init_cfg: Any, pretrained: str | None) -> Any:
     """Return the only given setting of the initial weights, and remove it from the backbone's config.
 

@@ -10,13 +10,14 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from protuning_mm.backbones.base_weights import (
+    LOADED,
     accept_state,
     fill_base,
     init_randomly,
     read_base,
     warn_of_random_weights,
 )
-from protuning_mm.backbones.hosts import build_plain, pop_init_cfg
+from protuning_mm.backbones.hosts import build_plain, pop_init_cfg, take_network
 from protuning_mm.backbones.plain_copies import merged, untuned
 from protuning_mm.backbones.stage_hooks import forward_hooks, hook_stages
 from protuning_mm.backbones.stage_modules import FrozenStem, make_stages, run_stem
@@ -58,9 +59,9 @@ class TunedBackbone(BaseModule):
             x = x + prompt(x)
 
     Args:
-        backbone (dict): The backbone's config, in the form that the host library expects. ``type='timm'`` with
-            ``model_name`` builds a model of timm. With ``out_indices`` it returns a feature pyramid, otherwise the
-            pooled feature.
+        backbone (dict | nn.Module): The backbone's config, in the form that the host library expects. ``type='timm'``
+            with ``model_name`` builds a model of timm. With ``out_indices`` it returns a feature pyramid, otherwise the
+            pooled feature. A network is used as it is, with its weights; it must not be used elsewhere.
         tuning (str | dict | list): One or several tunings: ``'pro'``, ``dict(type='lora', rank=8)``, … Defaults to
             ``'pro'``.
         num_stages (int): Number of stages into which to divide a plain vision transformer. Defaults to 4.
@@ -103,7 +104,7 @@ class TunedBackbone(BaseModule):
 
     def __init__(
         self,
-        backbone: Mapping[str, Any],
+        backbone: Mapping[str, Any] | nn.Module,
         tuning: TuningCfg = 'pro',
         num_stages: int = 4,
         host: str | None = None,
@@ -112,11 +113,12 @@ class TunedBackbone(BaseModule):
         allow_random_backbone: bool = False,
         efficient_frozen: bool = True,
     ) -> None:
-        if not isinstance(backbone, Mapping) or 'type' not in backbone:
+        given = backbone if isinstance(backbone, nn.Module) else None
+        if given is None and not (isinstance(backbone, Mapping) and 'type' in backbone):
             raise SettingError(
-                f"backbone={backbone!r}: must be a dict with a type, such as dict(type='ResNet', depth=50)"
+                f"backbone={backbone!r}: must be a dict with a type (dict(type='ResNet', depth=50)), or a network"
             )
-        cfg = dict(backbone)
+        cfg = {} if given is not None else dict(backbone)  # type: ignore[arg-type]
         init_cfg = pop_init_cfg(cfg, init_cfg, pretrained)
         super().__init__(init_cfg)
         tunings = build_tunings(tuning)
@@ -124,7 +126,7 @@ class TunedBackbone(BaseModule):
         # frozen_stages is always ignored. norm_eval is ignored too, unless the plain backbone follows train().
         ignored = ('frozen_stages',) if any(t.follows_train_mode for t in tunings) else ('frozen_stages', 'norm_eval')
         self.ignored_args = {key: cfg.pop(key) for key in ignored if key in cfg}
-        plain = build_plain(cfg, host)
+        plain = build_plain(cfg, host) if given is None else take_network(given)
         # `plain` is set without nn.Module.__setattr__, so that it does not become a child. Below, this module and
         # `plain` come to share one dict of children. If that dict contained `plain`, then `plain` would be a child of
         # itself.
@@ -134,7 +136,7 @@ class TunedBackbone(BaseModule):
         self.structure = read_stages(plain, num_stages)
         self.allow_random_backbone = allow_random_backbone
         # timm loads pre-trained weights while it builds the model
-        self.frozen_source = getattr(plain, 'pretrained_source', None)
+        self.frozen_source = getattr(plain, 'pretrained_source', None) or (None if given is None else LOADED)
         self.frozen_prefix: str | None = None
         self.plain_children = frozenset(plain._modules)
         self.plain_keys = frozenset(plain.state_dict())

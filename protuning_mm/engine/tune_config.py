@@ -21,7 +21,7 @@ _HOOKS = {
     'resume': 'protuning_mm.ExactResumeHook',
 }
 # keys of a model's config under which the hosts keep a network that computes features of an image
-_KEYS = ('backbone', 'vision_backbone', 'image_encoder', 'vision_encoder', 'visual_encoder')
+BACKBONE_KEYS = ('backbone', 'vision_backbone', 'image_encoder', 'vision_encoder', 'visual_encoder')
 
 
 def parse_tuning(text: str) -> Any:
@@ -76,8 +76,8 @@ def tune_config(cfg: Config, tuning: Any = 'pro') -> Config:
     found = list(_find_backbones(content.get('model') or {}))
     if not found:
         raise ConfigError(
-            f'{cfg.filename or "the config"}: its model has no backbone to tune; looked for {", ".join(_KEYS)} in '
-            f'{_describe(content.get("model"))}'
+            f'{cfg.filename or "the config"}: its model has no backbone to tune; looked for '
+            f'{", ".join(BACKBONE_KEYS)} in {_describe(content.get("model"))}'
         )
     for holder, name in found:
         holder[name] = _tuned(holder[name], copy.deepcopy(tuning))
@@ -92,9 +92,9 @@ def _find_backbones(node: Any) -> Iterator[tuple[Any, Any]]:
     """Yield holder and key of each backbone in a model's config, except those of a teacher, which is not trained."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     for name, value in list(items):
-        if name in _KEYS and isinstance(value, Mapping) and 'type' in value:
+        if name in BACKBONE_KEYS and isinstance(value, Mapping) and 'type' in value:
             yield node, name
-        elif name in _KEYS and isinstance(value, Mapping | list):  # several backbones
+        elif name in BACKBONE_KEYS and isinstance(value, Mapping | list):  # several backbones
             parts = value.items() if isinstance(value, Mapping) else enumerate(value)
             yield from ((value, i) for i, part in parts if isinstance(part, Mapping) and 'type' in part)
         elif not str(name).startswith('teacher'):
