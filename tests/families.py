@@ -115,6 +115,8 @@ TUNING_CFGS: dict[str, Any] = {
     'vpt': dict(type='vpt', number=3),
     'vpt deep': dict(type='vpt', number=3, deep=True),
     'lora': dict(type='lora', rank=1),
+    'dora': dict(type='dora', rank=1),
+    'rein': dict(type='rein', number=3, rank=2),
     'ssf': dict(type='ssf'),
     'pro, bias': [dict(type='pro'), dict(type='bias')],
     'lora, ssf': [dict(type='lora', rank=1), dict(type='ssf')],
@@ -139,7 +141,7 @@ def accepts(family: str, tuning: str) -> bool:
     """Which tunings fit which family: transformers have MLPs, the rest convolutions; plain ones one sequence."""
     vit = family in PLAIN_VITS
     transformer = vit or family.lower().endswith('swin')
-    if tuning.startswith('vpt'):
+    if tuning.startswith('vpt') or tuning == 'rein':
         return vit
     if tuning.startswith('adapt'):
         return transformer

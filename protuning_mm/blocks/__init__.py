@@ -1,7 +1,16 @@
 """Modules that tunings add to a frozen network. Depends on torch only."""
 
-from protuning_mm.blocks.adapters import Adapter, ConvAdapter, LowRank, ParallelAdapter, ScaleShift
+from protuning_mm.blocks.adapters import Adapter, ConvAdapter, DecomposedLowRank, LowRank, ParallelAdapter, ScaleShift
 from protuning_mm.blocks.prompt_block import PromptBlock
 from protuning_mm.blocks.side_network import SideNetwork
 
-__all__ = ['Adapter', 'ConvAdapter', 'LowRank', 'ParallelAdapter', 'PromptBlock', 'ScaleShift', 'SideNetwork']
+__all__ = [
+    'Adapter',
+    'ConvAdapter',
+    'DecomposedLowRank',
+    'LowRank',
+    'ParallelAdapter',
+    'PromptBlock',
+    'ScaleShift',
+    'SideNetwork',
+]

@@ -178,6 +178,49 @@ class LowRank(nn.Module):
         update = b.reshape(groups, out // groups, rank) @ a.reshape(groups, rank, -1)
         return self.scale * update.reshape(out, *a.shape[1:])
 
+    def merged(self, weight: Tensor) -> Tensor:
+        """Return the weight with which the layer alone computes the updated output."""
+        return weight + self.delta()
+
+
+class DecomposedLowRank(LowRank):
+    """g ‖W‖ / ‖W + s B A‖ (y − b + s B(A(x))) + b: a low-rank update with a trained magnitude (DoRA, Liu et al., 2024).
+
+    W and b are the frozen layer's weight and bias; the norm is that of an output channel, and a constant for the
+    gradient. g is learned, one value per output channel.
+
+    Args:
+        layer (nn.Linear | nn.Conv2d): The frozen layer, which maps x to y.
+        rank (int): r.
+        scale (float): s.
+    """
+
+    layer: Any
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, scale: float) -> None:
+        super().__init__(layer, rank, scale)
+        object.__setattr__(self, 'layer', layer)  # not a child: it belongs to the backbone
+        self.magnitude = nn.Parameter(torch.ones(len(layer.weight)))
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        if hasattr(self, 'magnitude'):
+            nn.init.ones_(self.magnitude)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        shape = (-1, 1, 1) if isinstance(self.a, nn.Conv2d) else (-1,)
+        bias = 0 if self.layer.bias is None else self.layer.bias.reshape(shape)
+        return self._factor(self.layer.weight).reshape(shape) * (super().forward(x, y) - bias) + bias
+
+    def merged(self, weight: Tensor) -> Tensor:
+        return self._factor(weight).reshape(-1, *[1] * (weight.dim() - 1)) * super().merged(weight)
+
+    def _factor(self, weight: Tensor) -> Tensor:
+        with torch.no_grad():
+            before, after = (w.flatten(1).norm(dim=1) for w in (weight, weight + self.delta()))
+            ratio = torch.where(after > 0, before / after, 1.0)
+        return self.magnitude * ratio
+
 
 class ScaleShift(nn.Module):
     """γ y + β with one γ and β per channel (SSF, Lian et al., NeurIPS 2022).

@@ -5,12 +5,14 @@ from protuning_mm.tunings.adaptformer import AdaptFormerTuning
 from protuning_mm.tunings.base import Tuning, TuningError
 from protuning_mm.tunings.bias import BiasTuning
 from protuning_mm.tunings.conv_adapter import ConvAdapterTuning
+from protuning_mm.tunings.dora import DoRATuning
 from protuning_mm.tunings.full import FullTuning
 from protuning_mm.tunings.linear import LinearTuning
 from protuning_mm.tunings.lora import LoRATuning
 from protuning_mm.tunings.norm import NormTuning
 from protuning_mm.tunings.partial import PartialTuning
 from protuning_mm.tunings.pro import ProTuning
+from protuning_mm.tunings.rein import ReinTuning
 from protuning_mm.tunings.side import SideTuning
 from protuning_mm.tunings.ssf import SSFTuning
 from protuning_mm.tunings.vpt import VPTTuning
@@ -20,12 +22,14 @@ __all__ = [
     'AdapterTuning',
     'BiasTuning',
     'ConvAdapterTuning',
+    'DoRATuning',
     'FullTuning',
     'LinearTuning',
     'LoRATuning',
     'NormTuning',
     'PartialTuning',
     'ProTuning',
+    'ReinTuning',
     'SSFTuning',
     'SideTuning',
     'Tuning',

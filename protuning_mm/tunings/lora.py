@@ -33,22 +33,27 @@ class LoRATuning(Tuning):
     def __init__(self, rank: int = 4, alpha: float = 4) -> None:
         super().__init__()
         if not isinstance(rank, int) or rank < 1:
-            raise TuningError(f'lora with rank={rank!r}: rank must be a positive integer')
+            raise TuningError(f'{self.name} with rank={rank!r}: rank must be a positive integer')
         self.rank = rank
         self.alpha = alpha
 
     def setup(self, backbone: nn.Module, stages: Stages) -> None:
         for path, layer in block_layers(backbone, stages):
             if isinstance(layer, nn.Linear | nn.Conv2d):
-                update = LowRank(layer, self.rank, self.alpha / self.rank)
+                update = self.make_update(layer)
                 if sum(p.numel() for p in update.parameters()) < layer.weight.numel():
                     self.tap(backbone, path, update)
         if self.added is None:
             raise TuningError(
-                f'lora with rank={self.rank}: no layer of this backbone is larger than its update; choose a lower rank'
+                f'{self.name} with rank={self.rank}: no layer of this backbone is larger than its update; '
+                'choose a lower rank'
             )
+
+    def make_update(self, layer: nn.Linear | nn.Conv2d) -> nn.Module:
+        """Return the module that computes the updated output from a layer's input and output."""
+        return LowRank(layer, self.rank, self.alpha / self.rank)
 
     @torch.no_grad()
     def merge(self, backbone: nn.Module) -> None:
         for layer, update in self.tapped(backbone):
-            layer.weight += update.delta()
+            layer.weight.copy_(update.merged(layer.weight))

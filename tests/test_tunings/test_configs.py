@@ -22,7 +22,7 @@ CLS = ('cls/r50_protune_cifar100.py', 'cls/deit-b_protune_stanford-dogs.py', 'cl
 CONFIGS = sorted(str(path.relative_to(REPO / 'configs')) for path in (REPO / 'configs').glob('[ds]e[tg]/*_protune*.py'))
 FRAGMENTS = sorted(path.stem for path in (REPO / 'configs/_base_/tunings').glob('*.py'))
 TRANSFORMERS = {'adapter', 'adaptformer'}
-VITS = {'vpt'}
+VITS = {'vpt', 'rein'}
 
 
 def fits(config: str, tuning: str) -> bool:

@@ -75,6 +75,18 @@ def test_lora_of_a_residual_network() -> None:
     assert added('mmdet.ResNet', type='lora', rank=rank)[0] == expected
 
 
+def test_dora_adds_a_magnitude_for_each_output_channel_to_lora() -> None:
+    outputs = 4 * (3 * 16 + 16 + 32 + 16)  # of qkv, projection, and the MLP's two in four layers
+    lora = added('mmpretrain.ViT_cls', type='lora', rank=1)[0]
+    assert added('mmpretrain.ViT_cls', type='dora', rank=1)[0] == lora + outputs
+
+
+def test_rein() -> None:
+    c, layers, m, r = 16, 4, 5, 2
+    expected = layers * (m * r + r * c) + 2 * (c * c + c)  # T = A B of each layer, and two shared linear layers
+    assert added('timm.vit', type='rein', number=m, rank=r)[0] == expected
+
+
 def test_lora_of_grouped_convolutions_has_the_rank_in_every_group() -> None:
     from protuning_mm.blocks import LowRank
 

@@ -44,7 +44,7 @@ def test_the_adapter_pads_as_its_convolution(kernel, stride, dilation, size):
 
 
 @pytest.mark.parametrize('name', ['tf_efficientnet_lite0', 'tf_efficientnetv2_b0'])
-@pytest.mark.parametrize('tuning', ['conv_adapter', 'lora'])
+@pytest.mark.parametrize('tuning', ['conv_adapter', 'lora', 'dora'])
 def test_the_networks_of_tensorflow_are_tuned(name, tuning):
     backbone = TunedBackbone(dict(type='timm', model_name=name), tuning, allow_random_backbone=True)
     backbone.init_weights()

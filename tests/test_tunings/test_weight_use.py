@@ -41,14 +41,25 @@ def tuned_and_plain(family: str, tuning: Any) -> tuple[TunedBackbone, Any, Tenso
 
 
 def by_hand(family: str, kind: str, tuned: TunedBackbone, plain: nn.Module, x: Tensor) -> Tensor:
-    """The plain network with changed tensors: W + s B A for LoRA; γ W and γ b + β for SSF."""
+    """The plain network with changed tensors: W + s B A for LoRA, γ W and γ b + β for SSF.
+
+    For DoRA V = W + s B A times g ‖W‖ / ‖V‖, which multiplies a bias that attention adds itself, too.
+    """
     added = {path: tuned.tunings[0].added[key] for key, path in tuned.tunings[0].tapped_paths.items()}
     tensors = {**dict(plain.named_parameters()), **dict(plain.named_buffers())}
     for path, part in added.items():
         layer: Any = plain.get_submodule(path)
-        if kind == 'lora':
+        if kind in ('lora', 'dora'):
             update = part.scale * torch.einsum('or,ri...->oi...', part.b.weight.flatten(1), part.a.weight)
             tensors[f'{path}.weight'] = layer.weight + update
+            if kind == 'lora':
+                continue
+            norms = [w.detach().flatten(1).square().sum(1).sqrt() for w in (layer.weight, layer.weight + update)]
+            factor = part.magnitude * norms[0] / norms[1]
+            tensors[f'{path}.weight'] = tensors[f'{path}.weight'] * factor.view(-1, *[1] * (layer.weight.dim() - 1))
+            for name, a in zip(('q_bias', 'k_bias', 'v_bias'), factor.chunk(3) if path.endswith('qkv') else ()):
+                key = f'{path.rpartition(".")[0]}.{name}'
+                tensors[key] = tensors[key] * a
             continue
         scale, shift = part.scale.flatten(), part.shift.flatten()
         tensors[f'{path}.weight'] = layer.weight * scale.view(-1, *[1] * (layer.weight.dim() - 1))
@@ -63,7 +74,7 @@ def by_hand(family: str, kind: str, tuned: TunedBackbone, plain: nn.Module, x: T
 
 
 @FAMILIES
-@pytest.mark.parametrize('kind', ['lora', 'ssf'])
+@pytest.mark.parametrize('kind', ['lora', 'ssf', 'dora'])
 def test_the_update_acts_where_the_weight_is_read(kind: str, family: str) -> None:
     """Outputs, and the gradient of every added tensor, in float64."""
     tuned, plain, x = tuned_and_plain(family, dict(type=kind))
@@ -79,14 +90,16 @@ def test_the_update_acts_where_the_weight_is_read(kind: str, family: str) -> Non
 
 
 @FAMILIES
-def test_lora_is_merged_ssf_is_refused(family: str) -> None:
+def test_lora_is_merged_others_are_refused(family: str) -> None:
     tuned, _, x = tuned_and_plain(family, dict(type='lora'))
     merged = tuned.merge().eval()
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in merged.modules())
     with torch.no_grad():
         assert relative_error(merged(x), tuned(x)[0]) < 1e-10
-    with pytest.raises(TuningError, match=r"ssf cannot be merged: '.*attn' uses the weight of '.*attn.qkv' directly"):
-        tuned_and_plain(family, 'ssf')[0].merge()
+    for kind in ('ssf', 'dora'):
+        message = rf"{kind} cannot be merged: '.*attn' uses the weight of '.*attn.qkv' directly"
+        with pytest.raises(TuningError, match=message):
+            tuned_and_plain(family, kind)[0].merge()
 
 
 @FAMILIES
