@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAIN_STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].* time: ([\d.]+).* loss: ([\d.]+)')
+TRAIN_STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].* eta: (\S+).* loss: ([\d.]+)')
 VALIDATED = re.compile(r'Epoch\((?:val|test)\).*coco/bbox_mAP: ([\d.-]+).*coco/segm_mAP: ([\d.-]+)')
 TOTAL = re.compile(r'^total\s+([\d,]+)\s+([\d,]+)$')
 _SHOWN = 40  # lines of a failed tool's output to show
@@ -119,8 +119,8 @@ def _run(command: Sequence[str], name: str = '', threads: int | None = None) -> 
 
 def _progress(line: str) -> str | None:
     if step := TRAIN_STEP.search(line):
-        epoch, done, total, seconds, loss = step.groups()
-        return f'epoch {epoch}  {done:>3}/{total}  loss {float(loss):6.3f}  {float(seconds):.2f} s per step'
+        epoch, done, total, left, loss = step.groups()
+        return f'epoch {epoch}  {done:>3}/{total}  loss {float(loss):6.3f}  {left.removeprefix("0:")} left'
     if result := VALIDATED.search(line):
         return f'validated: bbox mAP {float(result[1]):.3f}  segm mAP {float(result[2]):.3f}'
     return None

@@ -212,6 +212,8 @@ COMMANDS: dict[str, Callable[[StudyResults, str, dict[str, str]], str]] = {
     'best': _best,
     'trained': lambda stored, study, where: f'{stored.study(study).cost("trained_parameters", where):,.0f}',
     'share': lambda stored, study, where: f'{100 * stored.study(study).cost("share", where):.1f} %',
+    'rate': lambda stored, study, where: f'{stored.study(study).chosen(where)[0]:g}',
+    'setting': lambda stored, study, where: stored.study(study).chosen(where)[1],
     'runs': lambda stored, study, where: str(stored.study(study).runs),
     'minutes': lambda stored, study, where: f'{stored.study(study).seconds / 60:.0f}',
     'tables': lambda stored, study, where: _tables(stored, study, lambda title: not title.startswith('Learning rates')),

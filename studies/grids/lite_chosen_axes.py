@@ -3,7 +3,7 @@
 _base_ = './lite.py'
 
 chosen = dict(
-    pro=(3e-3, 'ratio1.0'),
+    pro=(1e-2, 'ratio1.0'),
     linear=(1e-3, None),
     mlp=(3e-3, 'hidden256'),
     full=(3e-4, None),

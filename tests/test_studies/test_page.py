@@ -66,6 +66,7 @@ def kept(tmp_path: Path) -> StudyResults:
             '| tuning | digits, vit | trained | peak MiB | step ms |\n|---|---:|---:|---:|---:|\n'
             '| full | 88.0 ± 3.0 | 2,000 | 100 | 346 |\n| pro ratio1.0 | 82.0 ± 2.0 | 2,000 | 10 | 200 |',
         ),
+        ('rate headline target=digits backbone=vit tuning=lora', '0.01'),
         ('runs headline', '17'),
         ('minutes headline', '17'),
         ('tables headline', '**accuracy/top1**\n\n| a |\n|---|\n| 1 |'),

@@ -1,0 +1,52 @@
+"""studies/evaluate.py and studies/costs.py: deltas and costs of the study on EfficientNet-Lite0."""
+
+from pathlib import Path
+
+import pytest
+
+from studies import evaluate
+from studies.costs import write_costs
+from studies.published import prepare
+from studies.results import EvidenceError, read_results
+from tests.mini import REPO
+
+SHARED = REPO.parent / 'shared/data'
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / 'cifar10_images.tar.xz').is_file(), reason='needs CIFAR-10')
+def test_delta_reaches_the_accuracy_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert prepare(['lite'], SHARED) == {}
+    found, expected = evaluate.evaluate('pro', evaluate.DELTAS / 'cifar10_pro.pth')
+    assert abs(found - expected) <= 0.2  # another processor rounds differently: four of 2,000 images
+
+
+def test_deltas_are_small_and_of_tunings_in_the_study() -> None:
+    deltas = list(evaluate.DELTAS.glob('*.pth'))
+    assert sum(path.stat().st_size for path in deltas) < 8e6 and len(deltas) >= 6
+    rows = read_results('lite', REPO / 'docs/evidence/lite.csv').values('tuning', {})
+    assert {path.stem.removeprefix('cifar10_') for path in deltas} <= set(rows)
+
+
+def test_missing_data_are_named_with_their_publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match='data are missing: CIFAR-10 as images'):
+        evaluate.main(['pro', '--data-root', str(tmp_path)])
+
+
+def test_costs_need_the_results_of_the_study(tmp_path: Path) -> None:
+    with pytest.raises(EvidenceError, match='run the study first'):
+        write_costs('lite', tmp_path)
+    (tmp_path / 'evidence').mkdir()
+    lines = (REPO / 'docs/evidence/lite.csv').read_text().splitlines()
+    kept = [line for line in lines if ',linear,' not in line]
+    (tmp_path / 'evidence/lite.csv').write_text('\n'.join(kept) + '\n')
+    with pytest.raises(EvidenceError, match='nothing was chosen for target=cifar10, tuning=linear'):
+        write_costs('lite', tmp_path, ['tuning=linear'])
+
+
+@pytest.mark.parametrize(('tuning', 'chosen'), [('linear', (1e-3, '')), ('lora', (1e-3, 'rank16'))])
+def test_chosen_candidate_is_read_from_the_results(tuning: str, chosen: tuple[float, str]) -> None:
+    results = read_results('lite', REPO / 'docs/evidence/lite.csv')
+    assert results.chosen(dict(target='cifar10', tuning=tuning)) == chosen
