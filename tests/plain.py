@@ -49,7 +49,7 @@ def fill(module: nn.Module, seed: int = 1) -> nn.Module:
 
 def prompt_by_hand(state: Mapping[str, Tensor], x: Tensor, groups: int = 1) -> Tensor:
     """The default prompt block as formulas: 1x1, GN, GELU, depth-wise, GN, GELU, 1x1 with bias; times the RMS of x."""
-    factor = (x * x).flatten(1).mean(1).sqrt()[:, None, None, None] if state['relative'] else 1.0
+    factor = (x * x).flatten(1).mean(1).sqrt()[:, None, None, None] if 'relative' in state else 1.0
     x = F.conv2d(x, state['reduce.weight'])
     x = _gelu(_group_norm(x, state['norm1.weight'], state['norm1.bias'], groups))
     depthwise = state['depthwise.weight']

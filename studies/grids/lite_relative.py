@@ -1,4 +1,4 @@
-# The prompt times the root mean square of its feature map (the default), and without this factor; on images that are
+# The prompt times the root mean square of its feature map, and without this factor; on images that are
 # not the test images.
 _base_ = './lite_blocks.py'
 

@@ -26,8 +26,8 @@ SETTINGS: list[dict[str, Any]] = [
     dict(norm_cfg=None, act_cfg=None, kernel_size=1),
     dict(act_cfg=dict(type='HSwish'), init='zero_scale'),
     dict(norm_cfg=dict(type='BN'), init='zero_scale', ratio=1.0),
-    dict(relative=False),
-    dict(norm_cfg=None, init='zero_scale', relative=False),
+    dict(relative=True),
+    dict(norm_cfg=None, init='zero_scale', relative=True),
 ]
 
 

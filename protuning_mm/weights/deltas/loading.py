@@ -13,7 +13,7 @@ from protuning_mm.weights.fingerprint import fingerprint
 from protuning_mm.weights.listing import listed
 
 # Tensors that a file may lack: counters that eval mode does not use (before torch 0.4.1), and the mark of a relative
-# prompt block (before version 0.2).
+# prompt block, which decides whether the block is one.
 _OPTIONAL = ('num_batches_tracked', '.relative')
 
 
@@ -92,7 +92,7 @@ def _check_names(
 ) -> None:
     frozen = {f'{name}.{key}' if name else key for name, each in backbones.items() for key in each.frozen_keys}
     missing = [n for n in own if n not in record.stored and n not in frozen and not n.endswith(_OPTIONAL)]
-    unknown = [n for n in record.stored if n not in own]
+    unknown = [n for n in record.stored if n not in own and not n.endswith('.relative')]
     reshaped = [
         f'{n}: {tuple(t.shape)} in the delta, {tuple(own[n].shape)} in the model'
         for n, t in delta.items()
