@@ -1,7 +1,7 @@
 # What the studies of detection and segmentation on EfficientNet-Lite0 share.
 tuning = 'model.backbone.tuning'
 tunings = dict(
-    pro={},
+    pro={f'{tuning}.relative': True},  # as in lite.py
     linear={tuning: dict(_delete_=True, type='linear')},
     full={tuning: dict(_delete_=True, type='full')},
     partial={tuning: dict(_delete_=True, type='partial', k=2)},
