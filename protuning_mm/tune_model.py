@@ -1,5 +1,6 @@
 """One call that freezes a backbone and tunes it: in a config, a model of the hosts, or a network of timm."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from protuning_mm.backbones import TunedBackbone, tuned_backbones
+from protuning_mm.backbones.unchanged_on_error import unchanged_on_error
 from protuning_mm.engine.config import read_config
 from protuning_mm.engine.tune_config import BACKBONE_KEYS, tune_config
 from protuning_mm.stages import ReadingError
@@ -43,7 +45,8 @@ def tune(target: Config | str | Path | nn.Module, tuning: TuningCfg = 'pro', **s
     Args:
         target (Config | str | Path | nn.Module): A config of the hosts or its path, also ``mmdet::<path>``. Or a model:
             a detector, segmentor or classifier of the hosts, one of their backbones, or a network of timm, all with
-            their weights. The model is changed in place: use only the returned one from then on.
+            their weights. The model is changed in place: use only the returned one from then on. If this fails, it is
+            unchanged.
         tuning (str | dict | list): One or several tunings, as :class:`~protuning_mm.TunedBackbone` takes them. Defaults
             to ``'pro'``.
         **settings: Further arguments of :class:`~protuning_mm.TunedBackbone` if ``target`` is a model.
@@ -61,23 +64,34 @@ def tune(target: Config | str | Path | nn.Module, tuning: TuningCfg = 'pro', **s
         return tune_config(target if isinstance(target, Config) else read_config(target), tuning)
     if tuned_backbones(target):
         raise TuningError(f'{type(target).__name__} is tuned already; build it again to tune it in another way')
-    holders = [
-        (module, name)
-        for path, module in target.named_modules()
-        for name, child in module.named_children()
-        if name in BACKBONE_KEYS and not any(part.startswith('teacher') for part in path.split('.'))
-    ]
-    for module, name in holders:
-        setattr(module, name, TunedBackbone(getattr(module, name), tuning, **settings))
-    if holders:
-        return target
-    if hasattr(target, 'get_classifier') and hasattr(target, 'reset_classifier'):
-        return _tune_timm(target, tuning, settings)
+    with unchanged_on_error(target):
+        return _tune_model(target, tuning, settings)
+
+
+def _tune_model(model: nn.Module, tuning: TuningCfg, settings: dict[str, Any]) -> nn.Module:
+    backbones = list(_find_backbones(model))
+    for holder, name in backbones:
+        setattr(holder, name, TunedBackbone(getattr(holder, name), tuning, **settings))
+    if backbones:
+        return model
+    if hasattr(model, 'get_classifier') and hasattr(model, 'reset_classifier'):
+        return _tune_timm(model, tuning, settings)
     try:
-        read_stages(target)
+        read_stages(model)
     except ReadingError as error:
-        raise ReadingError(f'{describe(target)} has no child {" or ".join(BACKBONE_KEYS)}, and {error}') from None
-    return TunedBackbone(target, tuning, **settings)
+        raise ReadingError(f'{describe(model)} has no child {" or ".join(BACKBONE_KEYS)}, and {error}') from None
+    return TunedBackbone(model, tuning, **settings)
+
+
+def _find_backbones(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """Yield holder and name of each backbone, except those of a teacher, which is not trained."""
+    for name, child in list(module.named_children()):
+        if name in BACKBONE_KEYS and isinstance(child, nn.ModuleList | nn.ModuleDict):  # several backbones
+            yield from ((child, part) for part, _ in child.named_children())
+        elif name in BACKBONE_KEYS:
+            yield module, name
+        elif not name.startswith('teacher'):
+            yield from _find_backbones(child)
 
 
 def _tune_timm(network: Any, tuning: TuningCfg, settings: dict[str, Any]) -> nn.Module:

@@ -1,6 +1,7 @@
 """protuning_mm.tune: configs, models of the hosts, and networks of timm."""
 
 import copy
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import timm
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS as REGISTRY
 from mmengine.registry import init_default_scope
 from torch import nn
 from torch.nn import functional as F
@@ -55,17 +57,17 @@ def tensors(outs: Any) -> list[torch.Tensor]:
     return [outs] if isinstance(outs, torch.Tensor) else [t for each in outs for t in tensors(each)]
 
 
+def build(host: str) -> nn.Module:
+    import_module(f'{host}.models')
+    init_default_scope(host)
+    with REGISTRY.switch_scope_and_registry(host) as registry:
+        return fill(registry.build(copy.deepcopy(MODELS[host]))).eval()
+
+
 @pytest.mark.parametrize('tuning', ['pro', dict(type='lora', rank=2), 'bias'])
 @pytest.mark.parametrize('host', MODELS)
 def test_model_of_a_host_keeps_its_weights_and_outputs(host: str, tuning: Any) -> None:
-    init_default_scope(host)
-    if host == 'mmdet':
-        from mmdet.registry import MODELS as registry  # noqa: N811
-    elif host == 'mmseg':
-        from mmseg.registry import MODELS as registry  # noqa: N811
-    else:
-        from mmpretrain.registry import MODELS as registry  # noqa: N811
-    model = fill(registry.build(copy.deepcopy(MODELS[host]))).eval()
+    model = build(host)
     image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     before, state = tensors(model(image, mode='tensor')), {k: v.clone() for k, v in model.state_dict().items()}
     tuned = tune(model, tuning)
@@ -135,6 +137,39 @@ def test_backbones_frozen_by_the_host_are_tuned() -> None:
 
     tuned = tune(ResNet(18, base_channels=4, stem_channels=4, frozen_stages=2), 'full').train()
     assert all(param.requires_grad for param in tuned.parameters())
+
+
+@pytest.mark.parametrize('kind', ['classifier', 'detector', 'backbone'])
+def test_refused_tuning_leaves_the_model_as_it_was(kind: str) -> None:
+    """A second try with another tuning then does what a first one does."""
+    model: Any = build('mmdet') if kind == 'detector' else timm.create_model('resnet18', num_classes=3).eval()
+    if kind == 'backbone':
+        model.reset_classifier(0)
+    image = torch.randn(1, 3, 64, 64)
+    call = dict(mode='tensor') if kind == 'detector' else {}
+    before, trained = tensors(model(image, **call)), [p.requires_grad for p in model.parameters()]
+    names = [name for name, _ in model.named_modules()]
+    for make in (tune, lambda net, tuning: TunedBackbone(net, tuning)) if kind == 'backbone' else (tune,):
+        with pytest.raises(TuningError, match='vpt needs a plain vision transformer'):
+            make(model, 'vpt')
+        assert [name for name, _ in model.named_modules()] == names
+        assert [p.requires_grad for p in model.parameters()] == trained
+        assert all(torch.equal(a, b) for a, b in zip(tensors(model(image, **call)), before, strict=True))
+    tuned = tune(model, 'full').train()
+    assert sum(p.requires_grad for p in tuned.parameters()) == len(list(tuned.parameters()))
+
+
+def test_several_backbones_are_tuned_and_a_teacher_is_not() -> None:
+    def network() -> nn.Module:
+        return timm.create_model('resnet18', num_classes=0)
+
+    outer = nn.Module()
+    outer.teacher = nn.Module()
+    outer.teacher.backbone = network()
+    outer.backbone = nn.ModuleDict(dict(colour=network(), depth=network()))
+    tune(outer, 'linear')
+    assert isinstance(outer.backbone['colour'], TunedBackbone) and isinstance(outer.backbone['depth'], TunedBackbone)
+    assert not isinstance(outer.teacher.backbone, TunedBackbone)
 
 
 def test_configs(tmp_path: Path) -> None:

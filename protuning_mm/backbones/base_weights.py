@@ -8,12 +8,9 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from protuning_mm.backbones.hosts import read_timm
+from protuning_mm.backbones.hosts import LOADED, read_timm
 from protuning_mm.weights.deltas import complete_delta
 from protuning_mm.weights.pretrained import check_frozen_tensors, read_backbone_state
-
-# value of `frozen_source` if load_state_dict set other frozen values
-LOADED = 'a loaded state dict'
 
 
 def read_base(backbone: Any, source: str, prefix: str | None) -> dict[str, Tensor]:

@@ -3,10 +3,10 @@
 import inspect
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from protuning_mm.stages import SettingError
 from protuning_mm.weights.errors import CheckpointError
 
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
+LOADED = 'a loaded state dict'  # value of `frozen_source` for values that come from no known file
 _UNKNOWN = re.compile(r"got an unexpected keyword argument '(\w+)'")
 _MISSING = re.compile(r'(\w+)\.__init__\(\) missing \d+ required .*?: (.*)')
 
@@ -89,16 +90,65 @@ def build_plain(cfg: dict[str, Any], host: str | None = None) -> nn.Module:
             raise ArgumentError(wrong, _arguments(found)) from None
 
 
-def take_network(network: Any) -> nn.Module:
-    """Prepare a network that was built elsewhere: what its ``frozen_stages`` froze is not frozen any more."""
+class PlainNetwork(NamedTuple):
+    """A plain backbone that was built or taken over.
+
+    Args:
+        network (nn.Module): The network.
+        cfg (dict): The config that it was built from; empty for a network that was taken over.
+        init_cfg (dict | list, optional): mmengine's ``init_cfg`` of its initial weights.
+        ignored (dict): The settings of its config that were ignored.
+        source (str, optional): Where its weights come from, if it has them already.
+    """
+
+    network: nn.Module
+    cfg: dict[str, Any]
+    init_cfg: Any
+    ignored: dict[str, Any]
+    source: str | None
+
+
+def get_plain(backbone: Any, host: str | None, init_cfg: Any, pretrained: str | None, norm_eval: bool) -> PlainNetwork:
+    """Build a backbone from its config, or take over a network with its weights.
+
+    Inherited host configs contain ``frozen_stages`` and ``norm_eval``. The tuning decides what is frozen, so
+    ``frozen_stages`` is always ignored.
+
+    Args:
+        backbone (dict | nn.Module): The config or the network.
+        host (str, optional): See :func:`build_plain`.
+        init_cfg (dict | list, optional): ``init_cfg`` of the tuned backbone.
+        pretrained (str, optional): ``pretrained`` of the tuned backbone.
+        norm_eval (bool): Whether the network follows ``train()``, so that its ``norm_eval`` counts.
+
+    Raises:
+        SettingError: ``backbone`` is neither, or a setting of it is wrong.
+    """
+    if isinstance(backbone, nn.Module):
+        init_cfg = pop_init_cfg({}, init_cfg, pretrained)
+        _unfreeze_stages(backbone)
+        return PlainNetwork(backbone, {}, init_cfg, {}, getattr(backbone, 'pretrained_source', None) or LOADED)
+    if not isinstance(backbone, Mapping) or 'type' not in backbone:
+        raise SettingError(
+            f"backbone={backbone!r}: must be a dict with a type (dict(type='ResNet', depth=50)), or a network"
+        )
+    cfg = dict(backbone)
+    init_cfg = pop_init_cfg(cfg, init_cfg, pretrained)
+    names = ('frozen_stages',) if norm_eval else ('frozen_stages', 'norm_eval')
+    ignored = {key: cfg.pop(key) for key in names if key in cfg}
+    network = build_plain(cfg, host)
+    # timm loads pre-trained weights while it builds the model
+    return PlainNetwork(network, cfg, init_cfg, ignored, getattr(network, 'pretrained_source', None))
+
+
+def _unfreeze_stages(network: Any) -> None:
+    """Train again what ``frozen_stages`` of a host's network froze, and let its ``train()`` not freeze it again."""
     if getattr(network, 'frozen_stages', -1) > -1:
-        network.frozen_stages = -1  # the host freezes its stages again at every train()
+        network.frozen_stages = -1
         own = {id(param) for param in network.parameters(recurse=False)}  # such as fixed position embeddings
         for param in network.parameters():
             if id(param) not in own:
                 param.requires_grad_(True)
-    taken: nn.Module = network
-    return taken
 
 
 def pop_init_cfg(cfg: dict[str, Any], init_cfg: Any, pretrained: str | None) -> Any:

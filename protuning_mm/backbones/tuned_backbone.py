@@ -1,6 +1,7 @@
 """A backbone of the host libraries or timm, combined with one or several tunings."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
@@ -10,25 +11,25 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from protuning_mm.backbones.base_weights import (
-    LOADED,
     accept_state,
     fill_base,
     init_randomly,
     read_base,
     warn_of_random_weights,
 )
-from protuning_mm.backbones.hosts import build_plain, pop_init_cfg, take_network
+from protuning_mm.backbones.hosts import get_plain
 from protuning_mm.backbones.plain_copies import merged, untuned
 from protuning_mm.backbones.stage_hooks import forward_hooks, hook_stages
 from protuning_mm.backbones.stage_modules import FrozenStem, make_stages, run_stem
 from protuning_mm.backbones.trial_forward import check_by_trial_forward
+from protuning_mm.backbones.unchanged_on_error import unchanged_on_error
 from protuning_mm.frozen import freeze_efficiently, refold, verify
 from protuning_mm.registry import MODELS
-from protuning_mm.stages import SettingError, read_stages
+from protuning_mm.stages import read_stages
 from protuning_mm.stages.layouts import Feature
 from protuning_mm.stages.readers import describe
 from protuning_mm.tunings import TuningError
-from protuning_mm.tunings.build import TuningCfg, build_tunings
+from protuning_mm.tunings.build import TuningCfg, build_tunings, complete_settings
 
 # Where nn.Module stores its parameters, buffers and children. This module shares these containers with the host's
 # backbone, so every tensor keeps the name that it has there.
@@ -61,7 +62,8 @@ class TunedBackbone(BaseModule):
     Args:
         backbone (dict | nn.Module): The backbone's config, in the form that the host library expects. ``type='timm'``
             with ``model_name`` builds a model of timm. With ``out_indices`` it returns a feature pyramid, otherwise the
-            pooled feature. A network is used as it is, with its weights; it must not be used elsewhere.
+            pooled feature. A network is taken over with its weights; do not use it elsewhere. If
+            this fails, the network is unchanged.
         tuning (str | dict | list): One or several tunings: ``'pro'``, ``dict(type='lora', rank=8)``, … Defaults to
             ``'pro'``.
         num_stages (int): Number of stages into which to divide a plain vision transformer. Defaults to 4.
@@ -113,20 +115,21 @@ class TunedBackbone(BaseModule):
         allow_random_backbone: bool = False,
         efficient_frozen: bool = True,
     ) -> None:
-        given = backbone if isinstance(backbone, nn.Module) else None
-        if given is None and not (isinstance(backbone, Mapping) and 'type' in backbone):
-            raise SettingError(
-                f"backbone={backbone!r}: must be a dict with a type (dict(type='ResNet', depth=50)), or a network"
-            )
-        cfg = {} if given is not None else dict(backbone)  # type: ignore[arg-type]
-        init_cfg = pop_init_cfg(cfg, init_cfg, pretrained)
-        super().__init__(init_cfg)
         tunings = build_tunings(tuning)
-        # Inherited host configs contain frozen_stages and norm_eval. The tuning decides what is frozen, so
-        # frozen_stages is always ignored. norm_eval is ignored too, unless the plain backbone follows train().
-        ignored = ('frozen_stages',) if any(t.follows_train_mode for t in tunings) else ('frozen_stages', 'norm_eval')
-        self.ignored_args = {key: cfg.pop(key) for key in ignored if key in cfg}
-        plain = build_plain(cfg, host) if given is None else take_network(given)
+        follows = any(each.follows_train_mode for each in tunings)
+        with unchanged_on_error(backbone) if isinstance(backbone, nn.Module) else nullcontext():
+            found = get_plain(backbone, host, init_cfg, pretrained, norm_eval=follows)
+            super().__init__(found.init_cfg)
+            self.tunings = tunings
+            self.ignored_args = found.ignored
+            self.frozen_source = found.source
+            self.frozen_prefix: str | None = None
+            self.allow_random_backbone = allow_random_backbone
+            self.efficient_frozen = efficient_frozen
+            self._tune(found.network, found.cfg, num_stages)
+
+    def _tune(self, plain: nn.Module, cfg: Mapping[str, Any], num_stages: int) -> None:
+        """Take over the plain backbone's children, freeze it, and add the tunings."""
         # `plain` is set without nn.Module.__setattr__, so that it does not become a child. Below, this module and
         # `plain` come to share one dict of children. If that dict contained `plain`, then `plain` would be a child of
         # itself.
@@ -134,22 +137,16 @@ class TunedBackbone(BaseModule):
         for table in (*_TREE, *_LOADING):
             object.__setattr__(self, table, getattr(plain, table))
         self.structure = read_stages(plain, num_stages)
-        self.allow_random_backbone = allow_random_backbone
-        # timm loads pre-trained weights while it builds the model
-        self.frozen_source = getattr(plain, 'pretrained_source', None) or (None if given is None else LOADED)
-        self.frozen_prefix: str | None = None
         self.plain_children = frozenset(plain._modules)
         self.plain_keys = frozenset(plain.state_dict())
         # parameters that the host itself does not train, such as fixed position embeddings
         self.never_trained = frozenset(key for key, param in plain.named_parameters() if not param.requires_grad)
         for param in plain.parameters():
             param.requires_grad_(False)
-        self.efficient_frozen = efficient_frozen
-        if efficient_frozen:  # before a tuning adds hooks or modules
+        if self.efficient_frozen:  # before a tuning adds hooks or modules
             freeze_efficiently(plain)
-        self.tunings = tunings
-        for each in tunings:
-            each.efficient = efficient_frozen
+        for each in self.tunings:
+            each.efficient = self.efficient_frozen
         before = forward_hooks(plain)
         self._set_up_tunings()
         self.hooked = forward_hooks(plain) - before
@@ -236,6 +233,10 @@ class TunedBackbone(BaseModule):
     def tuning_settings(self) -> list[dict[str, Any]]:
         """Names and all arguments of the tunings, in JSON types."""
         return [tuning.settings for tuning in self.tunings]
+
+    def complete_settings(self, stored: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Add to the settings of a stored delta those that later versions introduced, with their defaults."""
+        return [complete_settings(each) for each in stored]
 
     @property
     def added_children(self) -> tuple[str, ...]:

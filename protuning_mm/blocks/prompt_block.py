@@ -42,8 +42,7 @@ class PromptBlock(nn.Module):
             Defaults to ``'zero_conv'``.
         relative (bool): Whether the prompt of each image is multiplied by the root mean square of its feature map. Its
             norms remove the scale of the feature map, which is 0.7 in some networks and 8 in others; without this
-            factor, the best learning rate depends on it. A loaded checkpoint overrides this argument. Defaults to
-            False.
+            factor, the best learning rate depends on it. Defaults to False.
 
     Shape:
         - Input: (N, C, H, W)
@@ -90,8 +89,9 @@ class PromptBlock(nn.Module):
         self.scale: nn.Parameter | None = None
         if init == 'zero_scale':
             self.scale = nn.Parameter(self.expand.weight.new_zeros(channels, 1, 1))
-        self.is_relative = False
-        self._set_relative(relative)
+        self.is_relative = relative
+        if relative:  # marked in the state dict, because the weights of a relative block make sense in no other
+            self.register_buffer('relative', torch.ones(()))
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -152,17 +152,14 @@ class PromptBlock(nn.Module):
         )
         return blended
 
-    def _set_relative(self, relative: bool) -> None:
-        """Mark the block in its state dict, because the weights of a relative block make sense in no other."""
-        if relative and not self.is_relative:
-            self.register_buffer('relative', self.reduce.weight.new_ones(()))
-        elif self.is_relative and not relative:
-            del self.relative
-        self.is_relative = relative
-
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        if f'{prefix}reduce.weight' in state_dict:
-            self._set_relative(f'{prefix}relative' in state_dict)
+        """Reject weights of a relative block if this one is not, and the reverse; mmengine would only warn."""
+        stored = f'{prefix}relative' in state_dict
+        if f'{prefix}reduce.weight' in state_dict and stored != self.is_relative:
+            raise RuntimeError(
+                f'the stored prompt block {prefix.removesuffix(".")} is {"" if stored else "not "}relative, but the '
+                f"model's is{' not' if stored else ''}: set relative={stored} of the prompt blocks"
+            )
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -58,6 +58,16 @@ def build_tunings(cfg: TuningCfg) -> list[Tuning]:
     return tunings
 
 
+def complete_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the defaults of the settings that a stored tuning lacks; an unknown tuning is returned as it is.
+
+    A version that introduces a setting gives it the default with which a tuning computes what it computed before.
+    """
+    name = str(stored.get('type'))
+    cls = TUNINGS.get(name)
+    return dict(stored) if cls is None else {**_all_settings(name, cls, {}), **stored}
+
+
 def _names_all_arguments(cls: type[Tuning]) -> bool:
     """Return whether a tuning accepts no arguments besides those that it or its block names."""
     kinds = [parameter.kind for parameter in inspect.signature(cls).parameters.values()]

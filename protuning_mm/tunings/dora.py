@@ -18,12 +18,7 @@ from protuning_mm.tunings.lora import LoRATuning
 class DoRATuning(LoRATuning):
     """A low-rank update and a magnitude per output channel of every linear layer and convolution of the blocks.
 
-    Args:
-        rank (int): Rank r of the update, in each group of a convolution. Defaults to 4.
-        alpha (float): The update is scaled by ``alpha / rank``. Defaults to 4.
-
-    Raises:
-        TuningError: ``rank`` is not a positive integer, or every layer is smaller than its update.
+    Arguments and errors are those of :class:`~protuning_mm.tunings.lora.LoRATuning`.
     """
 
     child = 'dora'

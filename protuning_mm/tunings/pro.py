@@ -51,7 +51,6 @@ class ProTuning(Tuning):
         chosen = tuple(range(number)) if self.prompt_stages is None else self.prompt_stages
         self.prompt_stages = stage_indices('prompt_stages', chosen, number, ' up to its last output')
         self.settings['prompt_stages'] = list(self.prompt_stages)
-        self.settings.pop('relative', None)  # the state dict says it
         prompts: list[Any] = [
             PromptBlock(channels, **self.prompt) if i in self.prompt_stages else None
             for i, channels in enumerate(stages.channels)

@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from protuning_mm.backbones import tuned_backbones
-from protuning_mm.backbones.base_weights import LOADED
+from protuning_mm.backbones.hosts import LOADED
 from protuning_mm.engine.followers import Follower, find_followers
 from protuning_mm.engine.load_from import drop_reshaped, fill_copies
 from protuning_mm.engine.parameter_table import count_parameters

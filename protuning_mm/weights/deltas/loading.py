@@ -12,9 +12,8 @@ from protuning_mm.weights.errors import CheckpointError
 from protuning_mm.weights.fingerprint import fingerprint
 from protuning_mm.weights.listing import listed
 
-# Tensors that a file may lack: counters that eval mode does not use (before torch 0.4.1), and the mark of a relative
-# prompt block, which decides whether the block is one.
-_OPTIONAL = ('num_batches_tracked', '.relative')
+# Counters that are not used in eval mode; files from before torch 0.4.1 do not have them.
+_COUNTER = 'num_batches_tracked'
 
 
 def complete_delta(
@@ -71,7 +70,7 @@ def _check_backbones(backbones: Mapping[str, FrozenBackbone], record: DeltaRecor
         )
     for name, backbone in backbones.items():
         base = record.bases[name]
-        if backbone.tuning_settings != base.tuning:
+        if backbone.tuning_settings != backbone.complete_settings(base.tuning):
             raise CheckpointError(
                 f'this delta was trained with another tuning of {name or "the backbone"}:\n'
                 f'  {_format_tuning(base.tuning)} in the delta (protuning_mm {record.version})\n'
@@ -91,8 +90,8 @@ def _check_names(
     backbones: Mapping[str, FrozenBackbone], record: DeltaRecord, delta: Mapping[str, Tensor], own: Mapping[str, Any]
 ) -> None:
     frozen = {f'{name}.{key}' if name else key for name, each in backbones.items() for key in each.frozen_keys}
-    missing = [n for n in own if n not in record.stored and n not in frozen and not n.endswith(_OPTIONAL)]
-    unknown = [n for n in record.stored if n not in own and not n.endswith('.relative')]
+    missing = [n for n in own if n not in record.stored and n not in frozen and not n.endswith(_COUNTER)]
+    unknown = [n for n in record.stored if n not in own]
     reshaped = [
         f'{n}: {tuple(t.shape)} in the delta, {tuple(own[n].shape)} in the model'
         for n, t in delta.items()
