@@ -5,8 +5,8 @@ config = '../configs/lite_development.py'
 block = 'model.backbone.tuning'
 data = 'data/studies/lite/fashion'
 part = 'train_dataloader.dataset'
-others = dict(_delete_=True, type='pro_variant', prompt_stages=(1, 2, 3, 4))
-blocks = dict(**others, relative=True)
+fixed_blocks = dict(_delete_=True, type='pro_variant', prompt_stages=(1, 2, 3, 4))
+blocks = dict(**fixed_blocks, relative=True)
 multipliers = 'optim_wrapper.paramwise_cfg'
 axes = dict(
     target=dict(
@@ -22,7 +22,7 @@ axes = dict(
         # kernel 5, ratio 0.32, one group norm, GELU, last convolution zero, relative, stages 1 to 4
         'default': {},
         'fixed': {f'{block}.relative': False},
-        'relative_channels': {block: dict(others, block='relative_channels')},
+        'relative_channels': {block: dict(fixed_blocks, block='relative_channels')},
         'norm_none': {f'{block}.norm_cfg': None},
         'norm_bn': {f'{block}.norm_cfg': dict(type='BN')},
         'norm_ln': {block: dict(blocks, block='layer_norm')},
@@ -40,8 +40,8 @@ axes = dict(
         'stages_0_to_4': {f'{block}.prompt_stages': [0, 1, 2, 3, 4]},
         'stages_2_to_4': {f'{block}.prompt_stages': [2, 3, 4]},
         'stages_3_4': {f'{block}.prompt_stages': [3, 4]},
-        'grouped': {block: dict(others, block='grouped')},
-        'grouped_norms': {block: dict(others, block='grouped_norms')},
+        'grouped': {block: dict(fixed_blocks, block='grouped')},
+        'grouped_norms': {block: dict(fixed_blocks, block='grouped_norms')},
         'head_rate_third': {multipliers: dict(custom_keys=dict(head=dict(lr_mult=1 / 3)))},
         'head_rate_tenth': {multipliers: dict(custom_keys=dict(head=dict(lr_mult=0.1)))},
         'decay_0': {'optim_wrapper.optimizer.weight_decay': 0.0},
