@@ -41,8 +41,8 @@ class PromptBlock(nn.Module):
             multiplied by a learned scale per channel that is initialized to zero. ``'random'``: the prompt is not zero.
             Defaults to ``'zero_conv'``.
         relative (bool): Whether the prompt of each image is multiplied by the root mean square of its feature map. Its
-            norms remove the scale of the feature map, which is 0.7 in some networks and 8 in others; without this
-            factor, the best learning rate depends on it. Defaults to False.
+            norms remove the scale of the feature map, which differs between networks and stages; without this factor,
+            the best learning rate depends on it. Defaults to False.
 
     Shape:
         - Input: (N, C, H, W)

@@ -18,8 +18,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--tune',
         metavar='TUNING',
-        help="freeze the config's backbone and tune it: pro, '{type: lora, rank: 8}', … The config written to the work "
-        'dir contains the tuning and needs no flag',
+        help="freeze the config's backbone and tune it: pro, '{type: lora, rank: 8}', … Applied after --cfg-options. "
+        'The config that the run writes to its work dir contains the tuning and needs no flag',
     )
     add_cfg_options(
         parser,
