@@ -124,11 +124,13 @@ def write_source_accuracies(trained: Mapping[str, Mapping[str, Any]], folder: Pa
 def copy_results(name: str, folder: Path, template: str) -> None:
     """Copy the results of a study to the pages' folder, if it was run here; plots only if a page shows them.
 
-    Of an incomplete study only the archive is copied, so that a page shows whole studies.
+    A study on published data is archived with all its results. While it is incomplete, only the archive is copied, so
+    that a page shows the whole study.
     """
     tables = Path(RUN) / name / 'tables.md'
-    written = {'results.jsonl': f'{name}.jsonl'} if name in NEEDED else {}
-    if not (tables.is_file() and STILL_MISSING in tables.read_text()):
+    archived = name in NEEDED
+    written = {'results.jsonl': f'{name}.jsonl'} if archived else {}
+    if not (archived and tables.is_file() and STILL_MISSING in tables.read_text()):
         written |= {'results.csv': f'{name}.csv', 'tables.md': f'{name}.md'}
     if written.get('tables.md') and f'{{{{figure {name}}}}}' in template:
         written |= {f'parameters.{kind}': f'{name}.{kind}' for kind in ('png', 'svg')}
