@@ -142,7 +142,7 @@ def test_demo_on_few_images(data: Path, tmp_path: Path) -> None:
     tuned, without = runs['pro-tuned'], runs['prompts off']
     # parameters of EfficientNet-Lite0's prompts, computed by hand
     prompts = 0
-    for c, hidden in ((24, 8), (40, 16), (112, 40), (320, 104)):  # 0.32 c to the next multiple of 8
+    for c, hidden in ((24, 8), (40, 16), (112, 32), (320, 104)):  # 0.32 c to the nearest multiple of 8
         prompts += c * hidden + 2 * hidden + 25 * hidden + 2 * hidden + hidden * c + c
     assert tuned.trained - without.trained == prompts
     assert tuned.frozen == without.frozen
