@@ -1,4 +1,4 @@
-"""One call that freezes a backbone and tunes it: in a config, a model of the hosts, or a network of timm."""
+"""One call that freezes a backbone and tunes it: in a config, a model of the hosts, or a network of others."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +11,9 @@ from protuning_mm.backbones import TunedBackbone, tuned_backbones
 from protuning_mm.backbones.unchanged_on_error import unchanged_on_error
 from protuning_mm.engine.config import read_config
 from protuning_mm.engine.tune_config import BACKBONE_KEYS, tune_config
-from protuning_mm.stages import ReadingError
-from protuning_mm.stages.readers import describe, read_stages
+from protuning_mm.stages import ReadingError, read_stages
+from protuning_mm.stages.readers import describe
+from protuning_mm.stages.torchvision import find_classifier
 from protuning_mm.tunings import TuningError
 from protuning_mm.tunings.build import TuningCfg
 
@@ -44,16 +45,17 @@ def tune(target: Config | str | Path | nn.Module, tuning: TuningCfg = 'pro', **s
 
     Args:
         target (Config | str | Path | nn.Module): A config of the hosts or its path, also ``mmdet::<path>``. Or a model:
-            a detector, segmentor or classifier of the hosts, one of their backbones, or a network of timm, all with
-            their weights. The model is changed in place: use only the returned one from then on. If this fails, it is
-            unchanged.
+            a detector, segmentor or classifier of the hosts, one of their backbones, or a network of timm or
+            torchvision, all with their weights. The model is changed in place: use only the returned one from then on.
+            If this fails, it is unchanged.
         tuning (str | dict | list): One or several tunings, as :class:`~protuning_mm.TunedBackbone` takes them. Defaults
             to ``'pro'``.
         **settings: Further arguments of :class:`~protuning_mm.TunedBackbone` if ``target`` is a model.
 
     Returns:
         Config | nn.Module: A config for ``Runner.from_cfg``, the model with a tuned backbone, a
-        :class:`~protuning_mm.TunedBackbone`, or for a network of timm with a classifier a :class:`TunedClassifier`.
+        :class:`~protuning_mm.TunedBackbone`, or for a network of timm or torchvision with a classifier a
+            :class:`TunedClassifier`.
 
     Raises:
         ConfigError: the config cannot be read or has no backbone.
@@ -76,6 +78,11 @@ def _tune_model(model: nn.Module, tuning: TuningCfg, settings: dict[str, Any]) -
         return model
     if hasattr(model, 'get_classifier') and hasattr(model, 'reset_classifier'):
         return _tune_timm(model, tuning, settings)
+    classifier = find_classifier(model) if type(model).__module__.startswith('torchvision.') else None
+    if classifier is not None:
+        head = model.get_submodule(classifier)
+        model.set_submodule(classifier, nn.Identity())
+        return TunedClassifier(TunedBackbone(model, tuning, **settings), head)
     try:
         read_stages(model)
     except ReadingError as error:

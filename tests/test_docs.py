@@ -86,7 +86,9 @@ def test_without_the_reader_the_error_says_what_is_missing(tmp_path: Path) -> No
     walk_through('backbones.md', tmp_path)
     code = NEW_READER.replace('import tiny_net, tiny_net_reader', 'import tiny_net')
     done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert 'tiny_net.TinyNet cannot be read as stages: no reader' in done.stderr
+    assert (
+        "tiny_net.TinyNet cannot be read as stages: 'gate' does not run in sequence with stem, trunk.0" in done.stderr
+    )
     assert "register_reader('tiny_net.TinyNet')" in done.stderr and 'docs/backbones.md' in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""protuning_mm.tune: configs, models of the hosts, and networks of timm."""
+"""protuning_mm.tune: configs, models of the hosts, and networks of timm, torchvision and others."""
 
 import copy
 from importlib import import_module
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torchvision
 from mmengine.config import Config
 from mmengine.registry import MODELS as REGISTRY
 from mmengine.registry import init_default_scope
@@ -126,6 +127,53 @@ def test_timm_classifiers_compute_the_same(name: str) -> None:
         torch.testing.assert_close(tune(plain).eval()(image), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    'name', ['resnet18', 'mobilenet_v3_small', 'shufflenet_v2_x0_5', 'convnext_tiny', 'swin_t', 'vgg11']
+)
+def test_torchvision_classifiers_compute_the_same_and_learn(name: str) -> None:
+    """In double precision, which the added modules take over from the network."""
+    plain = torchvision.models.get_model(name, num_classes=5).double().eval()
+    image = torch.randn(2, 3, 96, 96, dtype=torch.float64)
+    with torch.no_grad():
+        expected = plain(image)
+    model = tune(plain, allow_random_backbone=True).eval()
+    assert relative_error(model(image), expected) < 1e-9
+    backbone: TunedBackbone = model.backbone
+    before = {key: value.clone() for key, value in backbone.frozen_tensors().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.01)
+    for _ in range(2):
+        model.train()(image).square().sum().backward()
+        optimizer.step()
+    assert all(param.grad is not None and param.grad.any() for param in backbone.prompts.parameters())
+    assert model.head.weight.grad.any() and model.head.out_features == 5
+    assert all(torch.equal(value, before[key]) for key, value in backbone.frozen_tensors().items())
+
+
+def test_network_of_one_s_own() -> None:
+    """Its modules run in sequence, so it needs no reader."""
+
+    class Net(nn.Module):
+        width = 8
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+            self.first = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+            self.second = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(8, 16, 3, padding=1), nn.ReLU())
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            x: torch.Tensor = self.second(self.first(self.stem(image)))
+            return x
+
+    plain = Net()
+    image = torch.randn(1, 3, 64, 64)
+    expected = plain(image)
+    backbone = tune(plain, efficient_frozen=False)
+    assert [(stage.end, stage.channels) for stage in backbone.structure.stages] == [('first', 8), ('second', 16)]
+    assert torch.equal(backbone.eval()(image), expected)
+    assert backbone.width == 8 and not hasattr(backbone, 'height')
+
+
 def test_network_without_classifier_and_settings() -> None:
     backbone = tune(timm.create_model('resnet18', num_classes=0), 'linear', efficient_frozen=False)
     assert isinstance(backbone, TunedBackbone) and not backbone.efficient_frozen
@@ -188,6 +236,12 @@ def test_configs(tmp_path: Path) -> None:
             ReadingError,
             'torch.Sequential has no child backbone or .* cannot be',
         ),
+        (
+            lambda: torchvision.models.get_model('squeezenet1_1'),
+            ReadingError,
+            'its classifier is a convolution. Tune its features, and add a head of your own',
+        ),
+        (lambda: torchvision.models.get_model('vit_b_32'), ReadingError, "self_attention' does not run in sequence"),
         (
             lambda: timm.create_model('deit_tiny_distilled_patch16_224'),
             TuningError,

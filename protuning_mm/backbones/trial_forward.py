@@ -4,7 +4,6 @@ It runs on a copy of the network on torch's meta device, whose tensors have shap
 milliseconds and leaves no traces in the network, such as the state that some networks store in a forward pass.
 """
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -18,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from protuning_mm.backbones.plain_copies import remove_additions
 from protuning_mm.stages import Maps, ReadingError, Stage
 from protuning_mm.stages.readers import describe, reading_error
+from protuning_mm.stages.trial import copy_for_trial, sizes_to_try
 from protuning_mm.tunings import Tuning, TuningError
 
 
@@ -74,10 +74,10 @@ def _run(backbone: Any, cfg: Mapping[str, Any]) -> list[_Idle]:
     channels = int(cfg.get('in_chans') or cfg.get('in_channels') or 3)
     some = next(backbone.parameters())
     for device in ('meta', None):  # some operators of the hosts do not support the meta device
-        for size in _sizes(backbone.plain, cfg):
+        for size in sizes_to_try(backbone.plain, cfg.get('img_size'), (224, 64)):
             image = torch.zeros(2, channels, *size, device=device or some.device, dtype=some.dtype)
             try:
-                return _observe(_copy_for_trial(backbone, device), backbone.tunings, image)
+                return _observe(copy_for_trial(backbone, device), backbone.tunings, image)
             except ReadingError:
                 raise
             except Exception as error:  # a host's code may raise anything for an unsupported image size
@@ -205,36 +205,13 @@ def _tensors(outs: Any) -> Iterator[Tensor]:
         yield from chain.from_iterable(map(_tensors, outs))
 
 
-def _copy_for_trial(backbone: Any, device: str | None) -> Any:
-    """Copy a backbone in eval mode; with ``device='meta'`` the copy's tensors have no values.
-
-    In eval mode, SyncBatchNorm does not wait for other processes.
-    """
-    memo: dict[int, Any] = {}
-    if device is not None:
-        for tensor in chain(backbone.parameters(), backbone.buffers()):
-            empty = torch.empty_like(tensor, device=device, requires_grad=False)
-            memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-    trial: Any = copy.deepcopy(backbone, memo)
-    return trial.eval()
-
-
 def _plain_runs(backbone: Any, device: str | None, image: Tensor) -> bool:
     """Return whether the plain network can be copied and accepts this image."""
     try:
-        trial = _copy_for_trial(backbone, device)
+        trial = copy_for_trial(backbone, device)
         run, plain = trial.structure.run, remove_additions(trial)
         plain.eval()  # not chained, because eval() of some hosts returns None
         plain(image) if run is None else run(plain, image)
     except Exception:
         return False
     return True
-
-
-def _sizes(plain: Any, cfg: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """Return image sizes to try, (H, W) each. The network's own size comes first, because some accept no other."""
-    given = [getattr(holder, 'img_size', None) for holder in (plain, getattr(plain, 'patch_embed', None))]
-    published = getattr(plain, 'pretrained_cfg', None) or {}
-    given = [cfg.get('img_size'), *given, (published.get('input_size') or (3, None))[1:], 224, 64]
-    sizes = [(size, size) if isinstance(size, int) else tuple(size or ()) for size in given]
-    return list(dict.fromkeys(size for size in sizes if len(size) == 2 and all(isinstance(s, int) for s in size)))

@@ -166,10 +166,21 @@ class TunedBackbone(BaseModule):
             tuning.trained = frozenset(kept)
             for key in tuning.trained:
                 params[key].requires_grad_(True)
+        like = next(iter(params.values()))  # a network that was handed over may be on a GPU, or in double precision
         for tuning in self.tunings:  # only after every setup, which must see the plain backbone without additions
             if tuning.added is not None:
-                self.add_module(tuning.child, tuning.added)
+                self.add_module(tuning.child, tuning.added.to(like.device, like.dtype))
         self._token_grid = hook_stages(self.plain, structure, self.tunings)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the plain backbone, such as ``out_indices``, which a host's model may read."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            plain = self.__dict__.get('plain')
+            if name.startswith('_') or not hasattr(plain, name):
+                raise
+            return getattr(plain, name)
 
     def forward(self, x: Tensor) -> Any:
         warn_of_random_weights(self)
@@ -195,7 +206,12 @@ class TunedBackbone(BaseModule):
 
         Returns:
             list[Tensor]: (N, C_i, H_i, W_i) for each stage up to the last output.
+
+        Raises:
+            TypeError: the stages do not run one after the other, as in HRNet.
         """
+        if not self.structure.in_sequence:
+            raise TypeError(f'{describe(self.plain)} computes several feature maps side by side: call it as a whole')
         outs = []
         x = self.stem(image)
         for stage, prompt in zip(self.stages, self.prompts):

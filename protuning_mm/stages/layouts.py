@@ -129,6 +129,43 @@ class SizedTokens(Maps):
 
 
 @dataclass(frozen=True)
+class EmbeddedTokens(SizedTokens):
+    """The layout of tokens (N, H W, C) whose stages, except the first, begin with a patch embedding of a feature map.
+
+    The embedding returns the tokens and (H, W), or H and W; the blocks are called with what it returns. Norms take the
+    tokens alone.
+
+    Args:
+        embedding (type): Class of the patch embeddings.
+        two_sizes (bool): Whether the blocks take H and W as two arguments. Defaults to False.
+    """
+
+    embedding: type[nn.Module]
+    two_sizes: bool = False
+
+    def grid(self, args: tuple[Any, ...], embedded: Grid | None) -> Grid | None:
+        return _read_size(args[1:])
+
+    def run(self, modules: Sequence[Callable[..., Any]], x: Any) -> Feature:
+        grid: Any = tuple(x.shape[2:])
+        tokens, size = x.flatten(2).transpose(1, 2), grid if self.two_sizes else (grid,)
+        for module in modules:
+            if isinstance(module, self.embedding):
+                tokens, *size = module(self.to_map(tokens, _read_size(size)))
+            elif isinstance(module, nn.LayerNorm | nn.Identity):
+                tokens = module(tokens)
+            else:
+                tokens = module(tokens, *size)
+        return self.to_map(tokens, _read_size(size))
+
+
+def _read_size(args: Sequence[Any]) -> Grid:
+    """Return (H, W), given as one argument or as two."""
+    height, width = args[0] if isinstance(args[0], Sequence) else args[:2]
+    return int(height), int(width)
+
+
+@dataclass(frozen=True)
 class PrefixedTokens(Maps):
     """The layout of tokens (N, P + H W, C): P prefix tokens, which stay unchanged, and a grid of patch tokens.
 

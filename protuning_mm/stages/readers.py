@@ -33,29 +33,14 @@ def register_reader(*names: str) -> Callable[[Reader], Reader]:
     return register
 
 
-def read_stages(backbone: nn.Module, num_stages: int = 4) -> Stages:
-    """Read a backbone as stages.
-
-    Args:
-        backbone (nn.Module): A backbone of the host libraries or timm, or of a class with a registered reader.
-        num_stages (int): Number of stages into which to divide a plain transformer. Networks that have stages keep
-            theirs. Defaults to 4.
-
-    Raises:
-        ReadingError: no reader is registered for the class, or its reader cannot read this backbone.
-    """
+def find_reader(backbone: nn.Module) -> Reader | None:
+    """Return the reader registered for a backbone's class or one that it inherits from, if there is one."""
     for cls in type(backbone).__mro__:
         package = cls.__module__.split('.')[0]
         reader = _READERS.get(f'{package}.{cls.__name__}') or _READERS.get(f'{package}.*')
         if reader is not None:
-            return reader(backbone, num_stages)
-    cls = type(backbone)
-    name = f'{cls.__module__.split(".")[0]}.{cls.__name__}'
-    raise ReadingError(
-        f'{cls.__module__}.{cls.__name__} cannot be read as stages: no reader is registered for {name!r} or a class '
-        f"that it inherits from. Write a reader and register it with protuning_mm.register_reader('{name}'); "
-        f'docs/backbones.md shows how. Registered readers: {", ".join(sorted(_READERS))}'
-    )
+            return reader
+    return None
 
 
 def describe(plain: nn.Module) -> str:

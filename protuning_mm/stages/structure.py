@@ -76,6 +76,8 @@ class Stages:
         pooled_channels (int, optional): Channels of the pooled output, if layers after the last stage change them.
             Defaults to the last stage's.
         unused_keys (tuple[str]): Key prefixes of parameters that no output depends on; no tuning trains them.
+        in_sequence (bool): Whether each stage's modules, called in order on the feature of the previous stage, compute
+            its feature. Defaults to True.
     """
 
     stages: tuple[Stage, ...]
@@ -86,6 +88,7 @@ class Stages:
     optional_keys: tuple[str, ...] = ()
     pooled_channels: int | None = None
     unused_keys: tuple[str, ...] = ()
+    in_sequence: bool = True
 
     @property
     def channels(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from protuning_mm.stages.blocks import read_block
 from protuning_mm.stages.efficientnet import convert_efficientnet_pytorch, is_efficientnet_pytorch
 from protuning_mm.stages.layouts import Maps, MapsLast, PrefixedTokens
 from protuning_mm.stages.readers import reading_error, register_reader
@@ -42,7 +43,7 @@ def read_timm(plain: Any, num_stages: int) -> Stages:
         raise reading_error(plain, f'none of the modules {ends} in its feature_info is made of blocks')
     stages = []
     for entry, modules in zip(info[first:], _modules_of_stages(plain, ends, first)):
-        blocks = tuple(_block(plain, path) for module in modules for path in _paths_of_blocks(plain, module))
+        blocks = tuple(read_block(plain, path) for module in modules for path in _paths_of_blocks(plain, module))
         stages.append(Stage(modules, blocks, entry['module'], entry['num_chs']))
     layout = MapsLast() if getattr(plain, 'output_fmt', 'NCHW') == 'NHWC' else Maps()
     return _with_outputs(plain, tuple(stages), layout, range(first, len(info)))
@@ -143,15 +144,3 @@ def _paths_of_blocks(plain: nn.Module, path: str) -> list[str]:
         if name != 'downsample' and any(isinstance(part, nn.Conv2d | nn.Linear) for part in list(child.modules())[1:])
     ]
     return [f'{prefix}.{name}' for name in names]
-
-
-def _block(plain: nn.Module, path: str) -> Block:
-    block = plain.get_submodule(path)
-    if hasattr(block, 'attn') and hasattr(block, 'mlp'):
-        return Block(path, attention=f'{path}.attn', mlp=f'{path}.mlp')
-    spatial = [
-        name
-        for name, module in block.named_modules()
-        if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and 'downsample' not in name
-    ]
-    return Block(path, conv=f'{path}.{spatial[-1]}' if spatial else None)

@@ -1,5 +1,6 @@
 """Plain vision transformers (ViT, DeiT) of mmseg and mmpretrain."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -26,18 +27,30 @@ _MMSEG_NAMES = {**_NAMES, r'\.attn\.qkv\.': '.attn.attn.in_proj_', r'\.attn\.pro
 def read_vit(plain: Any, num_stages: int) -> Stages:
     """Read a plain vision transformer: its layers are divided into ``num_stages`` groups of nearly equal size."""
     host = _host(plain)
-    attention = 'attn.attn' if host == 'mmseg' else 'attn'
     prefix = int(plain.with_cls_token) if host == 'mmseg' else plain.num_extra_tokens
+    attention = 'attn.attn' if host == 'mmseg' else 'attn'
+    return replace(_read_layers(plain, num_stages, prefix, attention), convert=_convert)
+
+
+@register_reader('mmseg.BEiT', 'mmpretrain.BEiTViT')
+def read_beit(plain: Any, num_stages: int) -> Stages:
+    """Read BEiT and MAE of mmseg, and BEiT of mmpretrain, like other plain vision transformers."""
+    return _read_layers(plain, num_stages, getattr(plain, 'num_extra_tokens', 1), 'attn')
+
+
+def _read_layers(plain: Any, num_stages: int, prefix: int, attention: str) -> Stages:
+    """Divide the layers of a plain vision transformer; ``attention`` is the path inside a layer."""
     blocks = [
         Block(f'layers.{i}', attention=f'layers.{i}.{attention}', mlp=f'layers.{i}.ffn.layers')
         for i in range(len(plain.layers))
     ]
-    stages = divide_layers(blocks, num_stages, channels=int(plain.pos_embed.shape[-1]))
+    channels = getattr(plain, 'embed_dims', None) or plain.pos_embed.shape[-1]
+    stages = divide_layers(blocks, num_stages, int(channels))
     stage_of = [i for i, stage in enumerate(stages) for _ in stage.blocks]
     outs = tuple(stage_of[layer] for layer in plain.out_indices)
     cls_only = getattr(plain, 'out_type', None) == 'cls_token'
     layout = PrefixedTokens(prefix, 'patch_embed', _grid, prefix_only=cls_only)
-    return Stages(stages, outs, layout, convert=_convert)
+    return Stages(stages, outs, layout)
 
 
 def divide_layers(blocks: list[Block], num_stages: int, channels: int) -> tuple[Stage, ...]:
