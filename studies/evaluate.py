@@ -7,8 +7,9 @@ The model is built from the study's config; the delta contains what was trained.
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -27,6 +28,28 @@ DELTAS = ROOT / 'docs/evidence/deltas'
 METRIC = 'accuracy/top1'
 
 
+def build_tester(study: str, labels: Mapping[str, Any], delta: Path, folder: str) -> Any:
+    """Build the runner that tests a delta; it loads the delta when its test begins.
+
+    Args:
+        study (str): A study in ``studies/grids``.
+        labels (Mapping[str, Any]): A value of each of its axes, such as the tuning. The learning rate and setting are
+            those of ``docs/evidence/<study>.csv``.
+        delta (Path): The delta.
+        folder (str): Work dir of the runner.
+    """
+    grid = read_study(ROOT / f'studies/grids/{study}.py')
+    (group,) = (group for group in list_groups(grid) if all(group[axis] == labels[axis] for axis in grid.axes))
+    results = read_results(study, ROOT / f'docs/evidence/{study}.csv', grid.table.rows, grid.table.metric or '')
+    rate, setting = results.chosen(dict(group.values))
+    built = ConfigBuilder(grid).build(Cell(group, rate, 0, setting=setting or None))
+    cfg = make_minimal_config(built.cfg, folder, 'end', False)
+    cfg.merge_from_dict(Config(dict(built.tests['test'])).to_dict())
+    cfg.load_from = str(delta)
+    prepare_process(cfg.default_scope)
+    return build_minimal_runner(cfg)
+
+
 def evaluate(tuning: str, delta: Path) -> tuple[float, float]:
     """Test a delta on the 2,000 test images of CIFAR-10.
 
@@ -37,18 +60,10 @@ def evaluate(tuning: str, delta: Path) -> tuple[float, float]:
     Returns:
         tuple[float, float]: The accuracy, and that of seed 0 in ``docs/evidence/lite.csv``.
     """
-    study = read_study(ROOT / 'studies/grids/lite.py')
-    (group,) = (group for group in list_groups(study) if group['tuning'] == tuning)
-    results = read_results('lite', ROOT / 'docs/evidence/lite.csv')
-    rate, setting = results.chosen(dict(group.values))
-    built = ConfigBuilder(study).build(Cell(group, rate, 0, setting=setting or None))
+    labels = dict(target='cifar10', tuning=tuning)
     with tempfile.TemporaryDirectory() as folder:
-        cfg = make_minimal_config(built.cfg, folder, 'end', False)
-        cfg.merge_from_dict(Config(dict(built.tests['test'])).to_dict())
-        cfg.load_from = str(delta)
-        prepare_process(cfg.default_scope)
-        found = build_minimal_runner(cfg).test()[METRIC]
-    return float(found), results.scores(dict(group.values))[0]
+        found = build_tester('lite', labels, delta, folder).test()[METRIC]
+    return float(found), read_results('lite', ROOT / 'docs/evidence/lite.csv').scores(labels)[0]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -58,6 +58,8 @@ def _detection(model: nn.Module, size: tuple[int, int], generator: torch.Generat
     if predicts_masks(model):  # RTMDet uses the boxes' centers if there are no masks
         sample.gt_instances.masks = BitmapMasks(masks, h, w)
         sample.ignored_instances.masks = BitmapMasks(masks[:0], h, w)
+    if getattr(model, 'with_rpn', True) is False:  # Fast R-CNN reads its proposals from a file
+        sample.proposals = InstanceData(bboxes=boxes.clone(), scores=torch.ones(len(boxes)))
     if any(name.endswith('semantic_head') for name, _ in model.named_modules()):
         sample.gt_sem_seg = PixelData(sem_seg=torch.randint(stuff, (1, h, w), generator=generator))
     return sample
