@@ -20,7 +20,7 @@ from protuning_mm.doctor.trial_step import init_modules
 from tests.families import flat
 
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
-SIZES = (128, 224)  # side of the images; some networks need their own size
+SIZES = (128, 224, 256, 384)  # sides of images to try; some networks accept only their own
 SHARE = 1 / 8  # of the proposals that a detector samples
 TRAINED, BACKBONE = 'trained', 'backbone'
 
@@ -86,29 +86,46 @@ def try_family(host: str, path: Path) -> str:
     model = build(host, path)
     backbones = tuned_backbones(model)
     assert backbones
-    try:
-        inputs, samples = make_noise_batch(model, 2, (SIZES[0], SIZES[0]))
-    except TypeError:
-        _step(model, backbones, lambda: _backbone_loss(backbones))
+    if not _takes_batches(model):
+        _try_sizes(model, lambda size: _step(model, backbones, lambda: _backbone_loss(backbones, size)))
         return BACKBONE
 
-    def loss() -> Tensor:
+    def step(size: int) -> None:
         network: Any = model
+        batch = make_noise_batch(model, 2, (size, size))
         with use_fake_proposals(model, SHARE):
-            total: Tensor = network.parse_losses(model(inputs, samples, mode='loss'))[0]
-        return total
+            _step(model, backbones, lambda: network.parse_losses(model(*batch, mode='loss'))[0])
 
-    try:
-        _step(model, backbones, loss)
-    except (RuntimeError, AssertionError):  # too small for this network
-        inputs, samples = make_noise_batch(model, 2, (SIZES[1], SIZES[1]))
-        _step(model, backbones, loss)
+    size = _try_sizes(model, step)
     model.eval()
-    inputs, samples = make_noise_batch(model, 2, (inputs.shape[-2], inputs.shape[-1]))  # a loss may change the samples
+    inputs, samples = make_noise_batch(model, 2, (size, size))
     with torch.no_grad():
         model(inputs, samples, mode='predict')
     _check_delta(host, path, model, inputs)
     return TRAINED
+
+
+def _takes_batches(model: nn.Module) -> bool:
+    try:
+        make_noise_batch(model, 2, (SIZES[0], SIZES[0]))
+    except TypeError:
+        return False
+    return getattr(model, 'head', True) is not None  # mmpretrain's feature extractors have no head
+
+
+def _try_sizes(model: nn.Module, step: Callable[[int], None]) -> int:
+    """Take a step with images of the first size that a model accepts, and return the size."""
+    own = [getattr(backbone, 'img_size', None) for backbone in tuned_backbones(model).values()]
+    own = [size[0] if isinstance(size, list | tuple) else size for size in own]
+    sizes = [size for size in (*SIZES, *own) if isinstance(size, int)]
+    for size in sizes:
+        try:
+            step(size)
+            break
+        except (RuntimeError, AssertionError):
+            if size == sizes[-1]:
+                raise
+    return size
 
 
 def _step(model: nn.Module, backbones: dict[str, TunedBackbone], loss: Callable[[], Tensor]) -> None:
@@ -128,8 +145,8 @@ def _frozen(backbones: dict[str, TunedBackbone]) -> Iterator[tuple[str, str, Ten
         yield from ((name, key, value) for key, value in backbone.frozen_tensors().items())
 
 
-def _backbone_loss(backbones: dict[str, TunedBackbone]) -> Tensor:
-    image = torch.randn(2, 3, SIZES[1], SIZES[1])
+def _backbone_loss(backbones: dict[str, TunedBackbone], size: int) -> Tensor:
+    image = torch.randn(2, 3, size, size)
     return torch.stack([out.square().mean() for each in backbones.values() for out in flat(each(image))]).sum()
 
 

@@ -4,14 +4,14 @@ _base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', '../_base_/protun
 model = dict(
     backbone=dict(
         _delete_=True,
-        # timm downloads the weights by this name; pretrained=False and init_cfg with a checkpoint read a local file
         backbone=dict(
             type='timm',
             model_name='vit_small_patch16_dinov3.lvd1689m',
-            pretrained=True,
             dynamic_img_size=True,
             dynamic_img_pad=True,
             out_indices=(0, 1, 2, 3),
+            # timm downloads the weights of this name; a path reads a local file
+            init_cfg=dict(type='Pretrained', checkpoint='timm://vit_small_patch16_dinov3.lvd1689m'),
         ),
         **_base_.protune_any_backbone,
     ),

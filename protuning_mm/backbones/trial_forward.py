@@ -89,7 +89,7 @@ def _run(backbone: Any, cfg: Mapping[str, Any]) -> list[_Idle]:
         lines = str(failed).splitlines() or ['']
         raise TuningError(
             f'{names} does not fit {describe(backbone.plain)}, whose forward fails with it: '
-            f'{type(failed).__name__}: {lines[0]}'
+            f'{type(failed).__name__}: {lines[0]}. Tunings that fit most networks: pro, lora, bias, partial'
         ) from None
     return []
 

@@ -208,10 +208,10 @@ class TunedBackbone(BaseModule):
             list[Tensor]: (N, C_i, H_i, W_i) for each stage up to the last output.
 
         Raises:
-            TypeError: the stages do not run one after the other, as in HRNet.
+            TypeError: the stages do not run one after the other, as in HRNet, or other layers run between them.
         """
         if not self.structure.in_sequence:
-            raise TypeError(f'{describe(self.plain)} computes several feature maps side by side: call it as a whole')
+            raise TypeError(f'{describe(self.plain)} is no loop over stages: call it as a whole')
         outs = []
         x = self.stem(image)
         for stage, prompt in zip(self.stages, self.prompts):

@@ -94,8 +94,10 @@ def _find_backbones(node: Any) -> Iterator[tuple[Any, Any]]:
     for name, value in list(items):
         if name in BACKBONE_KEYS and isinstance(value, Mapping) and 'type' in value:
             yield node, name
-        elif name in BACKBONE_KEYS and isinstance(value, Mapping | list):  # several backbones
-            parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+        elif name in BACKBONE_KEYS and isinstance(value, Mapping | list):
+            # several backbones; but a list of image encoders is a backbone and what follows it
+            parts = list(value.items() if isinstance(value, Mapping) else enumerate(value))
+            parts = parts[:1] if name == 'image_encoder' and isinstance(value, list) else parts
             yield from ((value, i) for i, part in parts if isinstance(part, Mapping) and 'type' in part)
         elif not str(name).startswith('teacher'):
             yield from _find_backbones(value)

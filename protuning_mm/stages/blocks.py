@@ -30,7 +30,7 @@ def _has_layer(module: nn.Module) -> bool:
     return any(isinstance(part, nn.Conv2d | nn.Linear) for part in module.modules())
 
 
-def read_block(plain: nn.Module, path: str, pointwise: bool = False) -> Block:
+def read_block(plain: nn.Module, path: str, pointwise: bool = False, branches: bool = True) -> Block:
     """Read a block: its attention and MLP branches, or its last spatial convolution.
 
     Args:
@@ -38,9 +38,11 @@ def read_block(plain: nn.Module, path: str, pointwise: bool = False) -> Block:
         path (str): The block's path.
         pointwise (bool): Whether to take the last convolution of a block in which none is spatial, such as the 1 × 1
             layer before a classifier. Defaults to False.
+        branches (bool): Whether the block's ``attn`` and ``mlp``, if it has them, return channels last. Defaults to
+            True.
     """
     block = plain.get_submodule(path)
-    if hasattr(block, 'attn') and hasattr(block, 'mlp'):
+    if branches and hasattr(block, 'attn') and hasattr(block, 'mlp'):
         return Block(path, attention=f'{path}.attn', mlp=f'{path}.mlp')
     convs = [
         (name, max(module.kernel_size) > 1)

@@ -1,4 +1,4 @@
-"""Pyramid transformers of the hosts: PVT, SegFormer's MiT, Twins (PCPVT, SVT) and SegNeXt's MSCAN."""
+"""Pyramids of the hosts with norms between their stages: PVT, SegFormer's MiT, Twins, SegNeXt's MSCAN and VAN."""
 
 from typing import Any
 
@@ -50,3 +50,15 @@ def read_mscan(plain: Any, num_stages: int) -> Stages:
         channels = int(getattr(plain, f'norm{i}').normalized_shape[0])
         stages.append(Stage((*before, *paths), named, paths[-1], channels))
     return Stages(tuple(stages), tuple(range(plain.num_stages)), EmbeddedTokens(type(plain.patch_embed2), True))
+
+
+@register_reader('mmpretrain.VAN')
+def read_van(plain: Any, num_stages: int) -> Stages:
+    """Read VAN: its blocks take feature maps, but a norm on tokens follows the last block of each stage."""
+    stages = []
+    for i in range(1, plain.num_stages + 1):
+        paths = [f'blocks{i}.{j}' for j in range(len(getattr(plain, f'blocks{i}')))]
+        blocks = tuple(Block(path, conv=f'{path}.attn.spatial_gating_unit.DW_conv') for path in paths)
+        modules = (f'patch_embed{i}', *paths) if i > 1 else tuple(paths)
+        stages.append(Stage(modules, blocks, paths[-1], int(plain.embed_dims[i - 1])))
+    return Stages(tuple(stages), tuple(plain.out_indices), in_sequence=False)

@@ -65,6 +65,8 @@ def read_traced(plain: nn.Module, num_stages: int = 4) -> Stages:
     """
     if isinstance(plain, nn.Sequential):  # its forward would call the modules that a tuning adds
         raise _error(plain, 'a bare nn.Sequential has no room for other modules: make it a child of a module of yours')
+    if not any(True for _ in plain.parameters()):
+        raise _error(plain, 'it has no weights')
     root, size = _run(plain)
     trunk = _longest_trunk(root)
     layout, sizes = _find_layout(plain, trunk, size)
@@ -270,8 +272,10 @@ def _make_stage(plain: nn.Module, calls: Sequence[_Call], layout: Maps) -> Stage
     paths, last = tuple(call.path for call in calls), calls[-1]
     if not last.is_map:
         raise _error(plain, f'{last.path!r}, the end of a stage, returns no feature map')
-    blocks = tuple(read_block(plain, each, pointwise=True) for path in paths for each in paths_of_blocks(plain, path))
-    return Stage(paths, blocks, last.path, int(last.output.shape[3 if isinstance(layout, MapsLast) else 1]))
+    last_axis = isinstance(layout, MapsLast)
+    found = (each for path in paths for each in paths_of_blocks(plain, path))
+    blocks = tuple(read_block(plain, each, pointwise=True, branches=last_axis) for each in found)
+    return Stage(paths, blocks, last.path, int(last.output.shape[3 if last_axis else 1]))
 
 
 def _stage_of(

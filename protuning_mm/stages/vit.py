@@ -38,19 +38,36 @@ def read_beit(plain: Any, num_stages: int) -> Stages:
     return _read_layers(plain, num_stages, getattr(plain, 'num_extra_tokens', 1), 'attn')
 
 
-def _read_layers(plain: Any, num_stages: int, prefix: int, attention: str) -> Stages:
+@register_reader('mmpretrain.T2T_ViT')
+def read_t2t(plain: Any, num_stages: int) -> Stages:
+    """Read T2T-ViT, whose layers follow ``tokens_to_token``."""
+    return _read_layers(plain, num_stages, plain.num_extra_tokens, 'attn', 'encoder', 'tokens_to_token')
+
+
+@register_reader('mmpretrain.MlpMixer')
+def read_mixer(plain: Any, num_stages: int) -> Stages:
+    """Read MLP-Mixer: its blocks take patches only, and mix their channels where others have an MLP."""
+    paths = [f'layers.{i}' for i in range(len(plain.layers))]
+    blocks = [Block(path, mlp=f'{path}.channel_mix.layers') for path in paths]
+    return _divide(plain, blocks, num_stages, 0, 'patch_embed')
+
+
+def _read_layers(
+    plain: Any, num_stages: int, prefix: int, attention: str, layers: str = 'layers', embedding: str = 'patch_embed'
+) -> Stages:
     """Divide the layers of a plain vision transformer; ``attention`` is the path inside a layer."""
-    blocks = [
-        Block(f'layers.{i}', attention=f'layers.{i}.{attention}', mlp=f'layers.{i}.ffn.layers')
-        for i in range(len(plain.layers))
-    ]
+    paths = [f'{layers}.{i}' for i in range(len(getattr(plain, layers)))]
+    blocks = [Block(path, attention=f'{path}.{attention}', mlp=f'{path}.ffn.layers') for path in paths]
+    return _divide(plain, blocks, num_stages, prefix, embedding)
+
+
+def _divide(plain: Any, blocks: list[Block], num_stages: int, prefix: int, embedding: str) -> Stages:
     channels = getattr(plain, 'embed_dims', None) or plain.pos_embed.shape[-1]
     stages = divide_layers(blocks, num_stages, int(channels))
     stage_of = [i for i, stage in enumerate(stages) for _ in stage.blocks]
     outs = tuple(stage_of[layer] for layer in plain.out_indices)
     cls_only = getattr(plain, 'out_type', None) == 'cls_token'
-    layout = PrefixedTokens(prefix, 'patch_embed', _grid, prefix_only=cls_only)
-    return Stages(stages, outs, layout)
+    return Stages(stages, outs, PrefixedTokens(prefix, embedding, _grid, prefix_only=cls_only))
 
 
 def divide_layers(blocks: list[Block], num_stages: int, channels: int) -> tuple[Stage, ...]:

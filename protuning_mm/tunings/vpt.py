@@ -3,7 +3,8 @@
 Source: Jia et al., *Visual Prompt Tuning*, ECCV 2022. Shallow: the tokens are inserted before the first layer and pass
 through all layers. Deep: every layer gets its own tokens, and those of the previous layer are dropped. Differs from the
 paper: the tokens are appended to the end of the sequence, to which attention is invariant. Class token and patches thus
-stay where the host expects them. The tokens are removed between layers, so that the host's code never sees them.
+stay where the host expects them. The tokens are removed between layers, so that the host's code never sees them. Rotary
+position embeddings of timm (DINOv3, EVA-02) do not rotate them.
 """
 
 from typing import Any
@@ -38,18 +39,34 @@ class _LayerHooks:
         self.carried = carried
         self.last = last
 
-    def append(self, layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def append(
+        self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         x = args[0]
         tokens = self.prompts[self.i] if self.carried is None else self.carried.tokens
         if tokens is None:
             tokens = self.prompts[0]
-        return (torch.cat((x, tokens.to(x.dtype).expand(len(x), -1, -1)), 1), *args[1:])
+        if isinstance(kwargs.get('rope'), Tensor):
+            kwargs = dict(kwargs, rope=_extend_rope(kwargs['rope'], tokens.shape[1]))
+        return (torch.cat((x, tokens.to(x.dtype).expand(len(x), -1, -1)), 1), *args[1:]), kwargs
 
     def remove(self, layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         number = self.prompts[0].shape[1]
         if self.carried is not None:
             self.carried.tokens = None if self.last else output[:, -number:]
         return output[:, :-number]
+
+
+def _extend_rope(rope: Tensor, number: int) -> Tensor:
+    """Extend rotary position embeddings of timm by rows that rotate nothing: the tokens have no position.
+
+    Args:
+        rope (Tensor): (…, L, 2 D), the sines and then the cosines for L patches.
+        number (int): Number of tokens.
+    """
+    sine, cosine = rope[..., :1, :].chunk(2, -1)
+    still = torch.cat((torch.zeros_like(sine), torch.ones_like(cosine)), -1)
+    return torch.cat((rope, still.expand(*still.shape[:-2], number, -1)), -2)
 
 
 @TUNINGS.register_module('vpt')
@@ -90,7 +107,7 @@ class VPTTuning(Tuning):
         for i, block in enumerate(blocks):
             layer = backbone.get_submodule(block.path)
             hooks = _LayerHooks(prompts, i, carried, last=i == len(blocks) - 1)
-            layer.register_forward_pre_hook(hooks.append)
+            layer.register_forward_pre_hook(hooks.append, with_kwargs=True)
             layer.register_forward_hook(hooks.remove)
 
     def init_weights(self) -> None:

@@ -116,6 +116,29 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[str], list[int]]] = {
         [f'layers.{i}' for i in range(4)],
         [16] * 4,
     ),
+    'mmpretrain.T2T_ViT': (
+        dict(
+            img_size=32,
+            embed_dims=16,
+            num_layers=4,
+            t2t_cfg=dict(token_dims=8),
+            layer_cfgs=dict(num_heads=2, feedforward_channels=32),
+        ),
+        [f'encoder.{i}' for i in range(4)],
+        [16] * 4,
+    ),
+    'mmpretrain.MlpMixer': (
+        dict(
+            arch=dict(embed_dims=16, num_layers=4, tokens_mlp_dims=8, channels_mlp_dims=32), img_size=32, patch_size=8
+        ),
+        [f'layers.{i}' for i in range(4)],
+        [16] * 4,
+    ),
+    'mmpretrain.VAN': (
+        dict(arch=dict(embed_dims=[8, 16, 24, 32], depths=[1, 2, 1, 1], ffn_ratios=[2] * 4), out_indices=(1, 3)),
+        ['blocks1.0', 'blocks2.1', 'blocks3.0', 'blocks4.0'],
+        [8, 16, 24, 32],
+    ),
     'mmpretrain.MobileNetV3': (
         dict(arch='small_075', out_indices=(12,)),
         ['layer1', 'layer3', 'layer8', 'layer12'],
@@ -148,7 +171,7 @@ def config(name: str) -> dict[str, Any]:
 
 
 def image(name: str) -> Tensor:
-    size = 32 if 'BEiT' in name or 'MAE' in name else 64
+    size = 32 if any(kind in name for kind in ('BEiT', 'MAE', 'T2T', 'Mixer')) else 64
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(3)).double()
 
 
@@ -172,7 +195,7 @@ def test_the_loop_is_the_backbone(name: str) -> None:
     backbone = tuned(name).eval()
     disturb(backbone.prompts)
     if not backbone.structure.in_sequence:
-        with pytest.raises(TypeError, match='several feature maps side by side'):
+        with pytest.raises(TypeError, match='is no loop over stages'):
             backbone.features(image(name))
         return
     with torch.no_grad():

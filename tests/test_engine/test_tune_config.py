@@ -81,6 +81,7 @@ def test_checkpoint_hook_of_another_kind_stays() -> None:
         ("dict(type='A', backbone=[dict(type='B'), dict(type='C')])", ['backbone.0', 'backbone.1']),
         ("dict(type='A', backbone=dict(rgb=dict(type='B'), depth=dict(type='C')))", ['backbone.rgb', 'backbone.depth']),
         ("dict(type='SAN', image_encoder=dict(type='B'), text_encoder=dict(type='T'))", ['image_encoder']),
+        ("dict(type='R', image_encoder=[dict(type='B'), dict(type='GlobalAveragePooling')])", ['image_encoder.0']),
         ("dict(type='A', models=[dict(backbone=dict(type='B')), dict(backbone=dict(type='C'))])",
          ['models.0.backbone', 'models.1.backbone']),
     ],

@@ -26,9 +26,12 @@ VITS = {'vpt', 'rein'}
 
 
 def fits(config: str, tuning: str) -> bool:
-    transformer = 'swin' in config or 'deit' in config
+    vit = 'deit' in config or 'dinov3' in config
+    transformer = vit or 'swin' in config
+    if 'segformer' in config:  # its MLP contains a convolution and works on feature maps
+        return tuning not in VITS | TRANSFORMERS | {'conv_adapter'}
     if tuning in VITS:
-        return 'deit' in config
+        return vit
     return transformer if tuning in TRANSFORMERS else not (transformer and tuning == 'conv_adapter')
 
 
