@@ -15,11 +15,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np
+import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import VISUALIZERS
 from numpy.typing import NDArray
 
 from protuning_lab.study import read_study
+from protuning_lab.study.grid import list_groups
 from studies.evaluate import build_tester
 from studies.published import prepare
 from studies.results import EvidenceError, read_results
@@ -46,11 +48,11 @@ def find_delta(study: str, labels: Mapping[str, Any], work_dir: Path) -> Path:
     grid = read_study(ROOT / f'studies/grids/{study}.py')
     results = read_results(study, ROOT / f'docs/evidence/{study}.csv', grid.table.rows, grid.table.metric or '')
     rate, _ = results.chosen(dict(labels))
-    name = ','.join(f'{axis}={labels[axis]}' for axis in grid.axes)
-    found = sorted((work_dir / 'cells').glob(f'**/{name}/lr={rate:g},seed=0/delta.pth'))
-    if not found:
-        raise EvidenceError(f'{work_dir} has no delta of {name} at learning rate {rate:g}: run the study first')
-    return found[0]
+    (group,) = (group for group in list_groups(grid) if all(group[axis] == labels[axis] for axis in grid.axes))
+    found = work_dir / f'cells/{group.name}/lr={rate:g},seed=0/delta.pth'
+    if not found.is_file():
+        raise EvidenceError(f'{work_dir} has no delta of {group.name} at learning rate {rate:g}: run the study first')
+    return found
 
 
 def draw_columns(study: str, work_dir: Path) -> list[list[Picture]]:
@@ -84,6 +86,7 @@ def draw_columns(study: str, work_dir: Path) -> list[list[Picture]]:
     return columns
 
 
+@torch.no_grad()
 def _predict(model: Any, item: Any) -> Any:
     model.eval()
     return model.test_step(pseudo_collate([item]))[0].to('cpu')
@@ -107,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description='Draw the predictions of a study beside the truth')
     parser.add_argument('study', choices=sorted(STUDIES))
     parser.add_argument('--work-dir', type=Path, metavar='DIR', help='work dir of the study')
-    parser.add_argument('--out', type=Path, metavar='FILE', help='picture (default: docs/figures/<study>.png)')
+    parser.add_argument('--out', type=Path, metavar='FILE', help='picture (default: docs/figures/<study>.jpg)')
     parser.add_argument(
         '--data-root', type=Path, default=Path('data'), metavar='DIR', help='folder of the published data sets'
     )
@@ -118,9 +121,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         columns = draw_columns(args.study, args.work_dir or Path(read_study(grid_path(args.study)).work_dir))
     except EvidenceError as error:
         raise SystemExit(f'error: {error}') from None
-    out = args.out or ROOT / f'docs/figures/{args.study}.png'
+    out = args.out or ROOT / f'docs/figures/{args.study}.jpg'
     page = join(columns, ['truth', *COLUMNS.values()])
-    cv2.imwrite(str(out), cv2.cvtColor(page, cv2.COLOR_RGB2BGR))
+    cv2.imwrite(str(out), cv2.cvtColor(page, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
     print(out)
 
 

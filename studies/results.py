@@ -94,8 +94,10 @@ class Measured:
         return list(dict.fromkeys(table[axis].astype(str)))
 
     def columns(self) -> list[dict[str, str]]:
-        """Return every combination of the axes that are not compared."""
+        """Return every combination of the axes that are not compared; one that is empty if there are none."""
         others = [axis for axis in self.axes if axis != self.rows]
+        if not others:
+            return [{}]
         found = self.table[others].astype(str).drop_duplicates()
         return [dict(zip(others, row)) for row in found.itertuples(index=False)]
 

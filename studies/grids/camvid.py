@@ -3,6 +3,7 @@ _base_ = './lite_dense_axes.py'
 
 title = 'CamVid: FCN and UPerNet on EfficientNet-Lite0'
 axes = dict(
+    _delete_=True,  # merging would remove the _delete_ inside the tunings
     head=dict(fcn=dict(config='../configs/camvid.py'), upernet=dict(config='../configs/camvid_upernet.py')),
     tuning=_base_.tunings,
 )

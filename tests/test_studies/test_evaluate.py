@@ -37,7 +37,7 @@ def test_run_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert found['trained_parameters'] == row['trained_parameters'] and found['steps'] == row['steps']
 
 
-@pytest.mark.parametrize('study', ['lite', 'lite_relative'])
+@pytest.mark.parametrize('study', ['lite', 'lite_relative', 'bccd'])
 def test_committed_runs_have_the_configs_of_their_study(study: str) -> None:
     """Otherwise nobody could make them again."""
     grid = read_study(REPO / f'studies/grids/{study}.py')

@@ -42,6 +42,19 @@ def test_every_study_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert study.table.metric
 
 
+@pytest.mark.parametrize('path', GRIDS, ids=lambda path: path.stem)
+def test_a_tuning_replaces_that_of_the_config(path: Path) -> None:
+    """mmengine removes a ``_delete_`` that it meets twice; the config's own settings would then stay."""
+    study = read_study(path)
+    configs = ConfigBuilder(study)
+    for group in list_groups(study):
+        key = 'model.backbone.tuning'
+        declared = [value[key] for value in (study.axes[axis][group[axis]] for axis in study.axes) if key in value]
+        if declared:
+            got = configs.build(Cell(group, group.learning_rates[0], study.seeds[0])).cfg.model.backbone.tuning
+            assert got == {name: value for name, value in declared[-1].items() if name != '_delete_'}, group.name
+
+
 def test_headline_covers_all_tunings() -> None:
     study = read_study(REPO / 'studies/grids/headline.py')
     assert len(study.axes['tuning']) == 13 and set(study.axes['tuning']) >= PAPER_S
