@@ -176,7 +176,10 @@ def pop_init_cfg(cfg: dict[str, Any], init_cfg: Any, pretrained: str | None) -> 
         listed = ' and '.join(f'{key}={value!r}' for key, value in given.items())
         raise SettingError(f'{listed} both set the initial weights: keep one of them (set the other to None)')
     for key, value in given.items():
-        return dict(type='Pretrained', checkpoint=value) if key.endswith('pretrained') else value
+        if key.endswith('pretrained'):
+            return dict(type='Pretrained', checkpoint=value)
+        # mmdet's configs of PVT name a checkpoint without a type
+        return dict(value, type='Pretrained') if isinstance(value, dict) and 'checkpoint' in value else value
     return None
 
 

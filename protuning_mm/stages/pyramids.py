@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from protuning_mm.stages.layouts import EmbeddedTokens
 from protuning_mm.stages.readers import register_reader
 from protuning_mm.stages.structure import Block, Stage, Stages
@@ -19,7 +21,18 @@ def read_pvt(plain: Any, num_stages: int) -> Stages:
         before = (f'layers.{i - 1}.2', f'layers.{i}.0') if i else ()
         named = [Block(path, f'{path}.attn.attn') for path, block in zip(paths, blocks) if hasattr(block, 'attn')]
         stages.append(Stage((*before, *paths), tuple(named), paths[-1], int(plain.layers[i][0].embed_dims)))
-    return Stages(tuple(stages), tuple(plain.out_indices), EmbeddedTokens(type(plain.layers[0][0])))
+    layout = EmbeddedTokens(type(plain.layers[0][0]))
+    convert = _convert_pvt if hasattr(plain, 'convert_weights') else None
+    return Stages(tuple(stages), tuple(plain.out_indices), layout, convert=convert)
+
+
+def _convert_pvt(plain: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Convert the authors' state dict of PVT, by mmdet's own function."""
+    if not any(key.startswith('block1.') for key in state):
+        return state
+    from mmdet.models.backbones.pvt import pvt_convert
+
+    return dict(pvt_convert(state))
 
 
 @register_reader('mmseg.PCPVT', 'mmpretrain.PCPVT')

@@ -252,6 +252,38 @@ def test_a_delta_brings_the_trained_network_back(name: str, tmp_path: Path) -> N
         assert torch.equal(ours, expected)
 
 
+def test_pvt_loads_its_authors_weights(tmp_path: Path) -> None:
+    """Their file has separate projections, linear layers instead of 1x1 convolutions, and a head."""
+    plain = fill(MODELS.build(config('mmdet.PyramidVisionTransformerV2')))
+    theirs: dict[str, Tensor] = {'head.weight': torch.zeros(5, 32)}
+    for key, value in plain.state_dict().items():
+        _, stage, part, *rest = key.split('.')
+        name, number = '.'.join(rest), int(stage) + 1
+        if part == '0':
+            theirs[f'patch_embed{number}.{name.replace("projection", "proj")}'] = value
+        elif part == '2':
+            theirs[f'norm{number}.{name}'] = value
+        elif 'in_proj_' in name:
+            lead, kind = name.split('.')[0], name.split('_')[-1]
+            for projection, rows in (('q', value[: len(value) // 3]), ('kv', value[len(value) // 3 :])):
+                theirs[f'block{number}.{lead}.attn.{projection}.{kind}'] = rows
+        else:
+            for ours, written in (
+                ('attn.attn.out_proj', 'attn.proj'),
+                ('ffn.layers.0', 'mlp.fc1'),
+                ('ffn.layers.1', 'mlp.dwconv.dwconv'),
+                ('ffn.layers.4', 'mlp.fc2'),
+            ):
+                name = name.replace(ours, written)
+            theirs[f'block{number}.{name}'] = value.flatten(1) if 'mlp.fc' in name and value.dim() == 4 else value
+    torch.save(theirs, tmp_path / 'pvt.pth')
+    cfg = config('mmdet.PyramidVisionTransformerV2') | dict(init_cfg=dict(checkpoint=str(tmp_path / 'pvt.pth')))
+    backbone = TunedBackbone(cfg)
+    backbone.init_weights()
+    assert backbone.frozen_source == str(tmp_path / 'pvt.pth')
+    assert all(torch.equal(value, plain.state_dict()[key]) for key, value in backbone.plain_tensors().items())
+
+
 class Branching(nn.Module):
     """Two branches that are added up."""
 

@@ -1,5 +1,6 @@
 """Deltas: their content, and that a model which loads a delta gets the right base or stays unchanged."""
 
+import copy
 import json
 import os
 import zlib
@@ -79,6 +80,21 @@ def test_loads_into_a_random_model(load: Any, tuning: str, ending: str, base: st
     assert torch.equal(other(x, None), model(x, None))
     assert other.backbone.frozen_source == base
     assert not other.backbone.needs_weights()
+
+
+def test_part_that_a_second_child_took_over_in_training(base: str, tmp_path: Path) -> None:
+    """DDQ's decoder gets branches of the head in its first step; a new model does not have them yet."""
+    model = trained(base)
+    model.decoder = model.head
+    path = save_delta(model, tmp_path / 'delta.pth')
+    other = classifier(base)
+    by_torch(other, path)
+    assert_identical(other.state_dict(), {k: v for k, v in snapshot(model).items() if not k.startswith('decoder.')})
+    model.decoder = copy.deepcopy(model.head)
+    with torch.no_grad():
+        model.decoder.bias += 1  # other values: a part of its own
+    with pytest.raises(CheckpointError, match=r'unknown to the model:\n +decoder.bias'):
+        by_torch(classifier(base), save_delta(model, tmp_path / 'other.pth'))
 
 
 def test_matching_base_is_kept_and_no_file_is_read(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

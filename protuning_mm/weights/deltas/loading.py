@@ -42,7 +42,8 @@ def complete_delta(
     record.check(delta)
     own = model.state_dict()
     _check_backbones(backbones, record)
-    _check_names(backbones, record, delta, own)
+    aliases = _find_aliases(delta, own)
+    _check_names(backbones, record, {name: tensor for name, tensor in delta.items() if name not in aliases}, own)
     fetched = {name: _fetch_if_different(backbone, record.bases[name]) for name, backbone in backbones.items()}
     for name, backbone in backbones.items():
         resident = backbone.frozen_tensors()
@@ -54,6 +55,18 @@ def complete_delta(
             backbone.frozen_source, backbone.frozen_prefix = base.source or 'the base of a delta', base.prefix
         lead = f'{prefix}{name}.' if name else prefix
         state.update({lead + key: tensor for key, tensor in resident.items()})
+    for name in aliases:
+        del state[prefix + name]
+
+
+def _find_aliases(delta: Mapping[str, Tensor], own: Mapping[str, Any]) -> set[str]:
+    """Return the names that the model does not know, of tensors that it has under the name of another child.
+
+    A model may take over a part of another child in its first training step: DDQ's decoder gets branches of the head.
+    """
+    inner = {name.partition('.')[2]: name for name in delta if name in own}
+    found = {name: inner.get(name.partition('.')[2]) for name in delta if name not in own}
+    return {name for name, known in found.items() if known is not None and torch.equal(delta[name], delta[known])}
 
 
 def _fetch_if_different(backbone: FrozenBackbone, base: Base) -> dict[str, Tensor]:
@@ -91,7 +104,7 @@ def _check_names(
 ) -> None:
     frozen = {f'{name}.{key}' if name else key for name, each in backbones.items() for key in each.frozen_keys}
     missing = [n for n in own if n not in record.stored and n not in frozen and not n.endswith(_COUNTER)]
-    unknown = [n for n in record.stored if n not in own]
+    unknown = [n for n in delta if n not in own]
     reshaped = [
         f'{n}: {tuple(t.shape)} in the delta, {tuple(own[n].shape)} in the model'
         for n, t in delta.items()
