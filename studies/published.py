@@ -35,6 +35,8 @@ NEEDED = {
     'lite_corruptions': ('cifar10',),
     'lite_blocks': ('cifar10', 'fashion'),
     'lite_relative': ('cifar10', 'fashion'),
+    'lite_curve': ('cifar10',),
+    'lite2': ('cifar10',),
     'bccd': ('bccd',),
     'camvid': ('camvid',),
 }

@@ -138,7 +138,8 @@ def get_plain(backbone: Any, host: str | None, init_cfg: Any, pretrained: str | 
     ignored = {key: cfg.pop(key) for key in names if key in cfg}
     network = build_plain(cfg, host)
     # timm loads pre-trained weights while it builds the model
-    return PlainNetwork(network, cfg, init_cfg, ignored, getattr(network, 'pretrained_source', None))
+    source = getattr(network, 'pretrained_source', None) or (LOADED if cfg.get('pretrained') is True else None)
+    return PlainNetwork(network, cfg, init_cfg, ignored, source)
 
 
 def _unfreeze_stages(network: Any) -> None:
@@ -165,11 +166,13 @@ def pop_init_cfg(cfg: dict[str, Any], init_cfg: Any, pretrained: str | None) -> 
     Raises:
         SettingError: more than one is given.
     """
+    # timm and the hosts' TIMMBackbone load pretrained=True themselves
+    of_timm = cfg.get('type') == 'timm' or isinstance(cfg.get('pretrained'), bool)
     written = {
         'pretrained': pretrained,
         'init_cfg': init_cfg,
         'backbone.init_cfg': cfg.pop('init_cfg', None),
-        'backbone.pretrained': None if cfg.get('type') == 'timm' else cfg.pop('pretrained', None),
+        'backbone.pretrained': None if of_timm else cfg.pop('pretrained', None),
     }
     given = {key: value for key, value in written.items() if value is not None}
     if len(given) > 1:

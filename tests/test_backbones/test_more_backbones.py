@@ -284,6 +284,32 @@ def test_pvt_loads_its_authors_weights(tmp_path: Path) -> None:
     assert all(torch.equal(value, plain.state_dict()[key]) for key, value in backbone.plain_tensors().items())
 
 
+def test_hosts_wrapper_of_timm_loads_its_weights_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mmdet's example of timm has a backbone with pretrained=True."""
+    import timm
+
+    create = timm.create_model
+    plain = fill(create('resnet18', features_only=True))
+    flags = []
+
+    def create_filled(model_name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        flags.append(pretrained)
+        model: nn.Module = create(model_name, **kwargs)
+        model.load_state_dict(plain.state_dict())
+        return model
+
+    monkeypatch.setattr(timm, 'create_model', create_filled)
+    __import__('mmpretrain.models')
+    wrapped = dict(type='mmpretrain.TIMMBackbone', model_name='resnet18', features_only=True, pretrained=True)
+    backbone = TunedBackbone(wrapped)
+    backbone.init_weights()
+    assert flags == [True] and not backbone.needs_weights()
+    own = {f'timm_model.{key}': value for key, value in plain.state_dict().items()}
+    assert all(torch.equal(value, own[key]) for key, value in backbone.plain_tensors().items())
+    ends = [stage.end.removeprefix('timm_model.') for stage in backbone.structure.stages]
+    assert ends == ['act1', 'layer1', 'layer2', 'layer3', 'layer4']  # the first output has stride 2
+
+
 class Branching(nn.Module):
     """Two branches that are added up."""
 
