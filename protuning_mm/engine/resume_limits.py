@@ -42,9 +42,9 @@ def resume_limits(runner: Runner, consumed: int) -> list[str]:
     if getattr(loop, 'fast_forward_on_resume', False):
         limits.append('fast_forward_on_resume=True restarts the data')
     limits += [
-        f'mmengine does not save the state of {type(hook).__name__}, which restarts'
+        f'mmengine does not save the state of {type(hook).__name__}, which restarts: use protuning_mm.EarlyStoppingHook'
         for hook in runner.hooks
-        if isinstance(hook, EarlyStoppingHook)
+        if type(hook) is EarlyStoppingHook
     ]
     if NOT_VALIDATED not in runner.message_hub.runtime_info:  # our CheckpointHook sets it and repeats the validation
         limits += [

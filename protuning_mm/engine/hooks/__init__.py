@@ -2,8 +2,16 @@
 
 from protuning_mm.engine.hooks.checkpoint_hook import CheckpointHook
 from protuning_mm.engine.hooks.delta_checkpoint_hook import DeltaCheckpointHook
+from protuning_mm.engine.hooks.early_stopping_hook import EarlyStoppingHook
 from protuning_mm.engine.hooks.exact_resume_hook import ExactResumeHook
 from protuning_mm.engine.hooks.frozen_audit_hook import FrozenAuditHook
 from protuning_mm.engine.hooks.tuning_hook import TuningHook
 
-__all__ = ['CheckpointHook', 'DeltaCheckpointHook', 'ExactResumeHook', 'FrozenAuditHook', 'TuningHook']
+__all__ = [
+    'CheckpointHook',
+    'DeltaCheckpointHook',
+    'EarlyStoppingHook',
+    'ExactResumeHook',
+    'FrozenAuditHook',
+    'TuningHook',
+]
