@@ -1,5 +1,6 @@
 """Ready configs over a host's own: what they train, whose heads they have, and one training step on noise."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,12 @@ def test_dinov3_is_frozen_below_a_pyramid(name: str) -> None:
         outs = model.extract_feat(torch.zeros(1, 3, 100, 130))  # no multiple of the patch size
     assert [tuple(out.shape[-2:]) for out in outs[:4]] == [(28, 36), (14, 18), (7, 9), (3, 4)]
     assert metadata(name) == round((count(model, True) + count(model, False)) / 1e6, 2)
+
+
+def test_docs_give_the_counts_of_the_metafiles() -> None:
+    rows = re.findall(r'^\| \[`(\S+)`\].* \| ([\d.]+) \|$', (REPO / 'docs/models.md').read_text(), re.MULTILINE)
+    assert {*CONFIGS, *DINOV3} <= {name for name, _ in rows}
+    assert all(float(count) == metadata(name) for name, count in rows)
 
 
 def read(name: str) -> Config:
