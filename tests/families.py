@@ -118,6 +118,7 @@ TUNING_CFGS: dict[str, Any] = {
     'dora': dict(type='dora', rank=1),
     'rein': dict(type='rein', number=3, rank=2),
     'ssf': dict(type='ssf'),
+    'ia3': dict(type='ia3'),
     'pro, bias': [dict(type='pro'), dict(type='bias')],
     'lora, ssf': [dict(type='lora', rank=1), dict(type='ssf')],
 }
@@ -143,6 +144,8 @@ def accepts(family: str, tuning: str) -> bool:
     transformer = vit or family.lower().endswith('swin')
     if tuning.startswith('vpt') or tuning == 'rein':
         return vit
+    if tuning == 'ia3':
+        return transformer and family != 'mmseg.ViT'  # torch.nn.MultiheadAttention has one tensor for all projections
     if tuning.startswith('adapt'):
         return transformer
     if tuning == 'conv_adapter':

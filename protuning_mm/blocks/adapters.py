@@ -242,3 +242,34 @@ class ScaleShift(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return y * self.scale + self.shift
+
+
+class ChannelFactors(nn.Module):
+    """l ⊙ y with one factor per channel, after the first ``skipped`` channels ((IA)³, Liu et al., NeurIPS 2022).
+
+    Args:
+        channels (int): Number of factors.
+        skipped (int): Number of channels before them that stay unchanged. Defaults to 0.
+        of_outputs (bool): Whether it is called with the input and the output of a layer. Defaults to False: with the
+            input alone.
+
+    Shape:
+        - Last argument: (…, skipped + channels)
+        - Output: as the last argument
+    """
+
+    def __init__(self, channels: int, skipped: int = 0, of_outputs: bool = False) -> None:
+        super().__init__()
+        self.skipped = skipped
+        self.of_outputs = of_outputs
+        self.factors = nn.Parameter(torch.ones(channels))
+
+    def init_weights(self) -> None:
+        nn.init.ones_(self.factors)
+
+    def whole(self) -> Tensor:
+        """Return a factor for each channel; those of the skipped channels are 1."""
+        return torch.cat((self.factors.new_ones(self.skipped), self.factors)) if self.skipped else self.factors
+
+    def forward(self, *args: Tensor) -> Tensor:
+        return args[-1] * self.whole()

@@ -7,6 +7,7 @@ from protuning_mm.tunings.bias import BiasTuning
 from protuning_mm.tunings.conv_adapter import ConvAdapterTuning
 from protuning_mm.tunings.dora import DoRATuning
 from protuning_mm.tunings.full import FullTuning
+from protuning_mm.tunings.ia3 import IA3Tuning
 from protuning_mm.tunings.linear import LinearTuning
 from protuning_mm.tunings.lora import LoRATuning
 from protuning_mm.tunings.norm import NormTuning
@@ -24,6 +25,7 @@ __all__ = [
     'ConvAdapterTuning',
     'DoRATuning',
     'FullTuning',
+    'IA3Tuning',
     'LinearTuning',
     'LoRATuning',
     'NormTuning',

@@ -29,7 +29,9 @@ def fits(config: str, tuning: str) -> bool:
     vit = 'deit' in config or 'dinov3' in config
     transformer = vit or 'swin' in config
     if 'segformer' in config:  # its MLP contains a convolution and works on feature maps
-        return tuning not in VITS | TRANSFORMERS | {'conv_adapter'}
+        return tuning not in VITS | TRANSFORMERS | {'conv_adapter', 'ia3'}
+    if tuning == 'ia3':
+        return transformer and not config.startswith('seg/upernet_deit')  # torch.nn.MultiheadAttention
     if tuning in VITS:
         return vit
     return transformer if tuning in TRANSFORMERS else not (transformer and tuning == 'conv_adapter')

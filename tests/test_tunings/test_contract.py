@@ -157,7 +157,7 @@ def test_merging_keeps_the_outputs_or_is_refused(family: str, tuning: str, check
     tuned = build(family, tuning, checkpoint(family))
     three_steps(tuned, images(family))
     tuned.eval()
-    if not set(tuning.split(', ')) <= {'linear', 'full', 'partial', 'bias', 'norm', 'lora', 'dora', 'ssf'}:
+    if not set(tuning.split(', ')) <= {'linear', 'full', 'partial', 'bias', 'norm', 'lora', 'dora', 'ssf', 'ia3'}:
         with pytest.raises(TuningError, match='cannot be merged'):
             tuned.merge()
         return

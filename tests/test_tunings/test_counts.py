@@ -56,6 +56,13 @@ def test_vpt(family: str, deep: bool) -> None:
     assert added(family, type='vpt', number=5, deep=deep)[0] == 5 * STAGES[family][0][0] * (layers if deep else 1)
 
 
+@pytest.mark.parametrize('family', ['mmdet.Swin', 'mmpretrain.ViT_cls', 'timm.vit'])
+def test_ia3(family: str) -> None:
+    """Keys, values, and the hidden features: 4 C in Swin and timm's ViT, 2 C in the ViT of tests/families.py."""
+    hidden = 2 if family == 'mmpretrain.ViT_cls' else 4
+    assert added(family, type='ia3')[0] == sum(n * (2 + hidden) * c for c, n in STAGES[family])
+
+
 def test_lora_of_a_vision_transformer() -> None:
     c, mlp, rank, layers = 16, 32, 1, 4
     per_layer = rank * ((c + 3 * c) + (c + c) + (c + mlp) + (mlp + c))  # qkv, projection, and the MLP's two
