@@ -250,18 +250,16 @@ class ChannelFactors(nn.Module):
     Args:
         channels (int): Number of factors.
         skipped (int): Number of channels before them that stay unchanged. Defaults to 0.
-        of_outputs (bool): Whether it is called with the input and the output of a layer. Defaults to False: with the
-            input alone.
 
     Shape:
-        - Last argument: (…, skipped + channels)
-        - Output: as the last argument
+        - x: anything
+        - y: (…, skipped + channels)
+        - Output: as y
     """
 
-    def __init__(self, channels: int, skipped: int = 0, of_outputs: bool = False) -> None:
+    def __init__(self, channels: int, skipped: int = 0) -> None:
         super().__init__()
         self.skipped = skipped
-        self.of_outputs = of_outputs
         self.factors = nn.Parameter(torch.ones(channels))
 
     def init_weights(self) -> None:
@@ -271,5 +269,5 @@ class ChannelFactors(nn.Module):
         """Return a factor for each channel; those of the skipped channels are 1."""
         return torch.cat((self.factors.new_ones(self.skipped), self.factors)) if self.skipped else self.factors
 
-    def forward(self, *args: Tensor) -> Tensor:
-        return args[-1] * self.whole()
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return y * self.whole()

@@ -30,16 +30,6 @@ class Tap:
         return self.added(x, output)
 
 
-class InputTap:
-    """A forward pre-hook that replaces the input x of a frozen module with ``added(x)``."""
-
-    def __init__(self, added: nn.Module) -> None:
-        self.added = added
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (self.added(args[0]), *args[1:])
-
-
 def block_layers(backbone: nn.Module, stages: Stages) -> Iterator[tuple[str, Any]]:
     """Yield path and module of all parts of the blocks, except those inside ``torch.nn.MultiheadAttention``."""
     for block in stages.blocks:
@@ -161,21 +151,13 @@ class Tuning:
         The state dict keys of ``added`` begin with ``<child>.<path>``, with the dots of the path replaced by
         underscores.
         """
-        self._add(path, added)
-        backbone.get_submodule(path).register_forward_hook(Tap(added), with_kwargs=True)
-
-    def tap_input(self, backbone: nn.Module, path: str, added: nn.Module) -> None:
-        """Replace the input x of the frozen module at ``path`` with ``added(x)``; keys are as in :meth:`tap`."""
-        self._add(path, added)
-        backbone.get_submodule(path).register_forward_pre_hook(InputTap(added))
-
-    def _add(self, path: str, added: nn.Module) -> None:
         if self.added is None:
             self.added = nn.ModuleDict()
         key = path.replace('.', '_')
         assert isinstance(self.added, nn.ModuleDict) and key not in self.added
         self.added[key] = added
         self.tapped_paths[key] = path
+        backbone.get_submodule(path).register_forward_hook(Tap(added), with_kwargs=True)
 
     def tap_weight_use(self, backbone: nn.Module, path: str, user: str) -> None:
         """Handle a module that uses a linear layer's weight without calling the layer.

@@ -5,6 +5,8 @@ Source: Liu et al., *Few-Shot Parameter-Efficient Fine-Tuning is Better and Chea
 The projections inside ``torch.nn.MultiheadAttention`` (mmseg's vision transformer) cannot be scaled apart.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -27,6 +29,12 @@ class IA3Tuning(Tuning):
 
     child = 'ia3'
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.following: dict[
+            str, str
+        ] = {}  # path of a module with hidden features -> path of the layer that takes them
+
     def setup(self, backbone: nn.Module, stages: Stages) -> None:
         for block in stages.blocks:
             if block.attention is None or block.mlp is None:
@@ -41,24 +49,28 @@ class IA3Tuning(Tuning):
                 )
             for path, layer in found.items():
                 queries = round(layer.out_features * _QUERIES[path.rpartition('.')[2]])
-                self.tap(backbone, path, ChannelFactors(layer.out_features - queries, queries, of_outputs=True))
+                self.tap(backbone, path, ChannelFactors(layer.out_features - queries, queries))
             path, layer = list(hidden.items())[-1]
-            self.tap_input(backbone, path, ChannelFactors(layer.in_features))
+            before = _previous_sibling(backbone, path)
+            self.following[before] = path
+            self.tap(backbone, before, ChannelFactors(layer.in_features))
 
     @torch.no_grad()
-    def merge(self, backbone: nn.Module) -> None:
+    def merge(self, backbone: Any) -> None:
         for path, user in self.weight_users.items():
             raise TuningError(
                 f'ia3 cannot be merged: {user!r} uses the weight of {path!r} directly and adds its own bias'
             )
-        for layer, added in self.tapped(backbone):
-            factors = added.whole()
-            if not added.of_outputs:
-                layer.weight *= factors
-            else:
-                layer.weight *= factors[:, None]
-                if layer.bias is not None:
-                    layer.bias *= factors
+        added: Any = self.added
+        for key, path in self.tapped_paths.items():
+            factors = added[key].whole()
+            if path in self.following:
+                backbone.get_submodule(self.following[path]).weight.mul_(factors)
+                continue
+            layer = backbone.get_submodule(path)
+            layer.weight.mul_(factors[:, None])
+            if layer.bias is not None:
+                layer.bias.mul_(factors)
 
 
 def _linear_layers(backbone: nn.Module, path: str) -> dict[str, nn.Linear]:
@@ -68,3 +80,12 @@ def _linear_layers(backbone: nn.Module, path: str) -> dict[str, nn.Linear]:
 
 def _is_key(path: str) -> bool:
     return path.rpartition('.')[2] in _QUERIES
+
+
+def _previous_sibling(backbone: nn.Module, path: str) -> str:
+    """Return the path of the module that comes before another one in their parent, whose input it computes."""
+    parent, _, name = path.rpartition('.')
+    names = [child for child, _ in backbone.get_submodule(parent).named_children()]
+    if name == names[0]:
+        raise TuningError(f"ia3 finds no hidden features before {path}: use 'ssf' or 'lora'")
+    return f'{parent}.{names[names.index(name) - 1]}'

@@ -24,7 +24,7 @@ from tests.plain import assert_identical, fill, image, plain_resnet, snapshot
 from tests.test_weights.deltas import META, checkpoint_of, classifier, save_delta, trained
 from tests.tiny import TinyClassifier, Weights
 
-WITHOUT_VIT = sorted(set(TUNINGS.module_dict) - {'vpt', 'rein', 'adapter', 'adaptformer'})  # these need transformers
+WITHOUT_VIT = sorted(set(TUNINGS.module_dict) - {'vpt', 'rein', 'adapter', 'adaptformer', 'ia3'})  # need transformers
 
 
 @pytest.fixture
