@@ -31,9 +31,8 @@ class IA3Tuning(Tuning):
 
     def __init__(self) -> None:
         super().__init__()
-        self.following: dict[
-            str, str
-        ] = {}  # path of a module with hidden features -> path of the layer that takes them
+        # path of a module that returns hidden features -> path of the layer that takes them
+        self.following: dict[str, str] = {}
 
     def setup(self, backbone: nn.Module, stages: Stages) -> None:
         for block in stages.blocks:
