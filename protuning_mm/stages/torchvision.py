@@ -43,4 +43,5 @@ def find_classifier(plain: nn.Module) -> str | None:
 
 
 def _pooled(plain: nn.Module, image: Tensor) -> tuple[Any]:
-    return (plain(image),)
+    out = plain(image)
+    return (out if isinstance(out, Tensor) else out[0],)  # Inception and GoogLeNet add auxiliary outputs in training

@@ -30,6 +30,13 @@ class _Call:
     input: Any
     output: Any = None
     calls: list['_Call'] = field(default_factory=list)
+    # autograd nodes of input and output at the time of the call: a later operation in place gives a tensor another one
+    input_node: Any = None
+    output_node: Any = None
+
+    def feeds(self, other: '_Call') -> bool:
+        """Return whether another call got this one's output, unchanged."""
+        return self.output is not None and other.input is self.output and other.input_node is self.output_node
 
     @property
     def has_weights(self) -> bool:
@@ -77,8 +84,8 @@ def read_traced(plain: nn.Module, num_stages: int = 4) -> Stages:
         raise _error(plain, f'{_paths(trunk)} run in sequence, but none is a stage with weights')
     pooled = isinstance(outputs[-1], Tensor) and outputs[-1].dim() == 2
     _check_rest(plain, root, trunk[: ends[-1][1]], pooled)
-    if len(ends) == 1 and not bounds - {len(trunk) - 1}:
-        ends = _divide(trunk, ends[0], num_stages)
+    if len(ends) == 1 and not bounds - {ends[0][1] - 1}:
+        trunk, sizes, ends = _divide(trunk, sizes, ends[0], num_stages)
     outs = tuple(_stage_of(plain, each, ends, trunk, sizes) for each in outputs)
     if len(set(outs)) < len(outs):
         raise _error(plain, f'several of its outputs come from one stage of those that {_paths(trunk)} make')
@@ -105,12 +112,13 @@ def _run(plain: nn.Module) -> tuple[_Call, tuple[int, int]]:
     """
     errors = []
     for device in ('meta', None):  # some operators do not support the meta device
-        for size in sizes_to_try(plain, None, _SIZES)[: None if device == 'meta' else 1]:
-            trial = copy_for_trial(plain, device)
-            some = next(trial.parameters())
-            image = torch.zeros(2, 3, *size, device=some.device, dtype=some.dtype)
+        others = _SIZES if device == 'meta' else _SIZES[1:2]  # with values, a run takes seconds
+        for size in sizes_to_try(plain, None, others):
             try:
-                return _record(trial, image), size
+                trial = copy_for_trial(plain, device)
+                some = next(trial.parameters())
+                image = torch.zeros(2, 3, *size, device=some.device, dtype=some.dtype, requires_grad=True)
+                return _record(trial, image * 1), size  # no leaf, so that the network may change it in place
             except Exception as error:  # a network may raise anything for a size that it does not support
                 errors.append(f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}')
         if next(plain.parameters()).is_meta:
@@ -119,18 +127,20 @@ def _run(plain: nn.Module) -> tuple[_Call, tuple[int, int]]:
 
 
 @torch.inference_mode(False)
-@torch.no_grad()
+@torch.enable_grad()
 def _record(trial: nn.Module, image: Tensor) -> _Call:
     root = _Call('', trial, image)
     running = [root]
 
     def enter(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         call = _Call(path, module, next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None))
+        call.input_node = getattr(call.input, 'grad_fn', None)
         running[-1].calls.append(call)
         running.append(call)
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
-        running.pop().output = output
+        call = running.pop()
+        call.output, call.output_node = output, getattr(output, 'grad_fn', None)
 
     for path, module in trial.named_modules():
         if path:
@@ -162,7 +172,7 @@ def _trunk(calls: Sequence[_Call]) -> list[_Call]:
     following: list[int | None] = [None] * len(calls)
     for i in reversed(range(len(calls))):
         for j in range(i + 1, len(calls)):
-            if calls[j].input is calls[i].output is not None and length[j] >= length[i]:
+            if calls[i].feeds(calls[j]) and length[j] >= length[i]:
                 length[i], following[i] = length[j] + 1, j
     at = 0 if calls else None
     found: list[_Call] = []
@@ -258,14 +268,28 @@ def _is_after_stages(trunk: Sequence[_Call], sizes: Sequence[Any], i: int) -> bo
     return not trunk[i].has_weights and sizes[i] != sizes[i - 1]
 
 
-def _divide(trunk: Sequence[_Call], stage: tuple[int, int], num_stages: int) -> list[tuple[int, int]]:
-    """Divide the calls of one stage into groups whose numbers of calls differ by at most one."""
+def _divide(
+    trunk: list[_Call], sizes: list[Any], stage: tuple[int, int], num_stages: int
+) -> tuple[list[_Call], list[Any], list[tuple[int, int]]]:
+    """Divide the calls of one stage into groups whose numbers of calls differ by at most one.
+
+    If there are fewer calls than stages, the one with the most parameters is replaced by its own calls.
+
+    Returns:
+        tuple: The trunk, its sizes, and begin and end of each group.
+    """
     begin, end = stage
+    largest = max(range(begin, end), key=lambda i: _count_weights(trunk[i : i + 1]))
+    inner = _trunk(trunk[largest].calls) if end - begin < num_stages else []
+    if inner and inner[0].input is trunk[largest].input and inner[-1].output is trunk[largest].output:
+        trunk = [*trunk[:largest], *inner, *trunk[largest + 1 :]]
+        sizes = [*sizes[:largest], *[sizes[largest]] * len(inner), *sizes[largest + 1 :]]
+        end += len(inner) - 1
     count = end - begin
     if count < num_stages:
-        return [stage]
+        return trunk, sizes, [(begin, end)]
     bounds = [begin + i * count // num_stages for i in range(num_stages + 1)]
-    return list(pairwise(bounds))
+    return trunk, sizes, list(pairwise(bounds))
 
 
 def _make_stage(plain: nn.Module, calls: Sequence[_Call], layout: Maps) -> Stage:
@@ -292,11 +316,33 @@ def _stage_of(
             return i
     shape = tuple(output.shape) if isinstance(output, Tensor) else ()
     same = [i for i, (_, end) in enumerate(ends) if len(shape) == 4 and sizes[end - 1] in (shape[2:], shape[1:3])]
-    if same:
+    if same and _comes_only_from(output, same[-1], [trunk[end - 1].output_node for _, end in ends]):
         return same[-1]
     raise _error(
         plain, f'{_paths(trunk)} run in sequence, and its output {shape or type(output).__name__} is none of theirs'
     )
+
+
+def _comes_only_from(output: Tensor, stage: int, nodes: Sequence[Any]) -> bool:
+    """Return whether the image and later stages reach an output only through the feature of one stage.
+
+    Args:
+        output (Tensor): The output.
+        stage (int): Index of the stage.
+        nodes (Sequence): The autograd node of each stage's feature.
+    """
+    later = {id(node) for node in nodes[stage + 1 :]}
+    todo, seen = [output.grad_fn], {id(nodes[stage])}
+    while todo:
+        node = todo.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        variable = getattr(node, 'variable', None)
+        if id(node) in later or (variable is not None and not isinstance(variable, nn.Parameter)):  # the image
+            return False
+        todo += [before for before, _ in node.next_functions]
+    return True
 
 
 def _walk(call: _Call) -> Iterator[_Call]:

@@ -42,10 +42,9 @@ class IA3Tuning(Tuning):
                 )
             found = {name: part for name, part in _linear_layers(backbone, block.attention).items() if _is_key(name)}
             hidden = _linear_layers(backbone, block.mlp)
-            if not found or not hidden:
-                raise TuningError(
-                    f"ia3 needs linear layers for keys and values, and {block.attention} has none: use 'ssf' or 'lora'"
-                )
+            for what, layers, path in (('keys and values', found, block.attention), ('an MLP', hidden, block.mlp)):
+                if not layers:
+                    raise TuningError(f"ia3 needs linear layers of {what}, and {path} has none: use 'ssf' or 'lora'")
             for path, layer in found.items():
                 queries = round(layer.out_features * _QUERIES[path.rpartition('.')[2]])
                 self.tap(backbone, path, ChannelFactors(layer.out_features - queries, queries))
@@ -84,7 +83,9 @@ def _is_key(path: str) -> bool:
 def _previous_sibling(backbone: nn.Module, path: str) -> str:
     """Return the path of the module that comes before another one in their parent, whose input it computes."""
     parent, _, name = path.rpartition('.')
-    names = [child for child, _ in backbone.get_submodule(parent).named_children()]
-    if name == names[0]:
+    children = dict(backbone.get_submodule(parent).named_children())
+    position = list(children).index(name)
+    before = list(children)[position - 1] if position else name
+    if isinstance(children[before], nn.Linear):  # the activation is elsewhere
         raise TuningError(f"ia3 finds no hidden features before {path}: use 'ssf' or 'lora'")
-    return f'{parent}.{names[names.index(name) - 1]}'
+    return f'{parent}.{before}'

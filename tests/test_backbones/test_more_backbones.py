@@ -310,6 +310,57 @@ def test_hosts_wrapper_of_timm_loads_its_weights_itself(monkeypatch: pytest.Monk
     assert ends == ['act1', 'layer1', 'layer2', 'layer3', 'layer4']  # the first output has stride 2
 
 
+class Network(nn.Module):
+    """A stem of stride 4 and three stages, in one of several ways that are no sequence of modules."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.stem = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+        self.side = nn.Conv2d(3, 8, 1, stride=4)
+        self.one = nn.Conv2d(8, 8, 3, padding=1)
+        self.two = nn.Conv2d(8, 8, 3, stride=2, padding=1)
+        self.three = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        side = self.side(x) if self.kind == 'a branch from the image' else 0
+        one = self.one(self.stem(x))
+        if self.kind == 'a change in place':
+            one += 1
+        two = self.three(self.two(one))
+        if self.kind == 'a fusion':
+            return one + nn.functional.interpolate(two, scale_factor=2), two
+        return one + side, two
+
+
+def test_stages_of_a_network_of_one_s_own() -> None:
+    stages = read_stages(Network('a sequence'))
+    assert [stage.modules for stage in stages.stages] == [('stem', 'one'), ('two', 'three')]
+    assert stages.outs == (0, 1)
+
+
+@pytest.mark.parametrize('kind', ['a branch from the image', 'a change in place', 'a fusion'])
+def test_what_features_would_leave_out_is_refused(kind: str) -> None:
+    """The loop over the stages calls only their modules."""
+    with pytest.raises(ReadingError, match=r"cannot be read.*register_reader\('tests.Network'\)"):
+        read_stages(Network(kind))
+
+
+def test_blocks_of_one_size_are_divided_inside_their_container() -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 4, stride=4)
+            self.blocks = nn.Sequential(*[nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()) for _ in range(8)])
+            self.norm = nn.GroupNorm(1, 8)
+
+        def forward(self, x: Tensor) -> tuple[Tensor]:
+            return (self.norm(self.blocks(self.stem(x))),)
+
+    # the stem and eight blocks
+    assert [stage.end for stage in read_stages(Plain(), 4).stages] == [f'blocks.{i}' for i in (0, 2, 4, 7)]
+
+
 class Branching(nn.Module):
     """Two branches that are added up."""
 

@@ -64,9 +64,12 @@ def _find_aliases(delta: Mapping[str, Tensor], own: Mapping[str, Any]) -> set[st
 
     A model may take over a part of another child in its first training step: DDQ's decoder gets branches of the head.
     """
-    inner = {name.partition('.')[2]: name for name in delta if name in own}
-    found = {name: inner.get(name.partition('.')[2]) for name in delta if name not in own}
-    return {name for name, known in found.items() if known is not None and torch.equal(delta[name], delta[known])}
+    known: dict[str, list[Tensor]] = {}
+    for name, tensor in delta.items():
+        if name in own:
+            known.setdefault(name.partition('.')[2], []).append(tensor)
+    unknown = [name for name in delta if name not in own]
+    return {n for n in unknown if any(torch.equal(delta[n], each) for each in known.get(n.partition('.')[2], ()))}
 
 
 def _fetch_if_different(backbone: FrozenBackbone, base: Base) -> dict[str, Tensor]:
