@@ -44,7 +44,7 @@ def resume_limits(runner: Runner, consumed: int) -> list[str]:
     limits += [
         f'mmengine does not save the state of {type(hook).__name__}, which restarts: use protuning_mm.EarlyStoppingHook'
         for hook in runner.hooks
-        if type(hook) is EarlyStoppingHook
+        if isinstance(hook, EarlyStoppingHook) and not getattr(hook, 'saves_state', False)
     ]
     if NOT_VALIDATED not in runner.message_hub.runtime_info:  # our CheckpointHook sets it and repeats the validation
         limits += [

@@ -5,6 +5,7 @@ Because it contains paths and no modules, it stays valid for a deep copy of the 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -110,6 +111,14 @@ class Stages:
     def blocks(self) -> tuple[Block, ...]:
         """Every block of the network, in order."""
         return tuple(block for stage in self.stages for block in stage.blocks)
+
+
+def split_evenly(count: int, groups: int) -> list[tuple[int, int]]:
+    """Return begin and end of each group when ``count`` things are divided into groups that differ by at most one.
+
+    The last groups are the longer ones.
+    """
+    return list(pairwise(i * count // groups for i in range(groups + 1)))
 
 
 def stage_indices(key: str, indices: Sequence[int], num_stages: int, suffix: str = '') -> tuple[int, ...]:

@@ -1,57 +1,29 @@
 """Networks without a reader of their own, read from a trial run: which modules run in sequence, and on what sizes."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import Tensor, nn
 
 from protuning_mm.stages.blocks import paths_of_blocks, read_block
+from protuning_mm.stages.calls import (
+    Call,
+    calls_beside,
+    comes_only_from,
+    count_weights,
+    find_trunk,
+    inner_trunk,
+    record_calls,
+    walk,
+)
 from protuning_mm.stages.layouts import Maps, MapsLast
 from protuning_mm.stages.readers import reading_error
-from protuning_mm.stages.structure import ReadingError, Stage, Stages
+from protuning_mm.stages.structure import ReadingError, Stage, Stages, split_evenly
 from protuning_mm.stages.trial import copy_for_trial, sizes_to_try
 
 _STEM_STRIDE = 4  # the first stage is the first one with this stride or a larger one
 _SIZES = ((128, 192), (224, 224), (256, 256), (64, 64))
-_NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
-
-
-@dataclass(eq=False)
-class _Call:
-    """A call of a module in the trial run."""
-
-    path: str
-    module: nn.Module
-    input: Any
-    output: Any = None
-    calls: list['_Call'] = field(default_factory=list)
-    # autograd nodes of input and output at the time of the call: a later operation in place gives a tensor another one
-    input_node: Any = None
-    output_node: Any = None
-
-    def feeds(self, other: '_Call') -> bool:
-        """Return whether another call got this one's output, unchanged."""
-        return self.output is not None and other.input is self.output and other.input_node is self.output_node
-
-    @property
-    def has_weights(self) -> bool:
-        return any(True for _ in self.module.parameters())
-
-    @property
-    def is_map(self) -> bool:
-        """Whether the result has the dimensions of a feature map."""
-        return isinstance(self.output, Tensor) and self.output.dim() == 4
-
-    @property
-    def is_norm(self) -> bool:
-        if isinstance(self.module, _NORMS):
-            return True
-        return 'Norm' in type(self.module).__name__ and not any(self.module.children())
 
 
 def read_traced(plain: nn.Module, num_stages: int = 4) -> Stages:
@@ -75,7 +47,7 @@ def read_traced(plain: nn.Module, num_stages: int = 4) -> Stages:
     if not any(True for _ in plain.parameters()):
         raise _error(plain, 'it has no weights')
     root, size = _run(plain)
-    trunk = _longest_trunk(root)
+    trunk = find_trunk(root)
     layout, sizes = _find_layout(plain, trunk, size)
     outputs = list(root.output) if isinstance(root.output, Sequence) else [root.output]
     bounds = _find_bounds(trunk, outputs)
@@ -104,7 +76,7 @@ def _error(plain: nn.Module, why: str) -> ReadingError:
     return reading_error(plain, f"{why}. Write a reader and register it with protuning_mm.register_reader('{name}')")
 
 
-def _run(plain: nn.Module) -> tuple[_Call, tuple[int, int]]:
+def _run(plain: nn.Module) -> tuple[Call, tuple[int, int]]:
     """Run a copy of the network; return the call of the network itself and the size of its image.
 
     Raises:
@@ -118,7 +90,7 @@ def _run(plain: nn.Module) -> tuple[_Call, tuple[int, int]]:
                 trial = copy_for_trial(plain, device)
                 some = next(trial.parameters())
                 image = torch.zeros(2, 3, *size, device=some.device, dtype=some.dtype, requires_grad=True)
-                return _record(trial, image * 1), size  # no leaf, so that the network may change it in place
+                return record_calls(trial, image * 1), size  # no leaf, so that the network may change it in place
             except Exception as error:  # a network may raise anything for a size that it does not support
                 errors.append(f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}')
         if next(plain.parameters()).is_meta:
@@ -126,83 +98,13 @@ def _run(plain: nn.Module) -> tuple[_Call, tuple[int, int]]:
     raise _error(plain, f'it does not run on an image of zeros ({errors[-1]})')
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
-def _record(trial: nn.Module, image: Tensor) -> _Call:
-    root = _Call('', trial, image)
-    running = [root]
-
-    def enter(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
-        call = _Call(path, module, next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None))
-        call.input_node = getattr(call.input, 'grad_fn', None)
-        running[-1].calls.append(call)
-        running.append(call)
-
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
-        call = running.pop()
-        call.output, call.output_node = output, getattr(output, 'grad_fn', None)
-
-    for path, module in trial.named_modules():
-        if path:
-            module.register_forward_pre_hook(partial(enter, path), with_kwargs=True)
-            module.register_forward_hook(leave)
-    root.output = trial(image)
-    return root
-
-
-def _longest_trunk(root: _Call) -> list[_Call]:
-    """Return the sequence with the most parameters; what runs before it is the stem."""
-    if len(root.calls) == 1 and not isinstance(root.calls[0].output, Tensor):  # a wrapper of another network
-        return _longest_trunk(root.calls[0])
-    trunks = (_trunk(root.calls[begin:]) for begin in range(len(root.calls)))
-    return max(trunks, key=_count_weights, default=[])
-
-
-def _count_weights(trunk: Sequence[_Call]) -> int:
-    """Return the number of parameters of the calls that make feature maps."""
-    return sum(param.numel() for call in trunk if call.is_map for param in call.module.parameters())
-
-
-def _trunk(calls: Sequence[_Call]) -> list[_Call]:
-    """Return the longest sequence that begins with the first call and in which each gets the output of the one before.
-
-    A call inside which the feature map changes its size more than once is replaced by its own inner sequence.
-    """
-    length = [1] * len(calls)
-    following: list[int | None] = [None] * len(calls)
-    for i in reversed(range(len(calls))):
-        for j in range(i + 1, len(calls)):
-            if calls[i].feeds(calls[j]) and length[j] >= length[i]:
-                length[i], following[i] = length[j] + 1, j
-    at = 0 if calls else None
-    found: list[_Call] = []
-    while at is not None:
-        found += _expand(calls[at])
-        at = following[at]
-    return found
-
-
-def _expand(call: _Call) -> list[_Call]:
-    inner = _trunk(call.calls)
-    if (
-        not inner
-        or not isinstance(call.input, Tensor)
-        or inner[0].input is not call.input
-        or inner[-1].output is not call.output
-    ):
-        return [call]
-    sizes = {tuple(each.output.shape[-2:]) for each in inner if isinstance(each.output, Tensor)}
-    sizes.discard(tuple(call.input.shape[-2:]))
-    return inner if len(sizes) > 1 else [call]
-
-
-def _paths(trunk: Sequence[_Call]) -> str:
+def _paths(trunk: Sequence[Call]) -> str:
     shown = [call.path for call in trunk]
     return ', '.join(shown if len(shown) < 8 else [*shown[:4], '…', *shown[-3:]])
 
 
 def _find_layout(
-    plain: nn.Module, trunk: Sequence[_Call], size: tuple[int, int]
+    plain: nn.Module, trunk: Sequence[Call], size: tuple[int, int]
 ) -> tuple[Maps, list[tuple[int, int] | None]]:
     """Return the layout of the trunk's features, and the size (H, W) of each; None for what is no feature map."""
     shapes = [tuple(call.output.shape) if call.is_map else None for call in trunk]
@@ -219,7 +121,7 @@ def _find_layout(
     return (MapsLast() if first == 1 else Maps()), sizes
 
 
-def _find_bounds(trunk: Sequence[_Call], outputs: Sequence[Any]) -> set[int]:
+def _find_bounds(trunk: Sequence[Call], outputs: Sequence[Any]) -> set[int]:
     """Return the indices of the calls whose results are outputs, without a norm after the last stage."""
     index = {id(call.output): i for i, call in enumerate(trunk) if call.is_map}
     found = {index[id(each)] for each in outputs if id(each) in index}
@@ -230,7 +132,7 @@ def _find_bounds(trunk: Sequence[_Call], outputs: Sequence[Any]) -> set[int]:
 
 
 def _find_ends(
-    trunk: Sequence[_Call], sizes: Sequence[Any], bounds: set[int], size: tuple[int, int]
+    trunk: Sequence[Call], sizes: Sequence[Any], bounds: set[int], size: tuple[int, int]
 ) -> list[tuple[int, int]]:
     """Return begin and end of each stage in the trunk."""
     last = len(trunk)
@@ -257,7 +159,7 @@ def _find_ends(
     return found
 
 
-def _is_after_stages(trunk: Sequence[_Call], sizes: Sequence[Any], i: int) -> bool:
+def _is_after_stages(trunk: Sequence[Call], sizes: Sequence[Any], i: int) -> bool:
     """Return whether a call at the trunk's end is an output's norm, the pooling before a classifier, or after it."""
     if not trunk[i].is_map:
         return True
@@ -269,8 +171,8 @@ def _is_after_stages(trunk: Sequence[_Call], sizes: Sequence[Any], i: int) -> bo
 
 
 def _divide(
-    trunk: list[_Call], sizes: list[Any], stage: tuple[int, int], num_stages: int
-) -> tuple[list[_Call], list[Any], list[tuple[int, int]]]:
+    trunk: list[Call], sizes: list[Any], stage: tuple[int, int], num_stages: int
+) -> tuple[list[Call], list[Any], list[tuple[int, int]]]:
     """Divide the calls of one stage into groups whose numbers of calls differ by at most one.
 
     If there are fewer calls than stages, the one with the most parameters is replaced by its own calls.
@@ -279,20 +181,17 @@ def _divide(
         tuple: The trunk, its sizes, and begin and end of each group.
     """
     begin, end = stage
-    largest = max(range(begin, end), key=lambda i: _count_weights(trunk[i : i + 1]))
-    inner = _trunk(trunk[largest].calls) if end - begin < num_stages else []
-    if inner and inner[0].input is trunk[largest].input and inner[-1].output is trunk[largest].output:
+    largest = max(range(begin, end), key=lambda i: count_weights(trunk[i : i + 1]))
+    inner = inner_trunk(trunk[largest]) if end - begin < num_stages else []
+    if inner:
         trunk = [*trunk[:largest], *inner, *trunk[largest + 1 :]]
         sizes = [*sizes[:largest], *[sizes[largest]] * len(inner), *sizes[largest + 1 :]]
         end += len(inner) - 1
-    count = end - begin
-    if count < num_stages:
-        return trunk, sizes, [(begin, end)]
-    bounds = [begin + i * count // num_stages for i in range(num_stages + 1)]
-    return trunk, sizes, list(pairwise(bounds))
+    groups = split_evenly(end - begin, num_stages if end - begin >= num_stages else 1)
+    return trunk, sizes, [(begin + first, begin + last) for first, last in groups]
 
 
-def _make_stage(plain: nn.Module, calls: Sequence[_Call], layout: Maps) -> Stage:
+def _make_stage(plain: nn.Module, calls: Sequence[Call], layout: Maps) -> Stage:
     paths, last = tuple(call.path for call in calls), calls[-1]
     if not last.is_map:
         raise _error(plain, f'{last.path!r}, the end of a stage, returns no feature map')
@@ -303,7 +202,7 @@ def _make_stage(plain: nn.Module, calls: Sequence[_Call], layout: Maps) -> Stage
 
 
 def _stage_of(
-    plain: nn.Module, output: Any, ends: Sequence[tuple[int, int]], trunk: Sequence[_Call], sizes: Sequence[Any]
+    plain: nn.Module, output: Any, ends: Sequence[tuple[int, int]], trunk: Sequence[Call], sizes: Sequence[Any]
 ) -> int:
     """Return the index of the stage that an output comes from.
 
@@ -316,60 +215,20 @@ def _stage_of(
             return i
     shape = tuple(output.shape) if isinstance(output, Tensor) else ()
     same = [i for i, (_, end) in enumerate(ends) if len(shape) == 4 and sizes[end - 1] in (shape[2:], shape[1:3])]
-    if same and _comes_only_from(output, same[-1], [trunk[end - 1].output_node for _, end in ends]):
+    if same and comes_only_from(output, same[-1], [trunk[end - 1].output_node for _, end in ends]):
         return same[-1]
     raise _error(
         plain, f'{_paths(trunk)} run in sequence, and its output {shape or type(output).__name__} is none of theirs'
     )
 
 
-def _comes_only_from(output: Tensor, stage: int, nodes: Sequence[Any]) -> bool:
-    """Return whether the image and later stages reach an output only through the feature of one stage.
-
-    Args:
-        output (Tensor): The output.
-        stage (int): Index of the stage.
-        nodes (Sequence): The autograd node of each stage's feature.
-    """
-    later = {id(node) for node in nodes[stage + 1 :]}
-    todo, seen = [output.grad_fn], {id(nodes[stage])}
-    while todo:
-        node = todo.pop()
-        if node is None or id(node) in seen:
-            continue
-        seen.add(id(node))
-        variable = getattr(node, 'variable', None)
-        if id(node) in later or (variable is not None and not isinstance(variable, nn.Parameter)):  # the image
-            return False
-        todo += [before for before, _ in node.next_functions]
-    return True
-
-
-def _walk(call: _Call) -> Iterator[_Call]:
-    for each in call.calls:
-        yield each
-        yield from _walk(each)
-
-
-def _calls_beside(root: _Call, trunk: Sequence[_Call]) -> tuple[list[_Call], list[_Call]]:
-    """Return the calls of layers that are not part of the trunk: those between its calls, and those after it."""
-    inside = {id(each) for call in trunk for each in (call, *_walk(call))}
-    calls = list(_walk(root))
-    begin, end = (next(i for i, call in enumerate(calls) if call is each) for each in (trunk[0], trunk[-1]))
-
-    def layers(some: Sequence[_Call]) -> list[_Call]:
-        return [call for call in some if id(call) not in inside and call.has_weights and not call.calls]
-
-    return layers(calls[begin:end]), layers(calls[end:])
-
-
-def _check_rest(plain: nn.Module, root: _Call, trunk: Sequence[_Call], pooled: bool) -> None:
+def _check_rest(plain: nn.Module, root: Call, trunk: Sequence[Call], pooled: bool) -> None:
     """Check that all layers after the trunk's beginning ran in it, apart from norms and layers on pooled features.
 
     Raises:
         ReadingError: another layer ran.
     """
-    between, after = _calls_beside(root, trunk)
+    between, after = calls_beside(root, trunk)
     if pooled:
         after = [call for call in after if not isinstance(call.input, Tensor) or call.input.dim() > 2]
     for call in between + after:
@@ -377,12 +236,12 @@ def _check_rest(plain: nn.Module, root: _Call, trunk: Sequence[_Call], pooled: b
             raise _error(plain, f'{call.path!r} does not run in sequence with {_paths(trunk)}')
 
 
-def _output_norms(root: _Call, trunk: Sequence[_Call]) -> list[str]:
+def _output_norms(root: Call, trunk: Sequence[Call]) -> list[str]:
     """Return the paths of the norms that only outputs use."""
-    return [call.path for calls in _calls_beside(root, trunk) for call in calls if call.is_norm]
+    return [call.path for calls in calls_beside(root, trunk) for call in calls if call.is_norm]
 
 
-def _idle_keys(plain: nn.Module, root: _Call) -> tuple[str, ...]:
+def _idle_keys(plain: nn.Module, root: Call) -> tuple[str, ...]:
     """Return the key prefixes of children that did not run."""
-    used = {call.path.split('.')[0] for call in _walk(root)}
+    used = {call.path.split('.')[0] for call in walk(root)}
     return tuple(f'{name}.' for name, _ in plain.named_children() if name not in used)

@@ -1,14 +1,13 @@
 """Plain vision transformers (ViT, DeiT) of mmseg and mmpretrain."""
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
 
 from protuning_mm.stages.layouts import PrefixedTokens
 from protuning_mm.stages.readers import register_reader, rename_key
-from protuning_mm.stages.structure import Block, Stage, Stages
+from protuning_mm.stages.structure import Block, Stage, Stages, split_evenly
 
 # from timm's names, which the checkpoints of MAE, MoCo v3 and DeiT use, to those of the hosts
 _NAMES = {
@@ -78,8 +77,7 @@ def divide_layers(blocks: list[Block], num_stages: int, channels: int) -> tuple[
     """
     if not 1 <= num_stages <= len(blocks):
         raise ValueError(f'num_stages={num_stages}: must be from 1 to {len(blocks)}, the number of layers')
-    bounds = [i * len(blocks) // num_stages for i in range(num_stages + 1)]
-    groups = [tuple(blocks[begin:end]) for begin, end in pairwise(bounds)]
+    groups = [tuple(blocks[begin:end]) for begin, end in split_evenly(len(blocks), num_stages)]
     return tuple(Stage(tuple(b.path for b in group), group, group[-1].path, channels) for group in groups)
 
 

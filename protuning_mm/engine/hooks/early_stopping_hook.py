@@ -27,6 +27,7 @@ class EarlyStoppingHook(_EarlyStoppingHook):
     """
 
     priority = 'NORMAL'
+    saves_state = True
 
     def __init__(self, monitor: str, rule: str | None = None, min_delta: float = 0.0, **kwargs: Any) -> None:
         super().__init__(monitor, rule, min_delta, **kwargs)
