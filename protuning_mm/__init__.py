@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from protuning_mm.backbones import ProTunedResNet, TunedBackbone
     from protuning_mm.blocks import PromptBlock
     from protuning_mm.cli.convert_delta import extract_delta, merge_delta
+    from protuning_mm.conversion import convert_data
     from protuning_mm.deltas import load_delta, save_delta
     from protuning_mm.engine.parameter_table import count_parameters, print_trainable_parameters
+    from protuning_mm.engine.use_data import use_data
     from protuning_mm.frozen import freeze_efficiently, release, report
     from protuning_mm.multitask import MultiTask
     from protuning_mm.registry import TUNINGS
@@ -38,8 +40,10 @@ _NAMES = {
     'backbones': ('ProTunedResNet', 'TunedBackbone'),
     'blocks': ('PromptBlock',),
     'cli.convert_delta': ('extract_delta', 'merge_delta'),
+    'conversion': ('convert_data',),
     'deltas': ('load_delta', 'save_delta'),
     'engine.parameter_table': ('count_parameters', 'print_trainable_parameters'),
+    'engine.use_data': ('use_data',),
     'frozen': ('freeze_efficiently', 'release', 'report'),
     'multitask': ('MultiTask',),
     'registry': ('TUNINGS',),
@@ -57,6 +61,7 @@ __all__ = [
     'Tuning',
     'TuningError',
     '__version__',
+    'convert_data',
     'count_parameters',
     'extract_delta',
     'freeze_efficiently',
@@ -68,6 +73,7 @@ __all__ = [
     'report',
     'save_delta',
     'tune',
+    'use_data',
 ]
 
 

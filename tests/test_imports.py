@@ -20,10 +20,22 @@ ROOMS = {
     'tunings': {'blocks', 'stages'},
     'backbones': {'frozen', 'stages', 'tunings', 'weights'},
     'data': set(),
+    'conversion': {'data'},
     'engine': {'backbones', 'data', 'frozen', 'weights'},
     'multitask': {'backbones', 'data', 'engine', 'frozen', 'stages', 'weights'},
     'doctor': {'backbones', 'data', 'engine', 'weights'},
-    'cli': {'backbones', 'data', 'doctor', 'engine', 'frozen', 'multitask', 'stages', 'tunings', 'weights'},
+    'cli': {
+        'backbones',
+        'conversion',
+        'data',
+        'doctor',
+        'engine',
+        'frozen',
+        'multitask',
+        'stages',
+        'tunings',
+        'weights',
+    },
 }
 # subclasses of one host's data sets; only the registry imports them, when one of their scoped names is looked up
 FOR_ONE_HOST = {'data/classification': 'mmpretrain'}

@@ -12,10 +12,13 @@ from torch import nn
 
 import protuning_mm
 from protuning_mm.data.classes import find_label_config_fault
-from tests.mini import REPO
+from protuning_mm.engine.config import read_config
+from tests.mini import REPO, write_coco
 from tests.plain import SMALL, disturb, relative_error
 
-BLOCKS = re.findall(r'```python\n(.*?)```', (REPO / 'README.md').read_text(), re.DOTALL)
+BLOCKS, DATA_BLOCKS = (
+    re.findall(r'```python\n(.*?)```', (REPO / name).read_text(), re.DOTALL) for name in ('README.md', 'docs/data.md')
+)
 
 
 def build(text: str, folder: Path) -> tuple[Config, nn.Module]:
@@ -27,8 +30,21 @@ def build(text: str, folder: Path) -> tuple[Config, nn.Module]:
         return cfg, registry.build(cfg.model)
 
 
+@pytest.mark.parametrize('block', [BLOCKS[0], DATA_BLOCKS[0]])
+def test_folder_of_converted_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    protuning_mm.convert_data(write_coco(tmp_path / 'coco'), re.findall("data = '(.*)'", block)[0], kind='coco')
+    (tmp_path / 'my_config.py').write_text(block)
+    cfg = read_config('my_config.py')
+    init_default_scope(cfg.default_scope)
+    head = MODELS.build(cfg.model).roi_head.bbox_head
+    assert {each.fc_cls.out_features for each in (head if isinstance(head, nn.ModuleList) else [head])} == {4}
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert Path(loader.dataset.ann_file).is_file() and loader.dataset.metainfo.classes == ['a', 'b', 'c']
+
+
 def test_own_data_in_coco_s_layout(tmp_path: Path) -> None:
-    cfg, model = build(BLOCKS[0], tmp_path)
+    cfg, model = build(DATA_BLOCKS[1], tmp_path)
     assert [head.fc_cls.out_features for head in model.roi_head.bbox_head] == [4] * 3
     assert [head.conv_logits.out_channels for head in model.roi_head.mask_head] == [3] * 3
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
@@ -39,7 +55,7 @@ def test_own_data_in_coco_s_layout(tmp_path: Path) -> None:
 
 
 def test_own_data_in_ade20k_s_layout(tmp_path: Path) -> None:
-    cfg, model = build(BLOCKS[1], tmp_path)
+    cfg, model = build(DATA_BLOCKS[2], tmp_path)
     assert model.decode_head.conv_seg.out_channels == model.auxiliary_head.conv_seg.out_channels == 2
     assert cfg.val_dataloader.dataset.type == 'BaseSegDataset'
     assert cfg.train_dataloader.dataset.data_prefix.img_path == 'images/training'

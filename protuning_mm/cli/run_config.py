@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from protuning_mm.cli.flags import add_cfg_options
-from protuning_mm.engine.config import lay_options, move_data_root, read_config
+from protuning_mm.engine.config import lay_data, lay_options, move_data_root, read_config
 from protuning_mm.engine.tune_config import parse_tuning, tune_config
 
 
@@ -20,6 +20,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='TUNING',
         help="freeze the config's backbone and tune it: pro, '{type: lora, rank: 8}', … Applied after --cfg-options. "
         'The config that the run writes to its work dir contains the tuning and needs no flag',
+    )
+    parser.add_argument(
+        '--data-folder',
+        metavar='FOLDER',
+        help='train and evaluate on a folder that protuning data convert has written; numbers of classes follow it',
     )
     add_cfg_options(
         parser,
@@ -44,7 +49,8 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if 'data_root' in options and isinstance(cfg.get('data_root'), str):
         move_data_root(cfg, cfg.data_root, options['data_root'])
-    lay_options(cfg, options)
+    lay_options(cfg, options | ({} if args.data_folder is None else dict(data=args.data_folder)))
+    cfg = lay_data(cfg)
     if args.tune is not None:
         cfg = tune_config(cfg, parse_tuning(args.tune))
     # priority: command line, config, name of the config file

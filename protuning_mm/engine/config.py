@@ -11,6 +11,7 @@ from mmengine.utils import get_installed_path
 
 from protuning_mm.engine.errors import ConfigError
 from protuning_mm.engine.tuning_options import with_whole_tunings
+from protuning_mm.engine.use_data import use_data
 
 
 def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
@@ -22,8 +23,9 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         options (Mapping, optional): Dotted keys and values, as in ``--cfg-options``.
 
     Raises:
-        ConfigError: the file is missing, the file cannot be read (with file and line), or an option does not fit the
-            config.
+        ConfigError: the file is missing, the file cannot be read (with file and line), an option does not fit the
+            config, or its ``data`` do not.
+        DataError: its ``data`` is no folder that ``protuning data convert`` has written.
     """
     if '::' in str(path):
         path = _find_in_package(str(path))
@@ -37,7 +39,7 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
             f'config {path} cannot be read: {_where(error, path)}{type(error).__name__}: {message}'
         ) from error
     lay_options(cfg, options or {})
-    return cfg
+    return lay_data(cfg)
 
 
 def _find_in_package(name: str) -> Path:
@@ -79,6 +81,11 @@ def lay_options(cfg: Config, options: Mapping[str, Any]) -> None:
         except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
             message = error.args[0] if error.args else type(error).__name__
             raise ConfigError(f'--cfg-options {key}={value} does not fit the config: {message}') from None
+
+
+def lay_data(cfg: Config) -> Config:
+    """Return a config that uses the folder of data that its ``data`` names, or the config itself if it names none."""
+    return use_data(cfg, cfg.data) if isinstance(cfg.get('data'), str) else cfg
 
 
 def _where(error: Exception, path: str | Path) -> str:

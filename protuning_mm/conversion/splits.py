@@ -1,0 +1,76 @@
+"""The splits of a data set: from the names of files and folders, from lists, or drawn."""
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from protuning_mm.conversion.findings import Findings
+
+_NAMES = {
+    'train': 'train', 'training': 'train', 'trn': 'train',
+    'val': 'val', 'valid': 'val', 'validation': 'val', 'dev': 'val',
+    'test': 'test', 'testing': 'test',
+}  # fmt: skip
+Item = TypeVar('Item')
+
+
+def find_split(name: str) -> str | None:
+    """Return the split that a name contains as a word, such as ``instances_val2017``; None if there is none."""
+    words = re.split(r'[^a-z]+', name.lower())
+    return next((_NAMES[word] for word in words if word in _NAMES), None)
+
+
+def find_split_of_path(path: Path, root: Path) -> str | None:
+    """Return the split that one of the folders of a path names; None if there is none."""
+    folders = path.relative_to(root).parts[:-1]
+    return next((_NAMES[part.lower()] for part in folders if part.lower() in _NAMES), None)
+
+
+def read_split_lists(folders: Iterable[Path]) -> dict[str, str]:
+    """Read lists of images, ``train.txt``, ``val.txt``, ``test.txt``, as in Pascal VOC's ``ImageSets``.
+
+    Returns:
+        dict[str, str]: The split of each image, by its name without suffix.
+    """
+    found: dict[str, str] = {}
+    for folder in folders:
+        for path in sorted(folder.glob('*.txt')):
+            split = _NAMES.get(path.stem.lower())
+            if split:
+                names = (line.split()[0] for line in path.read_text().splitlines() if line.strip())
+                found.update((Path(name.replace('\\', '/')).stem, split) for name in names)
+        if found:
+            break
+    return found
+
+
+def draw_val(splits: dict[str, list[Item]], share: float, seed: int, findings: Findings) -> dict[str, list[Item]]:
+    """Take a share of the training images for validation, unless there is a split for it.
+
+    Args:
+        splits (dict[str, list]): The images of each split.
+        share (float): The share, from 0 to 1.
+        seed (int): Seed of the draw.
+        findings (Findings): Is told of the draw.
+    """
+    train = splits.get('train') or []
+    if splits.get('val') or not train or share == 0:
+        return splits
+    number = max(1, round(len(train) * share))
+    if number >= len(train):
+        return splits
+    drawn = set(random.Random(seed).sample(range(len(train)), number))
+    findings.add(f'of {len(train)} training images', 'drawn as val, because there was none', f'seed {seed}', number)
+    return splits | dict(
+        train=[item for i, item in enumerate(train) if i not in drawn], val=[train[i] for i in sorted(drawn)]
+    )
+
+
+def by_split(items: Sequence[tuple[str | None, Item]]) -> dict[str, list[Item]]:
+    """Group items by their splits; those without one are of the split ``train``."""
+    found: dict[str, list[Item]] = {}
+    for split, item in items:
+        found.setdefault(split or 'train', []).append(item)
+    return found
