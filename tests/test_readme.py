@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 import protuning_mm
+from protuning_mm.cli.init_config import Plan
 from protuning_mm.data.classes import find_label_config_fault
 from protuning_mm.engine.config import read_config
 from tests.mini import REPO, write_coco
@@ -43,8 +44,16 @@ def test_folder_of_converted_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert Path(loader.dataset.ann_file).is_file() and loader.dataset.metainfo.classes == ['a', 'b', 'c']
 
 
+def test_config_that_init_writes() -> None:
+    plan = Plan(
+        base='protuning_mm::det/rtmdet_dinov3-s_protune.py', data='mine_data', repeats=1, tuning=None, side=512,
+        batch=8, workers=2, base_batch=256, weights=None, metric='coco/bbox_mAP'
+    )  # fmt: skip
+    assert plan.write() == DATA_BLOCKS[1]
+
+
 def test_own_data_in_coco_s_layout(tmp_path: Path) -> None:
-    cfg, model = build(DATA_BLOCKS[1], tmp_path)
+    cfg, model = build(DATA_BLOCKS[2], tmp_path)
     assert [head.fc_cls.out_features for head in model.roi_head.bbox_head] == [4] * 3
     assert [head.conv_logits.out_channels for head in model.roi_head.mask_head] == [3] * 3
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
@@ -55,7 +64,7 @@ def test_own_data_in_coco_s_layout(tmp_path: Path) -> None:
 
 
 def test_own_data_in_ade20k_s_layout(tmp_path: Path) -> None:
-    cfg, model = build(DATA_BLOCKS[2], tmp_path)
+    cfg, model = build(DATA_BLOCKS[3], tmp_path)
     assert model.decode_head.conv_seg.out_channels == model.auxiliary_head.conv_seg.out_channels == 2
     assert cfg.val_dataloader.dataset.type == 'BaseSegDataset'
     assert cfg.train_dataloader.dataset.data_prefix.img_path == 'images/training'

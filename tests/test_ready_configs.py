@@ -12,9 +12,12 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from protuning_mm.backbones import TunedBackbone
+from protuning_mm.doctor.estimates import estimate_sizes
 from protuning_mm.doctor.fake_proposals import use_fake_proposals
 from protuning_mm.doctor.noise_batch import make_noise_batch
-from protuning_mm.doctor.trial_step import init_modules
+from protuning_mm.doctor.training_setup import TrainingSetup, build_model
+from protuning_mm.doctor.trial_step import init_modules, run_trial_steps
+from protuning_mm.engine.image_size import find_training_size
 from tests.host_families import forget_checkpoints
 from tests.mini import REPO
 from tests.test_tunings.test_counts import width
@@ -41,7 +44,12 @@ CONFIGS: dict[str, tuple[str, tuple[int, ...]]] = {
         (64, 128, 320, 512),
     ),
 }
-DINOV3 = {'det/faster_rcnn_dinov3-s_protune.py': (384,) * 4, 'seg/upernet_dinov3-b_protune.py': (768,) * 4}
+# channels of the stages, size of an image, and size of the largest output, which has stride 4 or 8
+DINOV3 = {
+    'det/faster_rcnn_dinov3-s_protune.py': (384, (100, 130), (28, 36)),
+    'det/rtmdet_dinov3-s_protune.py': (384, (128, 192), (16, 24)),
+    'seg/upernet_dinov3-b_protune.py': (768, (100, 130), (28, 36)),
+}
 QUICK = ('det/rtmdet_s_protune.py', 'seg/segformer_mit-b2_protune.py')
 
 
@@ -89,7 +97,8 @@ def test_one_step_on_noise(name: str) -> None:
     model: Any = build(Config.fromfile(REPO / 'configs' / name))
     init_modules(model)
     model.backbone.init_weights()
-    size = (224, 288) if 'dino_' in name else (128, 160)  # DINO selects 900 of its tokens
+    # DINO selects 900 of its tokens; the pyramid of RTMDet on DINOv3 needs multiples of 64
+    size = (224, 288) if 'dino_' in name else (128, 192)
     inputs, samples = make_noise_batch(model, 2, size)
     before = {key: value.clone() for key, value in model.backbone.frozen_tensors().items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 1e-3)
@@ -104,19 +113,35 @@ def test_one_step_on_noise(name: str) -> None:
 def test_dinov3_is_frozen_below_a_pyramid(name: str) -> None:
     """Prompts after three, six, nine and twelve layers; outputs of one stride, from which the neck makes four."""
     model: Any = build(Config.fromfile(REPO / 'configs' / name))
-    width_of = DINOV3[name][0]
+    width_of, size, largest = DINOV3[name]
     assert [stage.end for stage in model.backbone.structure.stages] == [f'blocks.{i}' for i in (2, 5, 8, 11)]
     assert count(model, inside=True) == 4 * (2 * width_of * width(width_of) + 29 * width(width_of) + width_of)
     with torch.no_grad():
-        outs = model.extract_feat(torch.zeros(1, 3, 100, 130))  # no multiple of the patch size
-    assert [tuple(out.shape[-2:]) for out in outs[:4]] == [(28, 36), (14, 18), (7, 9), (3, 4)]
+        outs = model.extract_feat(torch.zeros(1, 3, *size))
+    assert [tuple(out.shape[-2:]) for out in outs[:4]] == [(largest[0] >> i, largest[1] >> i) for i in range(4)]
     assert metadata(name) == round((count(model, True) + count(model, False)) / 1e6, 2)
 
 
 def test_docs_give_the_counts_of_the_metafiles() -> None:
-    rows = re.findall(r'^\| \[`(\S+)`\].* \| ([\d.]+) \|$', (REPO / 'docs/models.md').read_text(), re.MULTILINE)
+    rows = re.findall(
+        r'^\| \[`(\S+)`\].* \| ([\d.]+) \| [\d.]+ \|$', (REPO / 'docs/models.md').read_text(), re.MULTILINE
+    )
     assert {*CONFIGS, *DINOV3} <= {name for name, _ in rows}
     assert all(float(count) == metadata(name) for name, count in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [*CONFIGS, *DINOV3])
+def test_docs_give_the_memory_that_the_doctor_estimates(name: str) -> None:
+    setup = TrainingSetup(Config.fromfile(REPO / 'configs' / name))
+    setup.cfg.train_dataloader.batch_size = 2
+    forget_checkpoints(setup.cfg.model)
+    build_model(setup)
+    setup.model.backbone.init_weights()
+    size = find_training_size(setup.cfg)
+    memory = estimate_sizes(setup, run_trial_steps(setup, size), size).memory
+    (written,) = re.findall(rf'^\| \[`{name}`\].* \| ([\d.]+) \|$', (REPO / 'docs/models.md').read_text(), re.MULTILINE)
+    assert memory is not None and float(written) == pytest.approx(memory / 2**30, rel=0.03)
 
 
 def read(name: str) -> Config:

@@ -7,7 +7,8 @@ from pathlib import Path
 from mmengine.config import Config
 
 from protuning_mm.cli.flags import add_cfg_options
-from protuning_mm.engine.config import lay_data, lay_options, move_data_root, read_config
+from protuning_mm.engine.config import lay_options, move_data_root, read_config
+from protuning_mm.engine.shortcuts import lay_shortcuts
 from protuning_mm.engine.tune_config import parse_tuning, tune_config
 
 
@@ -50,7 +51,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if 'data_root' in options and isinstance(cfg.get('data_root'), str):
         move_data_root(cfg, cfg.data_root, options['data_root'])
     lay_options(cfg, options | ({} if args.data_folder is None else dict(data=args.data_folder)))
-    cfg = lay_data(cfg)
+    cfg = lay_shortcuts(cfg)
     if args.tune is not None:
         cfg = tune_config(cfg, parse_tuning(args.tune))
     # priority: command line, config, name of the config file

@@ -14,7 +14,7 @@ from protuning_mm.data.data_files import find_missing_files
 from protuning_mm.doctor.batch_norms import check_batch_norms
 from protuning_mm.doctor.classes import LOADERS, check_num_classes
 from protuning_mm.doctor.data import check_data
-from protuning_mm.doctor.estimates import Estimates, estimate_sizes, find_training_size
+from protuning_mm.doctor.estimates import Estimates, estimate_sizes
 from protuning_mm.doctor.evaluators import check_evaluators
 from protuning_mm.doctor.findings import LEVELS, Finding, Findings, describe_error
 from protuning_mm.doctor.gradients import check_gradients
@@ -24,6 +24,7 @@ from protuning_mm.doctor.training_setup import TrainingSetup, build_model
 from protuning_mm.doctor.trial_step import TrialStep, run_trial_steps
 from protuning_mm.doctor.versions import check_versions
 from protuning_mm.doctor.weights import check_frozen, check_pretrained
+from protuning_mm.engine.image_size import find_training_size
 from protuning_mm.patches import patch_coco_metrics
 
 

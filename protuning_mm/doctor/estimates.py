@@ -11,9 +11,6 @@ from protuning_mm.doctor.training_setup import TrainingSetup
 from protuning_mm.doctor.trial_step import IMAGES, TrialStep
 from protuning_mm.engine import count_parameters
 
-# arguments of transforms that give an image size
-_SIZE_KEYS = ('crop_size', 'scale', 'scales', 'size')
-
 
 @dataclass(frozen=True)
 class Estimates:
@@ -28,6 +25,7 @@ class Estimates:
         checkpoint (int): Size of a whole checkpoint: all tensors of the model.
         checkpoint_with_optimizer (int, optional): Size of a whole checkpoint with the optimizer's state.
         memory (int, optional): Peak memory of a training step on one device, without the CUDA context.
+        memory_per_image (int, optional): The part of it that grows with the batch size, per image.
         method (str): How the memory was estimated, or why it was not.
     """
 
@@ -38,6 +36,7 @@ class Estimates:
     checkpoint: int
     checkpoint_with_optimizer: int | None
     memory: int | None
+    memory_per_image: int | None
     method: str
 
 
@@ -60,12 +59,13 @@ def estimate_sizes(
     trained = sum(param.nbytes for param in model.parameters() if param.requires_grad)
     delta, state = trained + _changed_buffer_bytes(model), _optimizer_state_bytes(setup)
     if not steps:
-        memory, method = None, why_no_steps
+        memory, per_image, method = None, None, why_no_steps
     elif size is None or setup.batch_size is None or state is None:
-        memory, method = None, "the training's image size, batch size or optimizer is not known"
+        memory, per_image, method = None, None, "the training's image size, batch size or optimizer is not known"
     else:
         activations, method = _estimate_activations(setup, steps, size, setup.batch_size)
         memory = round(whole + state + trained + activations)
+        per_image = round(activations / setup.batch_size)
     return Estimates(
         trained=table.trained,
         frozen=table.frozen,
@@ -74,6 +74,7 @@ def estimate_sizes(
         checkpoint=whole,
         checkpoint_with_optimizer=None if state is None else whole + state,
         memory=memory,
+        memory_per_image=per_image,
         method=method,
     )
 
@@ -135,35 +136,3 @@ def _estimate_activations(
         f'an estimate: steps with {IMAGES} images of {measured} were measured on {setup.device} and scaled to '
         f'{batch_size} of {size[0]}x{size[1]}{sampled}; plus weights, gradients and optimizer state'
     )
-
-
-def find_training_size(cfg: Any) -> tuple[int, int] | None:
-    """Return the largest height and width of images in training, from the data preprocessor or the pipeline."""
-    preprocessor = cfg.model.get('data_preprocessor') or {}
-    size = preprocessor.get('size')
-    if size is not None:
-        return int(size[0]), int(size[1])
-    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
-    while isinstance(dataset.get('dataset'), dict) and not dataset.get('pipeline'):
-        dataset = dataset['dataset']
-    found = None
-    for transform in dataset.get('pipeline') or ():
-        for key in _SIZE_KEYS:
-            value = transform.get(key)
-            if value is None or not any(word in str(transform.get('type')) for word in ('Resize', 'Crop', 'Pad')):
-                continue
-            found = _parse_size(value, str(transform['type']), key) or found
-    divisor = preprocessor.get('pad_size_divisor', 1)
-    return (-found[0] // divisor * -divisor, -found[1] // divisor * -divisor) if found else None
-
-
-def _parse_size(value: Any, transform: str, key: str) -> tuple[int, int] | None:
-    if isinstance(value, int):
-        return value, value
-    if value and isinstance(value[0], list | tuple):
-        value = max(value, key=lambda pair: pair[0] * pair[1])
-    if len(value) != 2 or not all(isinstance(side, int) for side in value):
-        return None
-    a, b = value
-    # the hosts give `scale` as (width, height), and crop sizes as (height, width)
-    return (b, a) if 'Resize' in transform and key.startswith('scale') and 'Crop' not in transform else (a, b)

@@ -1,7 +1,7 @@
 """Trial training steps on noise images, to check gradients and measure memory."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -20,6 +20,7 @@ from protuning_mm.doctor.samples import load_training_batch
 from protuning_mm.doctor.training_setup import TrainingSetup, find_pretrained
 
 SMALL_SIZES = ((128, 128), (192, 192))
+LARGER_SIZES = ((256, 256), (320, 320))  # for models that select hundreds of tokens, such as DINO
 MAX_FALLBACK_AREA = 640 * 640  # pixels
 IMAGES = 2  # batch norms need more than one
 SHARES = (1 / 4, 1 / 8)  # of the number of proposals that samplers take; a step with all of them would take minutes
@@ -48,9 +49,9 @@ def run_trial_steps(setup: TrainingSetup, size: tuple[int, int] | None) -> list[
     """Run a training step on noise images of two small sizes.
 
     A two-stage detector samples fewer proposals than in training. It runs a third step with even fewer, from which the
-    memory per proposal is computed. If the model fails on small images, one step runs on noise images of the training's
-    size, unless that is unknown or large. If there is no such step or it fails too, one step runs on images of the
-    training set.
+    memory per proposal is computed. If the model fails on small images, larger ones are tried, and then one step on
+    noise images of the training's size, unless that is unknown or large. If there is no such step or it fails too, one
+    step runs on images of the training set.
 
     The steps update the statistics of batch norms, and modules are initialized (:func:`init_modules`). Checks of the
     model's weights must therefore run before.
@@ -83,11 +84,16 @@ def _run_on_noise(setup: TrainingSetup, training_size: tuple[int, int] | None) -
     def run(size: tuple[int, int], share: float = 1.0) -> TrialStep:
         return _run_step(setup, make_noise_batch(setup.model, IMAGES, size, setup.device), share)
 
-    try:
+    def run_all(sizes: tuple[tuple[int, int], ...]) -> list[TrialStep]:
         if not find_proposal_samplers(setup.model):
-            return [run(size) for size in SMALL_SIZES]
-        return [*(run(size, SHARES[0]) for size in SMALL_SIZES), run(SMALL_SIZES[0], SHARES[1])]
+            return [run(size) for size in sizes]
+        return [*(run(size, SHARES[0]) for size in sizes), run(sizes[0], SHARES[1])]
+
+    try:
+        return run_all(SMALL_SIZES)
     except Exception:
+        with suppress(Exception):
+            return run_all(LARGER_SIZES)
         if training_size is None or training_size[0] * training_size[1] > MAX_FALLBACK_AREA:
             raise
         return [run(training_size)]

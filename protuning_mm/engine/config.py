@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.utils import get_installed_path
 
 from protuning_mm.engine.errors import ConfigError
+from protuning_mm.engine.shortcuts import lay_shortcuts
 from protuning_mm.engine.tuning_options import with_whole_tunings
-from protuning_mm.engine.use_data import use_data
 
 
 def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
@@ -24,7 +24,7 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
     Raises:
         ConfigError: the file is missing, the file cannot be read (with file and line), an option does not fit the
-            config, or its ``data`` do not.
+            config, or one of the keys of :func:`lay_shortcuts` does not.
         DataError: its ``data`` is no folder that ``protuning data convert`` has written.
     """
     if '::' in str(path):
@@ -39,7 +39,7 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
             f'config {path} cannot be read: {_where(error, path)}{type(error).__name__}: {message}'
         ) from error
     lay_options(cfg, options or {})
-    return lay_data(cfg)
+    return lay_shortcuts(cfg)
 
 
 def _find_in_package(name: str) -> Path:
@@ -81,11 +81,6 @@ def lay_options(cfg: Config, options: Mapping[str, Any]) -> None:
         except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
             message = error.args[0] if error.args else type(error).__name__
             raise ConfigError(f'--cfg-options {key}={value} does not fit the config: {message}') from None
-
-
-def lay_data(cfg: Config) -> Config:
-    """Return a config that uses the folder of data that its ``data`` names, or the config itself if it names none."""
-    return use_data(cfg, cfg.data) if isinstance(cfg.get('data'), str) else cfg
 
 
 def _where(error: Exception, path: str | Path) -> str:

@@ -21,11 +21,16 @@ def test_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_tools_and_commands_are_the_same() -> None:
     """Except for tools of studies, benchmarks, figures and development."""
-    tools = {path.stem for folder in ('.', 'dataset_converters', 'model_converters') for path in (REPO / 'tools' / folder).glob('*.py')}
+    tools = {
+        path.stem
+        for folder in ('.', 'dataset_converters', 'model_converters')
+        for path in (REPO / 'tools' / folder).glob('*.py')
+    }
     lab = {'study', 'visualize_prompts', 'train_source', 'make_demo_data', 'cache_images', 'make_cifar_c'}
     named = {name.replace('-', '_') for name in COMMANDS}
     renamed = {
         'convert_data': 'data convert',
+        'init_config': 'init',
         'extract_delta': 'delta extract',
         'merge_delta': 'delta merge',
         'inspect_delta': 'delta inspect',

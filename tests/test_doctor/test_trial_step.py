@@ -11,7 +11,7 @@ from torch import nn
 
 from protuning_lab.measure import peak_memory
 from protuning_mm.doctor import TrainingSetup
-from protuning_mm.doctor.estimates import estimate_sizes, find_training_size
+from protuning_mm.doctor.estimates import estimate_sizes
 from protuning_mm.doctor.fake_proposals import use_fake_proposals
 from protuning_mm.doctor.noise_batch import make_noise_batch
 from protuning_mm.doctor.training_setup import build_model
@@ -218,21 +218,6 @@ def _crowded(sample: Any) -> Any:
     sample.gt_instances = type(objects).cat([objects] * 32)
     sample.gt_instances.bboxes += torch.rand_like(sample.gt_instances.bboxes)
     return sample
-
-
-@pytest.mark.parametrize(
-    ('pipeline', 'expected'),
-    [
-        ("[dict(type='Resize', scale=(1333, 800), keep_ratio=True)]", (800, 1344)),
-        ("[dict(type='RandomChoiceResize', scales=[(1333, 640), (1333, 800)])]", (800, 1344)),
-        ("[dict(type='Resize', scale=(2048, 512)), dict(type='RandomCrop', crop_size=(256, 512))]", (256, 512)),
-        ("[dict(type='LoadImageFromFile')]", None),
-    ],
-)
-def test_training_size(pipeline: str, expected: tuple[int, int] | None) -> None:
-    text = 'model = dict(data_preprocessor=dict(pad_size_divisor=32))\n'
-    text += f'train_dataloader = dict(dataset=dict(pipeline={pipeline}))'
-    assert find_training_size(Config.fromstring(text, '.py')) == expected
 
 
 def test_noise_batch_needs_a_model_of_the_hosts() -> None:

@@ -1,0 +1,50 @@
+"""Keys of a config that stand for changes in many places."""
+
+from mmengine.config import Config
+
+from protuning_mm.engine.errors import ConfigError
+from protuning_mm.engine.image_size import set_image_side
+from protuning_mm.engine.tune_config import tune_config
+from protuning_mm.engine.use_data import use_data
+
+
+def lay_shortcuts(cfg: Config) -> Config:
+    """Apply the short keys of a config.
+
+    - ``data='folder'`` trains and evaluates on a folder of data (:func:`use_data`).
+    - ``data_repeats=4`` makes an epoch of four passes over the training images, for schedules that count epochs.
+    - ``image_side=640`` sets the longer side of the training images (:func:`set_image_side`).
+    - ``tune='pro'`` freezes the backbone and tunes it (:func:`tune_config`).
+
+    Returns:
+        Config: A config without these keys; a config that has none of them is returned as it is.
+
+    Raises:
+        ConfigError: a value does not fit the config.
+        DataError: ``data`` is no folder that ``protuning data convert`` has written.
+    """
+    if isinstance(cfg.get('data'), str):
+        cfg = use_data(cfg, cfg.data)
+    if cfg.get('data_repeats') is not None:
+        cfg = _repeat_data(_without(cfg, 'data_repeats'), cfg.data_repeats)
+    if cfg.get('image_side') is not None:
+        cfg = set_image_side(_without(cfg, 'image_side'), cfg.image_side)
+    if cfg.get('tune') is not None:
+        cfg = tune_config(_without(cfg, 'tune'), cfg.tune)
+    return cfg
+
+
+def _without(cfg: Config, key: str) -> Config:
+    content = cfg.to_dict()
+    del content[key]
+    return Config(content, filename=cfg.filename)
+
+
+def _repeat_data(cfg: Config, times: int) -> Config:
+    if not isinstance(times, int) or times < 1:
+        raise ConfigError(f'data_repeats={times!r} must be a whole number, 1 or more')
+    loader = cfg.get('train_dataloader')
+    if not loader:
+        raise ConfigError(f'data_repeats={times}: {cfg.filename or "the config"} has no train_dataloader')
+    loader['dataset'] = dict(type='RepeatDataset', times=times, dataset=loader['dataset'])
+    return cfg

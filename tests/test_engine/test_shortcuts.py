@@ -1,0 +1,38 @@
+"""Short keys of a config."""
+
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+
+from protuning_mm.engine.config import read_config
+from protuning_mm.engine.errors import ConfigError
+from protuning_mm.engine.shortcuts import lay_shortcuts
+from protuning_mm.engine.tune_config import tune_config
+
+NAME = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+
+
+@pytest.mark.parametrize('tuning', ['pro', dict(type='lora', rank=8), ['bias', 'pro']])
+def test_tune(tuning: Any) -> None:
+    assert read_config(NAME, dict(tune=tuning)).to_dict() == tune_config(read_config(NAME), tuning).to_dict()
+
+
+def test_unknown_tuning() -> None:
+    with pytest.raises(ConfigError, match="there is no tuning 'prro'"):
+        read_config(NAME, dict(tune='prro'))
+
+
+def test_data_repeats() -> None:
+    plain, repeated = read_config(NAME), read_config(NAME, dict(data_repeats=4))
+    assert repeated.train_dataloader.dataset == dict(
+        type='RepeatDataset', times=4, dataset=plain.train_dataloader.dataset
+    )
+    assert repeated.val_dataloader == plain.val_dataloader and 'data_repeats' not in repeated
+    with pytest.raises(ConfigError, match='data_repeats=0.5 must be a whole number, 1 or more'):
+        read_config(NAME, dict(data_repeats=0.5))
+
+
+def test_a_config_without_short_keys_is_returned_as_it_is() -> None:
+    cfg = Config(dict(model=dict(), data=dict(samples_per_gpu=2)))
+    assert lay_shortcuts(cfg) is cfg
