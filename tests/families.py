@@ -116,6 +116,7 @@ TUNING_CFGS: dict[str, Any] = {
     'vpt deep': dict(type='vpt', number=3, deep=True),
     'lora': dict(type='lora', rank=1),
     'dora': dict(type='dora', rank=1),
+    'mona': dict(type='mona', hidden=4, dropout=0.0),
     'rein': dict(type='rein', number=3, rank=2),
     'ssf': dict(type='ssf'),
     'ia3': dict(type='ia3'),
@@ -146,7 +147,7 @@ def accepts(family: str, tuning: str) -> bool:
         return vit
     if tuning == 'ia3':
         return transformer and family != 'mmseg.ViT'  # torch.nn.MultiheadAttention has one tensor for all projections
-    if tuning.startswith('adapt'):
+    if tuning.startswith('adapt') or tuning == 'mona':
         return transformer
     if tuning == 'conv_adapter':
         return not transformer

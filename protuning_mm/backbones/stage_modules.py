@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from protuning_mm.backbones.stage_hooks import PatchGrid
 from protuning_mm.stages import Stages
 from protuning_mm.stages.layouts import Feature, Maps
+from protuning_mm.stages.patch_grid import PatchGrid
 
 
 class _View(nn.Module):

@@ -9,6 +9,7 @@ from protuning_mm.blocks.adapters import (
     ParallelAdapter,
     ScaleShift,
 )
+from protuning_mm.blocks.mona import Mona
 from protuning_mm.blocks.prompt_block import PromptBlock
 from protuning_mm.blocks.side_network import SideNetwork
 
@@ -18,6 +19,7 @@ __all__ = [
     'ConvAdapter',
     'DecomposedLowRank',
     'LowRank',
+    'Mona',
     'ParallelAdapter',
     'PromptBlock',
     'ScaleShift',

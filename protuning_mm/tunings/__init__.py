@@ -10,6 +10,7 @@ from protuning_mm.tunings.full import FullTuning
 from protuning_mm.tunings.ia3 import IA3Tuning
 from protuning_mm.tunings.linear import LinearTuning
 from protuning_mm.tunings.lora import LoRATuning
+from protuning_mm.tunings.mona import MonaTuning
 from protuning_mm.tunings.norm import NormTuning
 from protuning_mm.tunings.partial import PartialTuning
 from protuning_mm.tunings.pro import ProTuning
@@ -28,6 +29,7 @@ __all__ = [
     'IA3Tuning',
     'LinearTuning',
     'LoRATuning',
+    'MonaTuning',
     'NormTuning',
     'PartialTuning',
     'ProTuning',

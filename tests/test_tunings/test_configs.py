@@ -21,7 +21,7 @@ from tests.plain import assert_identical
 CLS = ('cls/r50_protune_cifar100.py', 'cls/deit-b_protune_stanford-dogs.py', 'cls/swin-s_protune_cifar100.py')
 CONFIGS = sorted(str(path.relative_to(REPO / 'configs')) for path in (REPO / 'configs').glob('[ds]e[tg]/*_protune*.py'))
 FRAGMENTS = sorted(path.stem for path in (REPO / 'configs/_base_/tunings').glob('*.py'))
-TRANSFORMERS = {'adapter', 'adaptformer'}
+TRANSFORMERS = {'adapter', 'adaptformer', 'mona'}
 VITS = {'vpt', 'rein'}
 
 

@@ -63,6 +63,15 @@ def test_ia3(family: str) -> None:
     assert added(family, type='ia3')[0] == sum(n * (2 + hidden) * c for c, n in STAGES[family])
 
 
+@pytest.mark.parametrize('family', ['mmdet.Swin', 'timm.swin', 'mmpretrain.ViT_cls', 'timm.vit'])
+def test_mona(family: str) -> None:
+    """Norm and two scales, down, three depth-wise convolutions, a 1x1 one, up: twice in a layer."""
+    hidden = 6
+    convs = sum(hidden * (k * k + 1) for k in (3, 5, 7)) + hidden * hidden + hidden
+    expected = sum(2 * n * (4 * c + c * hidden + hidden + convs + hidden * c + c) for c, n in STAGES[family])
+    assert added(family, type='mona', hidden=hidden)[0] == expected
+
+
 def test_lora_of_a_vision_transformer() -> None:
     c, mlp, rank, layers = 16, 32, 1, 4
     per_layer = rank * ((c + 3 * c) + (c + c) + (c + mlp) + (mlp + c))  # qkv, projection, and the MLP's two

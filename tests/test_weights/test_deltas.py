@@ -24,7 +24,8 @@ from tests.plain import assert_identical, fill, image, plain_resnet, snapshot
 from tests.test_weights.deltas import META, checkpoint_of, classifier, save_delta, trained
 from tests.tiny import TinyClassifier, Weights
 
-WITHOUT_VIT = sorted(set(TUNINGS.module_dict) - {'vpt', 'rein', 'adapter', 'adaptformer', 'ia3'})  # need transformers
+OF_TRANSFORMERS = {'vpt', 'rein', 'adapter', 'adaptformer', 'ia3', 'mona'}
+WITHOUT_VIT = sorted(set(TUNINGS.module_dict) - OF_TRANSFORMERS)
 
 
 @pytest.fixture
