@@ -1,5 +1,7 @@
 """Keys of a config that stand for changes in many places."""
 
+from typing import Any
+
 from mmengine.config import Config
 
 from protuning_mm.engine.errors import ConfigError
@@ -11,7 +13,8 @@ from protuning_mm.engine.use_data import use_data
 def lay_shortcuts(cfg: Config) -> Config:
     """Apply the short keys of a config.
 
-    - ``data='folder'`` trains and evaluates on a folder of data (:func:`use_data`).
+    - ``data='folder'`` trains and evaluates on a folder of data (:func:`use_data`). If the config's own data sets lie
+      in that folder, ``data`` is a variable of the config, and nothing is changed.
     - ``data_repeats=4`` makes an epoch of four passes over the training images, for schedules that count epochs.
     - ``image_side=640`` sets the longer side of the training images (:func:`set_image_side`).
     - ``tune='pro'`` freezes the backbone and tunes it (:func:`tune_config`).
@@ -23,7 +26,9 @@ def lay_shortcuts(cfg: Config) -> Config:
         ConfigError: a value does not fit the config.
         DataError: ``data`` is no folder that ``protuning data convert`` has written.
     """
-    if isinstance(cfg.get('data'), str):
+    if not cfg.get('model'):  # a part of a config, or a file of other settings
+        return cfg
+    if isinstance(cfg.get('data'), str) and not _is_variable(cfg, cfg.data):
         cfg = use_data(cfg, cfg.data)
     if cfg.get('data_repeats') is not None:
         cfg = _repeat_data(_without(cfg, 'data_repeats'), cfg.data_repeats)
@@ -32,6 +37,19 @@ def lay_shortcuts(cfg: Config) -> Config:
     if cfg.get('tune') is not None:
         cfg = tune_config(_without(cfg, 'tune'), cfg.tune)
     return cfg
+
+
+def _is_variable(cfg: Config, data: str) -> bool:
+    """Return whether a path in the config's data loaders begins with the value of ``data``."""
+
+    def begins(node: Any) -> bool:
+        if isinstance(node, dict):
+            return any(begins(value) for value in node.values())
+        if isinstance(node, list | tuple):
+            return any(begins(value) for value in node)
+        return isinstance(node, str) and (node == data or node.startswith(f'{data.rstrip("/")}/'))
+
+    return any(begins(value) for key, value in cfg.items() if key.endswith(('_dataloader', '_evaluator')))
 
 
 def _without(cfg: Config, key: str) -> Config:

@@ -33,6 +33,20 @@ def test_data_repeats() -> None:
         read_config(NAME, dict(data_repeats=0.5))
 
 
+def test_data_that_is_a_variable_of_the_config() -> None:
+    cfg = Config.fromstring(
+        """
+data = 'data/mine/'
+model = dict(type='Detector')
+train_dataloader = dict(dataset=dict(type='CocoDataset', data_root='data/mine', ann_file=data + 'train.json'))
+""",
+        '.py',
+    )
+    assert lay_shortcuts(cfg) is cfg
+    part = Config(dict(data='data/mine', tune='pro'))  # without a model
+    assert lay_shortcuts(part) is part
+
+
 def test_a_config_without_short_keys_is_returned_as_it_is() -> None:
-    cfg = Config(dict(model=dict(), data=dict(samples_per_gpu=2)))
+    cfg = Config(dict(model=dict(type='Detector'), data=dict(samples_per_gpu=2)))
     assert lay_shortcuts(cfg) is cfg
