@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from protuning_mm.engine.use_data import use_data
     from protuning_mm.frozen import freeze_efficiently, release, report
     from protuning_mm.multitask import MultiTask
+    from protuning_mm.peft_files import load_peft, save_peft
     from protuning_mm.registry import TUNINGS
     from protuning_mm.stages import register_reader
     from protuning_mm.tune_model import tune
@@ -46,6 +47,7 @@ _NAMES = {
     'engine.use_data': ('use_data',),
     'frozen': ('freeze_efficiently', 'release', 'report'),
     'multitask': ('MultiTask',),
+    'peft_files': ('load_peft', 'save_peft'),
     'registry': ('TUNINGS',),
     'stages': ('register_reader',),
     'tune_model': ('tune',),
@@ -66,12 +68,14 @@ __all__ = [
     'extract_delta',
     'freeze_efficiently',
     'load_delta',
+    'load_peft',
     'merge_delta',
     'print_trainable_parameters',
     'register_reader',
     'release',
     'report',
     'save_delta',
+    'save_peft',
     'tune',
     'use_data',
 ]
