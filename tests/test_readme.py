@@ -53,7 +53,7 @@ def test_config_that_init_writes() -> None:
 
 
 def test_own_data_in_coco_s_layout(tmp_path: Path) -> None:
-    cfg, model = build(DATA_BLOCKS[2], tmp_path)
+    cfg, model = build(DATA_BLOCKS[3], tmp_path)
     assert [head.fc_cls.out_features for head in model.roi_head.bbox_head] == [4] * 3
     assert [head.conv_logits.out_channels for head in model.roi_head.mask_head] == [3] * 3
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
@@ -64,7 +64,7 @@ def test_own_data_in_coco_s_layout(tmp_path: Path) -> None:
 
 
 def test_own_data_in_ade20k_s_layout(tmp_path: Path) -> None:
-    cfg, model = build(DATA_BLOCKS[3], tmp_path)
+    cfg, model = build(DATA_BLOCKS[4], tmp_path)
     assert model.decode_head.conv_seg.out_channels == model.auxiliary_head.conv_seg.out_channels == 2
     assert cfg.val_dataloader.dataset.type == 'BaseSegDataset'
     assert cfg.train_dataloader.dataset.data_prefix.img_path == 'images/training'

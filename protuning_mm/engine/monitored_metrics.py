@@ -8,6 +8,8 @@ from mmengine.hooks import CheckpointHook
 
 from protuning_mm.engine.evaluator_trial import Trial
 
+_VAL_LOSS = 'val_loss'  # of ValLossHook
+
 
 def unknown_metrics(cfg: Any, trial: Trial, evaluator: str) -> Iterator[tuple[str, str, str]]:
     """Find settings that name a metric which the evaluator does not compute, or whose rule is unknown.
@@ -22,11 +24,12 @@ def unknown_metrics(cfg: Any, trial: Trial, evaluator: str) -> Iterator[tuple[st
     """
     if not trial.metrics:
         return
+    by_hooks = {_VAL_LOSS} if any(_kind(hook).endswith('ValLossHook') for hook in _hooks(cfg)) else set()
     for key, name, place in _monitored(cfg):
         if name == 'auto':
             yield from _without_a_rule(key, place, trial.metrics[0]) if not trial.untried else ()
             continue
-        if name in trial.metrics or name.startswith(trial.open_ended):
+        if name in trial.metrics or name in by_hooks or name.startswith(trial.open_ended):
             continue
         # prefer a metric that differs only by its prefix
         near = [each for each in trial.metrics if each.endswith(f'/{name}')]
@@ -37,6 +40,15 @@ def unknown_metrics(cfg: Any, trial: Trial, evaluator: str) -> Iterator[tuple[st
             f'{name!r} is no metric that {evaluator} computes: {listed}',
             f'set {key}={near[0]!r}' if near else f'set {key} to one of these',
         )
+
+
+def _hooks(cfg: Any) -> list[Any]:
+    custom = cfg.get('custom_hooks') or ()
+    return [custom] if isinstance(custom, dict) else list(custom)
+
+
+def _kind(hook: Any) -> str:
+    return str(hook.get('type')) if isinstance(hook, dict) else type(hook).__name__
 
 
 def _without_a_rule(key: str, place: dict[str, Any], metric: str) -> Iterator[tuple[str, str, str]]:

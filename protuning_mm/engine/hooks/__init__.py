@@ -6,6 +6,7 @@ from protuning_mm.engine.hooks.early_stopping_hook import EarlyStoppingHook
 from protuning_mm.engine.hooks.exact_resume_hook import ExactResumeHook
 from protuning_mm.engine.hooks.frozen_audit_hook import FrozenAuditHook
 from protuning_mm.engine.hooks.tuning_hook import TuningHook
+from protuning_mm.engine.hooks.val_loss_hook import ValLossHook
 
 __all__ = [
     'CheckpointHook',
@@ -14,4 +15,5 @@ __all__ = [
     'ExactResumeHook',
     'FrozenAuditHook',
     'TuningHook',
+    'ValLossHook',
 ]
