@@ -8,7 +8,9 @@ by commas: ``PROTUNING_MM_SKIP_PATCHES=patch_config_bases``.
 """
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, wraps
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any, ParamSpec
@@ -334,3 +336,27 @@ def patch_coco_metrics(scope: str) -> None:
 
     for metric in (CocoMetric, CocoPanopticMetric, DODCocoMetric):
         _wrap(metric, '__init__', complete_ground_truth)
+
+
+@contextmanager
+def use_exportable_selection(choose: Callable[..., Any], suppress: Callable[..., Any]) -> Iterator[None]:
+    """Replace the functions with which mmdet's dense heads select boxes, while a detector is exported.
+
+    Replaced: ``filter_scores_and_topk`` and ``batched_nms`` in the modules of ``mmdet.models.dense_heads``, until the
+    block ends. Why: the first counts the boxes above the threshold in Python, which a trace keeps as a constant, and
+    the second calls an operator of mmcv that other runtimes do not have. Without it: a detector cannot be exported.
+
+    Args:
+        choose (Callable): In place of ``filter_scores_and_topk``.
+        suppress (Callable): In place of ``batched_nms``.
+    """
+    new = {'filter_scores_and_topk': choose, 'batched_nms': suppress}
+    modules = [module for name, module in sys.modules.items() if name.startswith('mmdet.models.dense_heads.')]
+    old = [(module, name, vars(module)[name]) for module in modules for name in new if name in vars(module)]
+    try:
+        for module, name, _ in old:
+            setattr(module, name, new[name])
+        yield
+    finally:
+        for module, name, function in old:
+            setattr(module, name, function)

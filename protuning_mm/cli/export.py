@@ -4,6 +4,7 @@ import argparse
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from protuning_mm.backbones import tuned_backbones
 from protuning_mm.cli.command import command
+from protuning_mm.cli.export_detector import Detection, compare_boxes, is_one_stage, trace_detector
 from protuning_mm.cli.export_parts import ExportError, select_part
 from protuning_mm.cli.flags import add_cfg_options, at_least
 from protuning_mm.engine.build_model import build_model
@@ -55,7 +57,7 @@ def export(
     out: str | Path,
     part: str = 'model',
     size: tuple[int, int] = (512, 512),
-    dynamic: str = 'batch',
+    dynamic: str | None = None,
     preprocessing: bool = False,
     opset: int | None = None,
 ) -> float:
@@ -65,11 +67,11 @@ def export(
         model (nn.Module): A segmentor, classifier or detector of the hosts, as :func:`load_model` returns it.
         out (str | Path): The file to write: ``.ts`` or ``.pt`` (TorchScript), ``.pt2`` (``torch.export``) or ``.onnx``.
         part (str): ``model``: the logits, (N, classes, H, W) of a segmentor or (N, classes) of a classifier.
-            ``backbone``: the features that feed the neck; the only part of a detector that can be exported. Defaults to
-            ``model``.
+            Of a one-stage detector: boxes (M, 4), scores (M,) and labels (M,) of one image. ``backbone``: the features
+            that feed the neck. Defaults to ``model``.
         size (tuple[int, int]): Height and width of the input. Defaults to (512, 512).
         dynamic (str): What may vary in the input of the exported model: ``none``, ``batch``, or ``size`` (batch size,
-            height and width). Defaults to ``batch``.
+            height and width). Defaults to ``batch``, and for the boxes of a detector to ``none``, the only choice.
         preprocessing (bool): Whether the input is a BGR image with values of 0 to 255, which the graph normalizes,
             instead of a normalized image. Defaults to False.
         opset (int, optional): ONNX's operator set. Defaults to the exporter's.
@@ -85,17 +87,27 @@ def export(
     out = Path(out)
     if out.suffix not in FORMATS:
         raise ExportError(f'{out}: the file extension selects the format and must be one of {", ".join(FORMATS)}')
-    module = select_part(model, part, preprocessing)
+    detects = part == 'model' and is_one_stage(model)
+    if detects and (dynamic not in (None, 'none') or out.suffix == '.pt2'):
+        raise ExportError(
+            'the boxes of a detector can be exported for one image of one size, to TorchScript or ONNX: remove '
+            '--dynamic, and name a file that ends in .ts or .onnx'
+        )
+    dynamic = dynamic or ('none' if detects else 'batch')
+    module = select_part(model, part, preprocessing, Detection(model) if detects else None)
     scale = 255.0 if preprocessing else 1.0
-    seen = scale * torch.rand(2, 3, *size)
+    seen = scale * torch.rand(1 if detects else 2, 3, *size)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f'.{out.stem}.part{out.suffix}')
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # deprecation warnings of torch's exporters
-            run = FORMATS[out.suffix](module, seen, temporary, _DYNAMIC[dynamic], opset)
+            write = _DETECTOR_FORMATS if detects else FORMATS
+            run = write[out.suffix](module, seen, temporary, _DYNAMIC[dynamic], opset)
             unseen = scale * torch.rand(*_other_shape(seen, dynamic))
-            difference = _compare(module(unseen), run(unseen), out)
+            expected, got = module(unseen), run(unseen)
+            difference = compare_boxes(expected, got, TOLERANCE) if detects else _largest_difference(expected, got)
+            _check(difference, out)
         temporary.replace(out)
     finally:
         for left in out.parent.glob(f'{temporary.name}*'):  # large ONNX models have a second file
@@ -108,16 +120,21 @@ def _other_shape(seen: Tensor, dynamic: str) -> tuple[int, ...]:
     return (n if dynamic == 'none' else 3, c, *((h + 64, w + 32) if dynamic == 'size' else (h, w)))
 
 
-def _compare(expected: Sequence[Tensor], got: Sequence[Tensor], out: Path) -> float:
+def _largest_difference(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
+    """Return the largest difference of an output, relative to its largest value; infinite if the shapes differ."""
     if [tuple(t.shape) for t in expected] != [tuple(t.shape) for t in got]:
+        return float('inf')
+    return max(float((a - b).abs().max() / a.abs().max().clamp(min=1)) for a, b in zip(expected, got))
+
+
+def _check(difference: float, out: Path) -> None:
+    if difference == float('inf'):
         raise ExportError(f"{out}: the exported outputs have other shapes than the model's; no file was written")
-    difference = max(float((a - b).abs().max() / a.abs().max().clamp(min=1)) for a, b in zip(expected, got))
     if not difference <= TOLERANCE:
         raise ExportError(
             f"{out}: the exported outputs differ from the model's by {difference:.2e}, more than {TOLERANCE:.0e}; "
             'no file was written'
         )
-    return difference
 
 
 def _torchscript(module: nn.Module, seen: Tensor, path: Path, dynamic: Sequence[int], opset: int | None) -> Run:
@@ -137,7 +154,7 @@ def _torch_export(module: nn.Module, seen: Tensor, path: Path, dynamic: Sequence
     return lambda x: list(loaded(x))
 
 
-def _onnx(module: nn.Module, seen: Tensor, path: Path, dynamic: Sequence[int], opset: int | None) -> Run:
+def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
@@ -145,6 +162,11 @@ def _onnx(module: nn.Module, seen: Tensor, path: Path, dynamic: Sequence[int], o
         raise ExportError(
             f'ONNX needs the package {error.name}: pip install "protuning_mm[export]" (onnx, onnxruntime, onnxscript)'
         ) from None
+    return onnxruntime
+
+
+def _onnx(module: nn.Module, seen: Tensor, path: Path, dynamic: Sequence[int], opset: int | None) -> Run:
+    onnxruntime = _import_onnxruntime()
     shapes = dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC)
     try:
         torch.onnx.export(
@@ -164,12 +186,38 @@ def _onnx(module: nn.Module, seen: Tensor, path: Path, dynamic: Sequence[int], o
     return lambda x: [torch.from_numpy(y) for y in session.run(None, {'image': x.numpy()})]
 
 
+def _detector_torchscript(
+    module: nn.Module, seen: Tensor, path: Path, dynamic: Sequence[int], opset: int | None
+) -> Run:
+    import torchvision  # noqa: F401 – registers the operator of NMS
+
+    trace_detector(module, seen).save(str(path))
+    loaded = torch.jit.load(str(path))
+    return lambda x: list(loaded(x))
+
+
+def _detector_onnx(module: nn.Module, seen: Tensor, path: Path, dynamic: Sequence[int], opset: int | None) -> Run:
+    """Write ONNX with torch's exporter of traces: the newer one cannot export indices that depend on the data."""
+    onnxruntime = _import_onnxruntime()
+    names = ['boxes', 'scores', 'labels']
+    try:
+        traced = trace_detector(module, seen)
+        torch.onnx.export(
+            traced, (seen,), str(path), dynamo=False, opset_version=opset, input_names=['image'], output_names=names
+        )
+    except Exception as error:
+        raise _export_error('the ONNX exporter', error, dynamic) from error
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    return lambda x: [torch.from_numpy(y) for y in session.run(None, {'image': x.numpy()})]
+
+
 def _export_error(exporter: str, error: Exception, dynamic: Sequence[int]) -> ExportError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     advice = '; try --dynamic batch or none' if 2 in dynamic else ''
     return ExportError(f'{exporter} cannot export this model: {lines[0]}{advice}')
 
 
+_DETECTOR_FORMATS = {'.ts': _detector_torchscript, '.pt': _detector_torchscript, '.onnx': _detector_onnx}
 FORMATS = {'.ts': _torchscript, '.pt': _torchscript, '.pt2': _torch_export, '.onnx': _onnx}
 
 
@@ -178,12 +226,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='path of the config')
     parser.add_argument('checkpoint', help='path of the whole checkpoint or delta')
     parser.add_argument('out', help='file to write: .ts or .pt (TorchScript), .pt2 (torch.export), .onnx')
-    part = 'part to export; defaults to model. Of a detector, only the backbone can be exported'
+    part = 'part to export; defaults to model. Of a two-stage detector, only the backbone can be exported'
     parser.add_argument('--part', choices=('model', 'backbone'), default='model', help=part)
     size = 'height and width of the input; defaults to 512 512'
     parser.add_argument('--size', type=at_least(1), nargs=2, default=(512, 512), metavar=('H', 'W'), help=size)
-    dynamic = 'what may vary in the input: nothing, the batch size, or batch size, height and width; defaults to batch'
-    parser.add_argument('--dynamic', choices=tuple(_DYNAMIC), default='batch', help=dynamic)
+    dynamic = 'what may vary in the input: nothing, the batch size (the default), or batch size, height and width; the '
+    dynamic += 'boxes of a detector are of one image of one size'
+    parser.add_argument('--dynamic', choices=tuple(_DYNAMIC), help=dynamic)
     preprocessing = 'take BGR images with values of 0 to 255, and normalize them in the graph'
     parser.add_argument('--with-preprocessing', action='store_true', help=preprocessing)
     parser.add_argument('--opset', type=at_least(1), help="ONNX's operator set; defaults to the exporter's")

@@ -62,13 +62,14 @@ class _Normalized(nn.Module):
         return self.part(x if self.mean is None else (x - self.mean) / self.std)
 
 
-def select_part(model: nn.Module, part: str, preprocessing: bool = False) -> nn.Module:
+def select_part(model: nn.Module, part: str, preprocessing: bool = False, whole: nn.Module | None = None) -> nn.Module:
     """Return the part of a model to export, as a module from one tensor to a tuple of tensors.
 
     Args:
         model (nn.Module): A host's model with a ``backbone``.
         part (str): ``model`` or ``backbone``.
         preprocessing (bool): Whether to normalize the input first. Defaults to False.
+        whole (nn.Module, optional): What ``model`` means. Defaults to None: the logits of a segmentor or classifier.
 
     Raises:
         ExportError: ``part`` is ``model``, and the model is not a segmentor or classifier.
@@ -76,14 +77,16 @@ def select_part(model: nn.Module, part: str, preprocessing: bool = False) -> nn.
     module: nn.Module
     if part == 'backbone':
         module = _Features(model.get_submodule('backbone'))
+    elif whole is not None:
+        module = whole
     elif hasattr(model, 'decode_head'):
         module = _Segmentation(model)
     elif hasattr(model, 'head') and hasattr(model, 'extract_feat') and not hasattr(model, 'rpn_head'):
         module = _Classification(model)
     else:
         raise ExportError(
-            f'{type(model).__name__} cannot be exported as a whole: its proposals, RoI heads and non-maximum '
-            'suppression select boxes at run time, in Python and image by image, which no exporter supports. Export '
+            f'{type(model).__name__} cannot be exported as a whole: its proposals, RoI heads or '
+            'queries select boxes at run time, in Python and image by image, which no exporter supports. Export '
             'its backbone (--part backbone), or deploy it with mmdeploy, which rewrites these parts'
         )
     module = _Normalized(module, model.data_preprocessor) if preprocessing else module
