@@ -3,6 +3,7 @@
 import argparse
 import warnings
 from collections.abc import Callable, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def export(
 
     Returns:
         float: The largest difference of an output, on an input that the exporter has not seen. It is relative to the
-        largest value of that output if that is above 1.
+        largest value of that output if that is above 1. It is nan if a detector finds no box in that input.
 
     Raises:
         ExportError: the file extension, part or size is not supported, the exporter fails, or the outputs differ by
@@ -107,7 +108,8 @@ def export(
             unseen = scale * torch.rand(*_other_shape(seen, dynamic))
             expected, got = module(unseen), run(unseen)
             difference = compare_boxes(expected, got, TOLERANCE) if detects else _largest_difference(expected, got)
-            _check(difference, out)
+            if not (detects and isnan(difference)):  # no box was found
+                _check(difference, out)
         temporary.replace(out)
     finally:
         for left in out.parent.glob(f'{temporary.name}*'):  # large ONNX models have a second file
@@ -246,7 +248,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = load_model(read_config(args.config, args.cfg_options), args.checkpoint)
     size = (args.size[0], args.size[1])
     difference = export(model, args.out, args.part, size, args.dynamic, args.with_preprocessing, args.opset)
-    print(f'{args.out}: {Path(args.out).stat().st_size / 1e6:.1f} MB, largest difference {difference:.1e}')
+    if isnan(difference):
+        compared = 'no box was found in the random image of the check, so none was compared'
+    else:
+        compared = f'largest difference {difference:.1e}'
+    print(f'{args.out}: {Path(args.out).stat().st_size / 1e6:.1f} MB, {compared}')
 
 
 if __name__ == '__main__':

@@ -117,10 +117,11 @@ def compare_boxes(expected: Sequence[Tensor], got: Sequence[Tensor], tolerance: 
         tolerance (float): Difference from the lowest score up to which boxes are left out.
 
     Returns:
-        float: The difference; 1 or more if there are no boxes of a label in one of the sets.
+        float: The difference; 1 or more if there are no boxes of a label in one of the sets, and nan if there are no
+        boxes at all.
     """
     if not len(expected[0]) or not len(got[0]):
-        return 0.0 if len(expected[0]) == len(got[0]) else 1.0
+        return float('nan') if len(expected[0]) == len(got[0]) else 1.0
     lowest = float(min(expected[1].min(), got[1].min())) + tolerance
     scale = expected[0].abs().max().clamp(min=1)
     largest = 0.0

@@ -1,5 +1,6 @@
 """One-stage detectors as TorchScript and ONNX, boxes and all."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -96,4 +97,6 @@ def test_compare_boxes() -> None:
     assert compare_boxes((boxes, scores, labels), swapped, 1e-4) == 0
     assert compare_boxes((boxes, scores, labels), (boxes + 0.5, scores, labels), 1e-4) == pytest.approx(0.005)
     assert compare_boxes((boxes, scores, labels), (boxes, scores, labels + 1), 1e-4) == 1
-    assert compare_boxes((boxes, scores, labels), (boxes[:0], scores[:0], labels[:0]), 1e-4) == 1
+    nothing = (boxes[:0], scores[:0], labels[:0])
+    assert compare_boxes((boxes, scores, labels), nothing, 1e-4) == 1
+    assert math.isnan(compare_boxes(nothing, nothing, 1e-4))
