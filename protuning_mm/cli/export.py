@@ -79,7 +79,8 @@ def export(
 
     Returns:
         float: The largest difference of an output, on an input that the exporter has not seen. It is relative to the
-        largest value of that output if that is above 1. It is nan if a detector finds no box in that input.
+        largest value of that output if that is above 1. It is nan if a detector finds no box to
+        compare in that input.
 
     Raises:
         ExportError: the file extension, part or size is not supported, the exporter fails, or the outputs differ by
@@ -249,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     size = (args.size[0], args.size[1])
     difference = export(model, args.out, args.part, size, args.dynamic, args.with_preprocessing, args.opset)
     if isnan(difference):
-        compared = 'no box was found in the random image of the check, so none was compared'
+        compared = 'the random image of the check has no boxes of different scores, so none was compared'
     else:
         compared = f'largest difference {difference:.1e}'
     print(f'{args.out}: {Path(args.out).stat().st_size / 1e6:.1f} MB, {compared}')

@@ -1,6 +1,7 @@
 """Export of a one-stage detector with the selection of its boxes: thresholds, the best of each level, and NMS."""
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 import torch
@@ -117,18 +118,20 @@ def compare_boxes(expected: Sequence[Tensor], got: Sequence[Tensor], tolerance: 
         tolerance (float): Difference from the lowest score up to which boxes are left out.
 
     Returns:
-        float: The difference; 1 or more if there are no boxes of a label in one of the sets, and nan if there are no
-        boxes at all.
+        float: The difference; 1 or more if there are no boxes of a label in one of the sets, and nan if no box
+        was compared.
     """
     if not len(expected[0]) or not len(got[0]):
         return float('nan') if len(expected[0]) == len(got[0]) else 1.0
     lowest = float(min(expected[1].min(), got[1].min())) + tolerance
     scale = expected[0].abs().max().clamp(min=1)
-    largest = 0.0
+    largest = float('nan')
     for one, other in ((expected, got), (got, expected)):
         boxes, scores, labels = (part[one[1] > lowest] for part in one)
         apart = (boxes[:, None] - other[0]).abs().amax(-1) / scale
         apart = torch.maximum(apart, (scores[:, None] - other[1]).abs())
         apart = torch.where(labels[:, None] == other[2], apart, torch.ones_like(apart))
-        largest = max(largest, float(apart.amin(1).max()) if len(boxes) else 0.0)
+        if len(boxes):
+            found = float(apart.amin(1).max())
+            largest = found if isnan(largest) else max(largest, found)
     return largest
