@@ -1,11 +1,13 @@
 """The model families of mmdet, mmseg and mmpretrain: the first config of each folder, tuned and tried for one step."""
 
 import importlib
+import random
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
@@ -75,14 +77,15 @@ def forget_checkpoints(node: Any) -> None:
 
 
 def try_family(host: str, path: Path) -> str:
-    """Build a model, train one step, predict, and load its delta into a second model.
+    """Build a model, train one step, predict, load its delta into a second model, and resume training in that one.
 
     Returns:
         str: ``TRAINED``, or ``BACKBONE`` if only the backbone could take part, because the model is no detector,
         segmentor or classifier.
 
     Raises:
-        AssertionError: a frozen tensor changed, a prompt got no gradient, or the second model predicts otherwise.
+        AssertionError: a frozen tensor changed, a prompt got no gradient, or the second model predicts or trains
+            otherwise.
         Exception: what the host raises.
     """
     model = build(host, path)
@@ -93,18 +96,23 @@ def try_family(host: str, path: Path) -> str:
         return BACKBONE
 
     def step(size: int) -> None:
-        network: Any = model
         batch = make_noise_batch(model, 2, (size, size))
-        with use_fake_proposals(model, SHARE):
-            _step(model, backbones, lambda: network.parse_losses(model(*batch, mode='loss'))[0])
+        _step(model, backbones, lambda: _loss(model, batch))
 
     size = _try_sizes(model, step)
     model.eval()
     inputs, samples = make_noise_batch(model, 2, (size, size))
     with torch.no_grad():
         model(inputs, samples, mode='predict')
-    _check_delta(host, path, model, inputs)
+    other = _check_delta(host, path, model, inputs)
+    _check_resume(model, other, size)
     return TRAINED
+
+
+def _loss(model: Any, batch: Any) -> Tensor:
+    with use_fake_proposals(model, SHARE):
+        found: Tensor = model.parse_losses(model(*batch, mode='loss'))[0]
+    return found
 
 
 def _takes_batches(model: nn.Module) -> bool:
@@ -152,8 +160,8 @@ def _backbone_loss(backbones: dict[str, TunedBackbone], size: int) -> Tensor:
     return torch.stack([out.square().mean() for each in backbones.values() for out in flat(each(image))]).sum()
 
 
-def _check_delta(host: str, path: Path, model: nn.Module, inputs: Tensor) -> None:
-    """The delta of a model brings a second one with the same frozen tensors to the same features."""
+def _check_delta(host: str, path: Path, model: nn.Module, inputs: Tensor) -> nn.Module:
+    """The delta of a model brings a second one, which is returned, to the same features."""
     other = build(host, path)
     with tempfile.TemporaryDirectory() as folder:
         save_delta(model, Path(folder) / 'delta.pth')
@@ -163,6 +171,35 @@ def _check_delta(host: str, path: Path, model: nn.Module, inputs: Tensor) -> Non
         with torch.no_grad():
             for a, b in zip(flat(ours(inputs)), flat(theirs(inputs)), strict=True):
                 torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+    return other
+
+
+def _check_resume(model: nn.Module, other: nn.Module, size: int) -> None:
+    """A second model that loads weights and optimizer of the first after a step takes the same next step."""
+
+    def optimizer_of(network: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 1e-3, momentum=0.9)
+
+    def train(network: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        network.train()
+        optimizer.zero_grad()
+        _loss(network, make_noise_batch(network, 2, (size, size))).backward()
+        optimizer.step()
+
+    first, second = optimizer_of(model), optimizer_of(other)
+    train(model, first, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(dict(model=model.state_dict(), optimizer=first.state_dict()), f'{folder}/checkpoint.pth')
+        saved = torch.load(f'{folder}/checkpoint.pth')
+    other.load_state_dict(saved['model'])
+    second.load_state_dict(saved['optimizer'])
+    for network, optimizer in ((model, first), (other, second)):
+        train(network, optimizer, 2)
+    for key, value in other.state_dict().items():
+        torch.testing.assert_close(value, model.state_dict()[key], rtol=0, atol=0, equal_nan=True, msg=key)
 
 
 _TOKENS = (r'tokens need a reader', 'its tokens have no reader')
