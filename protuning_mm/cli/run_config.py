@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from protuning_mm.cli.flags import add_cfg_options
 from protuning_mm.engine.config import lay_options, move_data_root, read_config
-from protuning_mm.engine.shortcuts import lay_shortcuts
+from protuning_mm.engine.shortcuts import SHORTCUTS
 from protuning_mm.engine.tune_config import parse_tuning, tune_config
 
 
@@ -46,12 +46,14 @@ def load_config(args: argparse.Namespace) -> Config:
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     options = dict(args.cfg_options or {})
-    cfg = read_config(args.config)
+    if args.data_folder is not None:
+        options['data'] = args.data_folder
+    # in place of those of the file; the other options may change what they stand for
+    cfg = read_config(args.config, {key: options.pop(key) for key in SHORTCUTS if key in options})
     cfg.launcher = args.launcher
     if 'data_root' in options and isinstance(cfg.get('data_root'), str):
         move_data_root(cfg, cfg.data_root, options['data_root'])
-    lay_options(cfg, options | ({} if args.data_folder is None else dict(data=args.data_folder)))
-    cfg = lay_shortcuts(cfg)
+    lay_options(cfg, options)
     if args.tune is not None:
         cfg = tune_config(cfg, parse_tuning(args.tune))
     # priority: command line, config, name of the config file

@@ -19,6 +19,7 @@ from protuning_mm.doctor.evaluators import check_evaluators
 from protuning_mm.doctor.findings import LEVELS, Finding, Findings, describe_error
 from protuning_mm.doctor.gradients import check_gradients
 from protuning_mm.doctor.learning_rate import check_learning_rate
+from protuning_mm.doctor.network_input import check_network_input
 from protuning_mm.doctor.optimizer import check_optimizer
 from protuning_mm.doctor.training_setup import TrainingSetup, build_model
 from protuning_mm.doctor.trial_step import TrialStep, run_trial_steps
@@ -105,6 +106,7 @@ def _check_model(setup: TrainingSetup, report: Report, step: bool) -> None:
         'optim_wrapper': check_optimizer,
         'norm_cfg': check_batch_norms,
         'num_classes': check_num_classes,
+        'model.data_preprocessor': check_network_input,
         'init_cfg': check_pretrained,  # loads the backbone's weights, which the checks after this one may need
     }
     for key, check in checks.items():

@@ -9,6 +9,8 @@ from protuning_mm.engine.image_size import set_image_side
 from protuning_mm.engine.tune_config import tune_config
 from protuning_mm.engine.use_data import use_data
 
+SHORTCUTS = ('data', 'data_repeats', 'image_side', 'tune')
+
 
 def lay_shortcuts(cfg: Config) -> Config:
     """Apply the short keys of a config.

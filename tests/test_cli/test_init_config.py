@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import timm
+import torch
 from mmengine.config import Config
 
 from protuning_mm.cli.init_config import find_base_batch, fit_memory, main, parse_args
@@ -28,21 +30,35 @@ def write_yolo(root: Path, images: int = 8) -> Path:
     return root
 
 
+@pytest.mark.parametrize('model', ['faster-rcnn', pytest.param('rtmdet-dinov3', marks=pytest.mark.slow)])
 def test_from_a_yolo_folder_to_pictures_in_three_commands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """DINOv3's weights are random here: they cannot be fetched in a test."""
     monkeypatch.chdir(tmp_path)
     write_yolo(tmp_path / 'photos')
-    main(['photos', 'mine.py', '--image-side', '128', '--memory', '4', '--device', 'cpu'])
+    flags = ['--image-side', '128', '--memory', '4', '--device', 'cpu']
+    if model == 'rtmdet-dinov3':
+        network = timm.create_model('vit_small_patch16_dinov3', num_classes=0)
+        torch.save(network.state_dict(), tmp_path / 'dinov3.pth')
+        flags += ['--weights', 'dinov3.pth']
+    main(['photos', 'mine.py', '--model', model, *flags])
     said = capsys.readouterr().out
     assert 'photos is converted to mine_data: detection, 2 classes' in said and 'error' not in said
     text = (tmp_path / 'mine.py').read_text()
     assert len(text.splitlines()) <= 10 and "data = 'mine_data'" in text
     cfg = read_config('mine.py')
-    assert cfg.model.roi_head.bbox_head.num_classes == 2 and cfg.train_dataloader.batch_size == 1
+    head = cfg.model.bbox_head if model == 'rtmdet-dinov3' else cfg.model.roi_head.bbox_head
+    assert head.num_classes == 2 and cfg.train_dataloader.batch_size == 1
     assert not (tmp_path / '.mine_trial.py').exists()
 
-    train(['mine.py', '--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.times=1'])
+    options = [
+        'data_repeats=1',
+        'train_cfg.max_epochs=1',
+        'train_cfg.dynamic_intervals=None',
+        'val_dataloader.num_workers=1',
+    ]
+    train(['mine.py', '--cfg-options', *options])
     best = next((tmp_path / 'work_dirs/mine').glob('best_coco_bbox_mAP_epoch_1.pth'))
     predict(['mine.py', str(best), 'photos/images/val', '--out', 'pictures'])
     assert sorted(path.name for path in (tmp_path / 'pictures/vis').iterdir()) == ['0.jpg', '1.jpg']

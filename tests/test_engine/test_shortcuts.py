@@ -1,10 +1,12 @@
 """Short keys of a config."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from mmengine.config import Config
 
+from protuning_mm.cli.train import build_config, parse_args
 from protuning_mm.engine.config import read_config
 from protuning_mm.engine.errors import ConfigError
 from protuning_mm.engine.shortcuts import lay_shortcuts
@@ -50,3 +52,12 @@ train_dataloader = dict(dataset=dict(type='CocoDataset', data_root='data/mine', 
 def test_a_config_without_short_keys_is_returned_as_it_is() -> None:
     cfg = Config(dict(model=dict(type='Detector'), data=dict(samples_per_gpu=2)))
     assert lay_shortcuts(cfg) is cfg
+
+
+def test_options_take_the_place_of_a_file_s_keys(tmp_path: Path) -> None:
+    path = tmp_path / 'mine.py'
+    path.write_text(f"_base_ = '{NAME}'\ndata_repeats = 7\ntune = 'pro'\n")
+    options = ['--cfg-options', 'data_repeats=2', 'tune=bias', 'train_dataloader.dataset.times=3']
+    cfg = build_config(parse_args([str(path), *options]))
+    assert (cfg.train_dataloader.dataset.times, cfg.train_dataloader.dataset.dataset.type) == (3, 'CocoDataset')
+    assert cfg.model.backbone.tuning == 'bias'
