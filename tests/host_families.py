@@ -76,8 +76,8 @@ def forget_checkpoints(node: Any) -> None:
         forget_checkpoints(value)
 
 
-def try_family(host: str, path: Path) -> str:
-    """Build a model, train one step, predict, load its delta into a second model, and resume training in that one.
+def try_family(host: str, path: Path, resume: bool = False) -> str:
+    """Build a model, train one step, predict, load its delta into a second model, and maybe resume training in that.
 
     Returns:
         str: ``TRAINED``, or ``BACKBONE`` if only the backbone could take part, because the model is no detector,
@@ -105,7 +105,8 @@ def try_family(host: str, path: Path) -> str:
     with torch.no_grad():
         model(inputs, samples, mode='predict')
     other = _check_delta(host, path, model, inputs)
-    _check_resume(model, other, size)
+    if resume:
+        _check_resume(model, other, size)
     return TRAINED
 
 
@@ -140,7 +141,7 @@ def _try_sizes(model: nn.Module, step: Callable[[int], None]) -> int:
 
 def _step(model: nn.Module, backbones: dict[str, TunedBackbone], loss: Callable[[], Tensor]) -> None:
     before = {(name, key): value.clone() for name, key, value in _frozen(backbones)}
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 1e-3)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 1e-6)
     model.train()
     loss().backward()
     optimizer.step()
@@ -178,7 +179,7 @@ def _check_resume(model: nn.Module, other: nn.Module, size: int) -> None:
     """A second model that loads weights and optimizer of the first after a step takes the same next step."""
 
     def optimizer_of(network: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 1e-3, momentum=0.9)
+        return torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 1e-6, momentum=0.9)
 
     def train(network: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
         torch.manual_seed(seed)
