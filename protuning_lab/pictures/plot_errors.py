@@ -32,14 +32,14 @@ class ImageErrors:
     Args:
         path (str): The image.
         score (float): Segmentation: its mean intersection over union. Classification: 1 if it is right, else 0.
-        confusion (ndarray): (C, C), counts of true (rows) and predicted classes (columns).
+        confusion (ndarray, optional): (C, C), counts of true (rows) and predicted classes; None for one class.
         truth (ndarray | int): Its label map, or its class.
         predicted (ndarray | int): The same of the prediction.
     """
 
     path: str
     score: float
-    confusion: Array
+    confusion: Array | None
     truth: Any
     predicted: Any
 
@@ -60,13 +60,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def count_confusions(truth: Array, predicted: Array, classes: int) -> Array:
-    """Count pairs of true and predicted classes, (C, C); labels of 255 are left out.
+    """Count pairs of true and predicted classes, (C, C).
 
     Raises:
         PictureError: a label is none of the classes.
     """
-    known = truth != _IGNORED
-    truth, predicted = truth[known].astype(np.int64), predicted[known].astype(np.int64)
+    truth, predicted = truth.astype(np.int64).ravel(), predicted.astype(np.int64).ravel()
     highest = max(int(labels.max(initial=0)) for labels in (truth, predicted))
     if highest >= classes:
         raise PictureError(f'a label map has the label {highest}, but the data set has {classes} classes')
@@ -102,7 +101,8 @@ def _segmentation_errors(dataset: Any, folder: Path, classes: int) -> Iterator[I
             predicted = predicted - 1
         if predicted.shape != truth.shape:
             raise PictureError(f'{path} has the shape {predicted.shape}, but the label map {truth.shape}')
-        confusion = count_confusions(truth, predicted, classes)
+        known = truth != _IGNORED
+        confusion = count_confusions(truth[known], predicted[known], classes)
         yield ImageErrors(info['img_path'], mean_iou(confusion), confusion, truth, predicted)
 
 
@@ -111,9 +111,8 @@ def _classification_errors(dataset: Any, file: Path, classes: int) -> Iterator[I
     if len(truth) != len(dataset):
         raise PictureError(f'{file} has {len(truth)} predictions, but the test set of the config {len(dataset)} images')
     for i, (label, found) in enumerate(zip(truth, predicted)):
-        confusion = count_confusions(np.array([label]), np.array([found]), classes)
         path = dataset.get_data_info(i).get('img_path', f'image {i}')
-        yield ImageErrors(path, float(label == found), confusion, int(label), int(found))
+        yield ImageErrors(path, float(label == found), None, int(label), int(found))
 
 
 def draw_confusion(confusion: Array, classes: Sequence[str], path: Path) -> None:
@@ -195,9 +194,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     classes = [str(name) for name in dataset.metainfo.get('classes') or ()]
     if not classes:
         raise PictureError('the test set of the config has no names of classes: set metainfo=dict(classes=…) in it')
-    errors = list(readers[cfg.default_scope](dataset, predictions, len(classes)))
-    confusion = sum((each.confusion for each in errors), np.zeros((len(classes),) * 2, np.int64))
-    worst = sorted((each for each in errors if each.score < 1), key=lambda each: each.score)[: args.worst]
+    confusion, worst = np.zeros((len(classes),) * 2, np.int64), list[ImageErrors]()
+    for each in readers[cfg.default_scope](dataset, predictions, len(classes)):
+        if each.confusion is None:
+            confusion += count_confusions(np.array([each.truth]), np.array([each.predicted]), len(classes))
+        else:
+            confusion += each.confusion
+        if each.score < 1:
+            worst = sorted([*worst, each], key=lambda each: each.score)[: args.worst]
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(_table(confusion, classes).encode(), out / 'confusion_matrix.csv')
     draw_confusion(confusion, classes, out / 'confusion_matrix.png')
@@ -207,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for each in worst:
         print(f'{100 * each.score:6.2f}  {each.path}')
     print(
-        f'{len(errors)} images; confusion_matrix.csv, confusion_matrix.png{" and worst.png" if worst else ""} in {out}'
+        f'{len(dataset)} images; confusion_matrix.csv, confusion_matrix.png{" and worst.png" if worst else ""} in {out}'
     )
 
 

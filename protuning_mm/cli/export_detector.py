@@ -1,6 +1,7 @@
 """Export of a one-stage detector with the selection of its boxes: thresholds, the best of each level, and NMS."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import isnan
 from typing import Any
 
@@ -32,6 +33,8 @@ class Detection(nn.Module):
         kind = (head.test_cfg.get('nms') or {}).get('type', 'nms')
         if kind != 'nms':
             raise ExportError(f'test_cfg.nms.type={kind!r} cannot be exported: set it to nms')
+        self.least_score = float(head.test_cfg.get('score_thr', 0.0))
+        self.least_side = float(head.test_cfg.get('min_bbox_size', -1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         from mmdet.structures import DetDataSample
@@ -40,7 +43,9 @@ class Detection(nn.Module):
         whole = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0))
         features = self.model.extract_feat(x)
         (found,) = self.model.bbox_head.predict(features, [DetDataSample(metainfo=whole)], rescale=False)
-        return found.bboxes, found.scores, found.labels
+        # a traced selection always finds some boxes; here are those that mmdet's would have found
+        kept = found.scores > self.least_score
+        return found.bboxes[kept], found.scores[kept], found.labels[kept]
 
 
 def is_one_stage(model: nn.Module) -> bool:
@@ -56,11 +61,22 @@ def trace_detector(module: nn.Module, image: Tensor) -> Any:
         module (nn.Module): A :class:`Detection`, or a module around it.
         image (Tensor): (1, 3, H, W), an image.
     """
-    with use_exportable_selection(choose, suppress):
-        return torch.jit.trace(module, (image,), check_trace=False)
+    detection = next(part for part in module.modules() if isinstance(part, Detection))
+    cfg = detection.model.bbox_head.test_cfg
+    before = {key: cfg[key] for key in ('score_thr', 'min_bbox_size') if key in cfg}
+    try:
+        # thresholds apply after suppression, which a trace would leave out if no box were above them in this image
+        cfg.update({key: 0.0 if key == 'score_thr' else -1 for key in before})
+        narrow = partial(suppress, least_side=detection.least_side)
+        with use_exportable_selection(partial(choose, least=detection.least_score), narrow):
+            return torch.jit.trace(module, (image,), check_trace=False)
+    finally:
+        cfg.update(before)
 
 
-def choose(scores: Tensor, score_thr: float, topk: int, results: Any = None) -> tuple[Any, ...]:
+def choose(
+    scores: Tensor, score_thr: float, topk: int, results: Any = None, least: float | None = None
+) -> tuple[Any, ...]:
     """Select the best scores above a threshold, as mmdet's ``filter_scores_and_topk``.
 
     The number of candidates does not depend on the scores; the threshold is applied last.
@@ -70,13 +86,16 @@ def choose(scores: Tensor, score_thr: float, topk: int, results: Any = None) -> 
         score_thr (float): The threshold.
         topk (int): The largest number to select.
         results (dict | list | Tensor, optional): What belongs to the n rows.
+        least (float, optional): A threshold in place of ``score_thr``. The best score is then selected in any case.
 
     Returns:
         tuple: Scores, labels, indices of rows, and the rows of ``results``.
     """
     n, classes = scores.shape
     best, index = scores.flatten().topk(min(topk, n * classes))
-    kept = best > score_thr
+    kept = best > (score_thr if least is None else least)
+    if least is not None:
+        kept[0] = True
     best, index = best[kept], index[kept]
     rows, labels = index // classes, index % classes
     if isinstance(results, Mapping):
@@ -89,19 +108,28 @@ def choose(scores: Tensor, score_thr: float, topk: int, results: Any = None) -> 
 
 
 def suppress(
-    boxes: Tensor, scores: Tensor, idxs: Tensor, nms_cfg: Mapping[str, Any], class_agnostic: bool = False
+    boxes: Tensor,
+    scores: Tensor,
+    idxs: Tensor,
+    nms_cfg: Mapping[str, Any],
+    class_agnostic: bool = False,
+    least_side: float = -1,
 ) -> tuple[Tensor, Tensor]:
     """Non-maximum suppression within each class by torchvision's operator, which ONNX has, too.
+
+    Boxes whose width or height is not larger than ``least_side`` are removed first.
 
     Returns:
         tuple: (M, 5) boxes and scores, and the indices of the M boxes; both ordered by score.
     """
     from torchvision.ops import nms
 
-    apart = boxes
+    large = ((boxes[:, 2:] - boxes[:, :2]) > least_side).all(1).nonzero()[:, 0]
+    apart = boxes[large]
     if not (class_agnostic or nms_cfg.get('class_agnostic')):
-        apart = boxes + (idxs.to(boxes) * (boxes.max() + 1))[:, None]  # boxes of two classes do not overlap
-    kept = nms(apart, scores, float(nms_cfg.get('iou_threshold', nms_cfg.get('iou_thr', 0.5))))
+        furthest = torch.cat((boxes, boxes.new_zeros(1, 4))).max()  # there may be no box
+        apart = apart + (idxs[large].to(boxes) * (furthest + 1))[:, None]  # boxes of two classes do not overlap
+    kept = large[nms(apart, scores[large], float(nms_cfg.get('iou_threshold', nms_cfg.get('iou_thr', 0.5))))]
     return torch.cat((boxes[kept], scores[kept, None]), 1), kept
 
 

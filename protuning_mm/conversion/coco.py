@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from protuning_mm.conversion.findings import Findings
-from protuning_mm.conversion.images import ImageFinder, list_files, read_size
-from protuning_mm.conversion.json_files import read_json
+from protuning_mm.conversion.images import ImageFinder, find_root, read_size
+from protuning_mm.conversion.json_files import find_json, read_json
 from protuning_mm.conversion.objects import AnnotatedImage, AnnotatedObject, BoxData
 from protuning_mm.conversion.splits import find_split, find_split_of_path
 from protuning_mm.data.errors import DataError
@@ -15,8 +15,7 @@ _LOOKED_AT = 100  # annotations; captions have no boxes
 
 def find_coco(source: Path) -> list[Path]:
     """Return the files in COCO's layout that have boxes, below a folder."""
-    files = [source] if source.is_file() else list_files(source, frozenset({'.json'}))
-    return [path for path in files if _has_boxes(read_json(path))]
+    return find_json(source, _has_boxes)
 
 
 def _has_boxes(content: Any) -> bool:
@@ -31,9 +30,9 @@ def read_coco(source: Path, findings: Findings) -> BoxData:
     """Read files in COCO's layout; images are found by their names, wherever below the folder they lie.
 
     Raises:
-        DataError: there are several files for one split, or two files name one class by different ids' order.
+        DataError: several files are of one split.
     """
-    root = source.parent if source.is_file() else source
+    root = find_root(source)
     files: dict[str, Path] = {}
     for path in find_coco(source):
         split = find_split(path.stem) or find_split_of_path(path, root) or 'train'

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from protuning_mm.conversion.class_folders import find_class_folders, read_class_folders
 from protuning_mm.conversion.coco import find_coco, read_coco
 from protuning_mm.conversion.findings import Findings
+from protuning_mm.conversion.images import find_root
 from protuning_mm.conversion.json_files import read_json
 from protuning_mm.conversion.label_maps import find_map_folders, read_maps, write_map
 from protuning_mm.conversion.labelme import find_labelme, read_labelme
@@ -64,9 +65,12 @@ def convert_data(
     Raises:
         DataError: the data cannot be read, have no training images, or ``out`` holds something else.
     """
-    source, out = Path(source).expanduser(), Path(out).expanduser()
+    written, source, out = str(source), Path(source).expanduser(), Path(out).expanduser()
     if not source.exists():
-        raise DataError(f'{str(source)!r} does not exist in {Path.cwd()}')
+        raise DataError(f'{written!r} does not exist in {Path.cwd()}')
+    source = source.absolute()
+    if source.resolve().is_relative_to(out.resolve()):
+        raise DataError(f'{written!r} lies in {str(out)!r}, which the conversion writes: name another folder to write')
     if out.exists() and not (out / NAME).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f'{str(out)!r} exists and was not written by a conversion: name a new folder')
     read_json.cache_clear()  # the files may have changed since an earlier conversion
@@ -78,11 +82,22 @@ def convert_data(
         findings = Findings()
         folder = _convert(source, partial, out, kind, tuple(classes), val, seed, findings)
         folder.write()
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
+        _replace(out, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return DataFolder(**{**vars(folder), 'path': out}), findings
+
+
+def _replace(out: Path, partial: Path) -> None:
+    """Replace what an earlier conversion has written; other files in the folder stay."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (NAME, 'labels', *(f'{split}.{suffix}' for split in SPLITS for suffix in ('json', 'txt'))):
+        if (out / name).is_dir():
+            shutil.rmtree(out / name)
+        else:
+            (out / name).unlink(missing_ok=True)
+    for path in sorted(partial.iterdir(), key=lambda path: path.name == NAME):  # the description last
+        path.rename(out / path.name)
 
 
 def _find_kind(source: Path) -> str:
@@ -107,7 +122,7 @@ def _convert(
     seed: int,
     findings: Findings,
 ) -> DataFolder:
-    root = source.parent if source.is_file() else source
+    root = find_root(source)
     images = os.path.relpath(root.resolve(), final.resolve())
 
     def finish(splits: dict[str, list[Item]]) -> dict[str, list[Item]]:
@@ -128,6 +143,8 @@ def _convert(
                 if write_map(path, image, folder / 'labels' / f'{image.relative_to(root)}.png', maps, findings)
             ]
             written[name] = _write_list(folder, name, images, [image.relative_to(root).as_posix() for image in kept])
+        if not written['train'].count:
+            raise DataError(f'{str(source)!r}: no training image is left' + ''.join(f'\n  {line}' for line in findings))
         palette = None if maps.palette is None else tuple(maps.palette)
         return DataFolder(folder, 'segmentation', tuple(maps.classes), written, palette=palette)
     if kind == 'class-folders':

@@ -26,6 +26,7 @@ _BINARY = ['background', 'foreground']
 _CLASS_FILES = ('class_dict.csv', 'labelmap.txt', 'label_colors.txt', 'classes.txt', 'labels.txt', 'codes.txt')
 
 Colour = tuple[int, int, int]
+_Classes = tuple[list[str], list[Colour] | None, Mapping[Any, int]]  # classes, palette, label of each value
 
 
 @dataclass
@@ -35,11 +36,13 @@ class MapData:
     Args:
         classes (list[str]): Names of the classes, in the order of their indices.
         palette (list[tuple[int, int, int]], optional): Colours of the classes, if the maps are colours.
+        labels (dict): Label of each value of the maps, an index or a colour; other values are ignored.
         splits (dict[str, list[tuple[Path, Path]]]): Image and label map of each split.
     """
 
     classes: list[str]
     palette: list[Colour] | None
+    labels: Mapping[Any, int]
     splits: dict[str, list[tuple[Path, Path]]]
 
 
@@ -89,8 +92,8 @@ def read_maps(source: Path, names: Sequence[str], findings: Findings) -> MapData
     without = [path for path in finder.paths if path not in used]
     if without:
         findings.add('images without a label map', 'left out', without[0].name, len(without))
-    classes, palette = _find_classes(source, [path for _, (_, path) in pairs], names, findings)
-    return MapData(classes, palette, by_split(pairs))
+    classes, palette, labels = _find_classes(source, [path for _, (_, path) in pairs], names, findings)
+    return MapData(classes, palette, labels, by_split(pairs))
 
 
 def _find_image(finder: ImageFinder, path: Path) -> Path | None:
@@ -104,36 +107,65 @@ def _find_image(finder: ImageFinder, path: Path) -> Path | None:
     return None
 
 
-def _find_classes(
-    source: Path, maps: Sequence[Path], names: Sequence[str], findings: Findings
-) -> tuple[list[str], list[Colour] | None]:
-    written = {} if names else _read_class_file(source)
-    values: set[Any] = set()
+def _find_classes(source: Path, maps: Sequence[Path], names: Sequence[str], findings: Findings) -> _Classes:
+    """Find the classes of maps, and the label of each value.
+
+    Raises:
+        DataError: there are no maps, too many values, or names that do not fit them.
+    """
+    if not maps:
+        raise DataError(
+            f'{source}: no label map has the name of an image' + ''.join(f'\n  {line}' for line in findings)
+        )
+    written, values = _read_class_file(source), set[Any]()
     for path in maps:
         values |= _values(_read_map(path))
-    if all(len(set(value)) == 1 for value in values if isinstance(value, tuple)):  # indices, stored as grey colours
-        values = {value[0] if isinstance(value, tuple) else value for value in values}
-    else:
-        colours = [colour for colour in written.values() if colour is not None]
-        if not colours:
-            colours = sorted(value for value in values if isinstance(value, tuple))
-            findings.add('colours without a name', 'numbered in order', ', '.join(map(str, colours[:3])), len(colours))
-        classes = list(names) or [name for name, colour in written.items() if colour is not None]
-        classes = classes or [f'colour_{r}_{g}_{b}' for r, g, b in colours]
-        if len(classes) != len(colours):
-            raise DataError(
-                f'{source}: the maps have {len(colours)} colours, {colours[:4]} …, but {len(classes)} names'
-            )
-        return classes, colours
+    if any(isinstance(value, tuple) and len(set(value)) > 1 for value in values):
+        return _name_colours(source, values, written, names, findings)
+    values = {value[0] if isinstance(value, tuple) else value for value in values}  # indices, maybe as grey colours
+    if values == {0, IGNORED} and len(names or written or _BINARY) == len(_BINARY):
+        classes = list(names or written or _BINARY)
+        findings.add('maps of 0 and 255', f'255 is the class "{classes[1]}"', maps[0].name, len(maps))
+        return classes, None, {0: 0, IGNORED: 1}
+    if written and names:
+        unknown = [name for name in names if name not in written]
+        if unknown:
+            raise DataError(f'{source}: its file of classes has no {unknown[0]!r}; it has {", ".join(written)}')
+        return list(names), None, {list(written).index(name): i for i, name in enumerate(names)}
     classes = list(names) or list(written)
-    if not classes and values == {0, IGNORED}:
-        findings.add('maps of 0 and 255', '255 is the class "foreground"', maps[0].name, len(maps))
-        return _BINARY, None
     if not classes:
-        highest = max(value for value in values if value != IGNORED)
+        highest = max((value for value in values if value != IGNORED), default=0)
+        if highest >= IGNORED:
+            raise DataError(
+                f'{source}: the maps have values up to {highest}; label maps have at most {IGNORED} classes'
+            )
         classes = [f'class_{i}' for i in range(highest + 1)]
         findings.add('classes without a name', 'numbered; name them with --classes', f'0 to {highest}', highest + 1)
-    return classes, None
+    return classes, None, {i: i for i in range(len(classes))}
+
+
+def _name_colours(
+    source: Path,
+    values: set[Any],
+    written: Mapping[str, Colour | None],
+    names: Sequence[str],
+    findings: Findings,
+) -> _Classes:
+    colours = {name: colour for name, colour in written.items() if colour is not None}
+    if not colours:
+        found = sorted(value for value in values if isinstance(value, tuple))
+        if len(found) > IGNORED:
+            raise DataError(f'{source}: the maps have {len(found)} colours; label maps have at most {IGNORED} classes')
+        if names and len(names) != len(found):
+            raise DataError(f'{source}: the maps have {len(found)} colours, {found[:4]} …, but {len(names)} names')
+        findings.add('colours without a name', 'numbered in order', ', '.join(map(str, found[:3])), len(found))
+        colours = dict(zip(names or [f'colour_{r}_{g}_{b}' for r, g, b in found], found, strict=True))
+    classes = list(names) or list(colours)
+    unknown = [name for name in classes if name not in colours]
+    if unknown:
+        raise DataError(f'{source}: its file of classes has no colour of {unknown[0]!r}; it has {", ".join(colours)}')
+    palette = [colours[name] for name in classes]
+    return classes, palette, {colour: i for i, colour in enumerate(palette)}
 
 
 def _read_class_file(source: Path) -> dict[str, Colour | None]:
@@ -193,7 +225,7 @@ def write_map(path: Path, image: Path, out: Path, data: MapData, findings: Findi
     if found.shape[1::-1] != size:
         findings.add('label maps of another size than their image', 'left out', path.name)
         return False
-    labels, known = np.full(found.shape[:2], IGNORED, np.uint8), _label_values(data, found.ndim == 3)
+    labels, known = np.full(found.shape[:2], IGNORED, np.uint8), data.labels
     if found.ndim == 3 and data.palette is None:
         found = found[..., 0]
     for value, label in known.items():
@@ -203,12 +235,3 @@ def write_map(path: Path, image: Path, out: Path, data: MapData, findings: Findi
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(labels).save(out)
     return True
-
-
-def _label_values(data: MapData, coloured: bool) -> Mapping[Any, int]:
-    """Return the label of each value of a map."""
-    if data.palette is not None and coloured:
-        return {colour: i for i, colour in enumerate(data.palette)}
-    if data.classes == _BINARY:
-        return {0: 0, 1: 1, IGNORED: 1}
-    return {i: i for i in range(len(data.classes))}

@@ -4,8 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from protuning_mm.conversion.findings import Findings
-from protuning_mm.conversion.images import ImageFinder, list_files, read_size
-from protuning_mm.conversion.json_files import read_json
+from protuning_mm.conversion.images import ImageFinder, find_root, read_size
+from protuning_mm.conversion.json_files import find_json, read_json
 from protuning_mm.conversion.objects import AnnotatedImage, BoxData
 from protuning_mm.conversion.splits import by_split, find_split_of_path
 from protuning_mm.conversion.supervised import read_labelme_shapes
@@ -13,14 +13,14 @@ from protuning_mm.conversion.supervised import read_labelme_shapes
 
 def find_labelme(source: Path) -> list[Path]:
     """Return the files of LabelMe below a folder."""
-    files = [source] if source.is_file() else list_files(source, frozenset({'.json'}))
-    return [path for path in files if isinstance(content := read_json(path), dict) and 'shapes' in content]
+    return find_json(source, lambda content: isinstance(content, dict) and 'shapes' in content)
 
 
 def read_labelme(source: Path, findings: Findings) -> BoxData:
     """Read files of LabelMe: rectangles and polygons; other shapes are left out."""
     names: set[str] = set()
-    finder, items = ImageFinder(source), []
+    root, items = find_root(source), []
+    finder = ImageFinder(root)
     for path in find_labelme(source):
         content = read_json(path)
         image = finder.find(str(content.get('imagePath') or path.stem), path) or finder.find(path.stem, path)
@@ -36,7 +36,7 @@ def read_labelme(source: Path, findings: Findings) -> BoxData:
             findings.add('files with a shape that cannot be read', 'left out', f'{path.name}: {error}')
             continue
         names.update(each.name for each in found.objects)
-        items.append((find_split_of_path(path, source), found))
+        items.append((find_split_of_path(path, root), found))
     return BoxData(sorted(names), by_split(items))
 
 

@@ -118,7 +118,7 @@ def write_coco(
                 )
             )
         if not image.objects:
-            findings.add('images without an object', 'kept, as background', image.path.name)
+            findings.add('images without an object', 'kept', image.path.name)
     path.write_text(json.dumps(content))
     return len(content['annotations'])
 

@@ -3,7 +3,7 @@
 import random
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from protuning_mm.conversion.findings import Findings
@@ -13,6 +13,7 @@ _NAMES = {
     'val': 'val', 'valid': 'val', 'validation': 'val', 'dev': 'val',
     'test': 'test', 'testing': 'test',
 }  # fmt: skip
+_IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 Item = TypeVar('Item')
 
 
@@ -25,7 +26,7 @@ def find_split(name: str) -> str | None:
 def find_split_of_path(path: Path, root: Path) -> str | None:
     """Return the split that one of the folders of a path names; None if there is none."""
     folders = path.relative_to(root).parts[:-1]
-    return next((_NAMES[part.lower()] for part in folders if part.lower() in _NAMES), None)
+    return next((found for part in folders if (found := find_split(part))), None)
 
 
 def read_split_lists(folders: Iterable[Path]) -> dict[str, str]:
@@ -38,12 +39,20 @@ def read_split_lists(folders: Iterable[Path]) -> dict[str, str]:
     for folder in folders:
         for path in sorted(folder.glob('*.txt')):
             split = _NAMES.get(path.stem.lower())
+            if path.stem.lower() == 'trainval' and not (folder / 'train.txt').is_file():
+                split = 'train'
             if split:
                 names = (line.split()[0] for line in path.read_text().splitlines() if line.strip())
-                found.update((Path(name.replace('\\', '/')).stem, split) for name in names)
+                found.update((_without_suffix(name), split) for name in names)
         if found:
             break
     return found
+
+
+def _without_suffix(name: str) -> str:
+    """Return an image's file name without suffix; dots inside of names stay."""
+    path = PurePosixPath(name.replace('\\', '/'))
+    return path.stem if path.suffix.lower() in _IMAGE_SUFFIXES else path.name
 
 
 def draw_val(splits: dict[str, list[Item]], share: float, seed: int, findings: Findings) -> dict[str, list[Item]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from protuning_mm.conversion.findings import Findings
-from protuning_mm.conversion.images import ImageFinder, list_files, read_size
+from protuning_mm.conversion.images import ImageFinder, find_root, list_files, read_size
 from protuning_mm.conversion.objects import AnnotatedImage, AnnotatedObject, BoxData
 from protuning_mm.conversion.splits import find_split, find_split_of_path
 from protuning_mm.data.errors import DataError
@@ -26,7 +26,7 @@ _WITHOUT_HEADER = ('image', *_SIDES, 'name')  # as RetinaNet's CSV files
 
 def find_tables(source: Path) -> list[Path]:
     """Return the CSV files of boxes below a folder."""
-    files = [source] if source.is_file() else list_files(source, frozenset({'.csv'}))
+    files = [source] if source.suffix.lower() == '.csv' else list_files(source, frozenset({'.csv'}))
     return [path for path in files if _find_columns(_read_rows(path)[:1])]
 
 
@@ -65,7 +65,7 @@ def read_tables(source: Path, findings: Findings) -> BoxData:
 
     A row without corners is an image without objects.
     """
-    root = source.parent if source.is_file() else source
+    root = find_root(source)
     finder, names = ImageFinder(root), set()
     splits: dict[str, dict[Path, AnnotatedImage | None]] = {}
     for path in find_tables(source):

@@ -1,5 +1,6 @@
 """Reads data sets of YOLO: ``data.yaml``, and a text file of boxes or polygons per image."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def read_yolo(source: Path, findings: Findings) -> BoxData:
         raise DataError(f'{source}: there is no data.yaml with names and the folders of train and val')
     content = _read_yaml(path)
     names = content['names']
-    classes = [str(names[i]) for i in sorted(names)] if isinstance(names, Mapping) else [str(name) for name in names]
+    classes = _read_names(names, path)
     if content.get('nc', len(classes)) != len(classes):
         findings.add(f'nc={content["nc"]}, but {len(classes)} names', 'the names count', path.name)
     base = path.parent / str(content.get('path') or '')
@@ -52,24 +53,47 @@ def read_yolo(source: Path, findings: Findings) -> BoxData:
             image for each in ([written] if isinstance(written, str) else written) for image in _yolo_images(base, each)
         ]
         if images:
-            splits[split] = [each for image in images if (each := _read_yolo_image(image, classes, findings))]
+            boxes_only = bool(content.get('kpt_shape'))
+            splits[split] = [
+                each for image in images if (each := _read_yolo_image(image, classes, boxes_only, findings))
+            ]
     if not splits:
         raise DataError(f'{path}: none of the folders of train, val and test has an image; looked below {base}')
     return BoxData(classes, splits)
 
 
+def _read_names(names: Any, path: Path) -> list[str]:
+    """Return the names of the classes, in the order of their numbers.
+
+    Raises:
+        DataError: there are no names, or numbers are missing.
+    """
+    if isinstance(names, Mapping) and names:
+        numbered = {str(key): str(name) for key, name in names.items()}
+        if set(numbered) == {str(i) for i in range(len(numbered))}:
+            return [numbered[str(i)] for i in range(len(numbered))]
+    elif isinstance(names, list) and names:
+        return [str(name) for name in names]
+    raise DataError(f'{path}: names={names!r:.80} must be a list of names, or number them 0, 1, 2, … without a gap')
+
+
+def _normal(path: Path) -> Path:
+    """Remove ``..`` from a path without following links."""
+    return Path(os.path.normpath(path))
+
+
 def _yolo_images(base: Path, written: str) -> list[Path]:
-    path = base / written
+    path = _normal(base / written)
     if not path.exists() and written.startswith('../'):  # Roboflow counts from the folder of a training script
-        path = base / written.removeprefix('../')
+        path = _normal(base / written.removeprefix('../'))
     if path.is_dir():
         return list_files(path, SUFFIXES)
     if path.is_file():
-        return [path.parent / line.strip() for line in path.read_text().splitlines() if line.strip()]
+        return [_normal(path.parent / line.strip()) for line in path.read_text().splitlines() if line.strip()]
     raise DataError(f'data.yaml names {written!r}, but there is no {path}')
 
 
-def _read_yolo_image(image: Path, classes: list[str], findings: Findings) -> AnnotatedImage | None:
+def _read_yolo_image(image: Path, classes: list[str], boxes_only: bool, findings: Findings) -> AnnotatedImage | None:
     if not image.is_file():
         findings.add('images that are listed, but not found', 'left out', image.name)
         return None
@@ -79,6 +103,8 @@ def _read_yolo_image(image: Path, classes: list[str], findings: Findings) -> Ann
     found, labels = AnnotatedImage(image, size), _yolo_labels(image)
     for number, line in enumerate(labels.read_text().splitlines() if labels.is_file() else (), 1):
         if line.strip():
+            if boxes_only:  # what follows are key points
+                line = ' '.join(line.split()[:5])
             try:
                 found.objects.append(read_yolo_line(line, size, classes))
             except ValueError as error:

@@ -18,7 +18,10 @@ _MULTIPLE = 32  # pixels: the largest stride of the hosts' backbones
 
 
 def find_training_size(cfg: Any) -> tuple[int, int] | None:
-    """Return the largest height and width of images in training, from the data preprocessor or the pipeline."""
+    """Return height and width of training images: the preprocessor's size, else the last size in the pipeline.
+
+    Of several sizes in one transform, the largest is taken.
+    """
     preprocessor = cfg.model.get('data_preprocessor') or {}
     size = preprocessor.get('size')
     if size is not None:

@@ -1,9 +1,11 @@
 """Keys of a config that stand for changes in many places."""
 
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from protuning_mm.data.data_folder import NAME
 from protuning_mm.engine.errors import ConfigError
 from protuning_mm.engine.image_size import set_image_side
 from protuning_mm.engine.tune_config import tune_config
@@ -42,7 +44,9 @@ def lay_shortcuts(cfg: Config) -> Config:
 
 
 def _is_variable(cfg: Config, data: str) -> bool:
-    """Return whether a path in the config's data loaders begins with the value of ``data``."""
+    """Return whether ``data`` is no converted folder, and a path in the config's data loaders begins with it."""
+    if (Path(data).expanduser() / NAME).is_file():
+        return False
 
     def begins(node: Any) -> bool:
         if isinstance(node, dict):
@@ -66,5 +70,17 @@ def _repeat_data(cfg: Config, times: int) -> Config:
     loader = cfg.get('train_dataloader')
     if not loader:
         raise ConfigError(f'data_repeats={times}: {cfg.filename or "the config"} has no train_dataloader')
-    loader['dataset'] = dict(type='RepeatDataset', times=times, dataset=loader['dataset'])
+    if times > 1 and switches_pipeline(cfg):
+        raise ConfigError(
+            f'data_repeats={times}: PipelineSwitchHook exchanges the pipeline of the data set, and a repeated one has '
+            'none: raise train_cfg.max_epochs in its place'
+        )
+    # the hooks of YOLOX address the data set that mixes images
+    holder = loader['dataset'] if str(loader['dataset'].get('type')).endswith('MultiImageMixDataset') else loader
+    holder['dataset'] = dict(type='RepeatDataset', times=times, dataset=holder['dataset'])
     return cfg
+
+
+def switches_pipeline(cfg: Config) -> bool:
+    """Return whether a hook of the config exchanges the training pipeline during a run."""
+    return any(str(hook.get('type')).endswith('PipelineSwitchHook') for hook in cfg.get('custom_hooks') or ())

@@ -27,15 +27,16 @@ _MAPS = {'with_seg': 'label maps', 'LoadPanopticAnnotations': 'panoptic maps'}
 def use_data(cfg: Config, folder: str | Path) -> Config:
     """Return a copy of a config that trains and evaluates on a folder of data.
 
-    Data sets, evaluators and numbers of classes are replaced; pipelines, batch sizes and schedules stay. A split that
-    the folder lacks is taken from its val or test split.
+    Data sets, evaluators and numbers of classes are replaced; pipelines, batch sizes and schedules stay. If the folder
+    has no test split, val is used for it, and the reverse. A pipeline for images in memory, such as CIFAR's, also gets
+    steps that load an image and resize it to the size that it crops.
 
     Args:
         cfg (Config): A config of mmdet, mmseg or mmpretrain.
         folder (str | Path): A folder that ``protuning data convert`` has written.
 
     Raises:
-        DataError: the folder is none that ``protuning data convert`` has written.
+        DataError: the folder was not written by ``protuning data convert``.
         ConfigError: the folder is for another task than the config, or lacks annotations that the config needs.
     """
     data = read_data_folder(folder)
@@ -48,6 +49,10 @@ def use_data(cfg: Config, folder: str | Path) -> Config:
             f'data={str(folder)!r} is for {data.task}, for a config of {needed}; but {cfg.filename or "this config"} '
             f'is of {scope or "no host (it has no default_scope)"}'
         )
+    if data.task == 'classification' and not all(_loads_images(steps) for steps in _pipelines(content)):
+        for holder in (content, content['model']):  # arrays are RGB, and loaded images BGR
+            if holder.get('data_preprocessor'):
+                holder['data_preprocessor']['to_rgb'] = True
     for split, loader in _LOADERS.items():
         if content.get(loader):
             make = partial(_make_dataset, data=data, split=_choose_split(data, split))
@@ -98,8 +103,8 @@ def _make_dataset(old: dict[str, Any], data: DataFolder, split: str) -> dict[str
     if data.task == 'detection':
         return new | dict(data_prefix=dict(img=images)) | kept
     if data.task == 'classification':
-        if not any('LoadImage' in str(step.get('type')) for step in kept.get('pipeline') or ()):  # CIFAR's, of arrays
-            kept['pipeline'] = [dict(type='LoadImageFromFile'), *kept.get('pipeline', ())]
+        if not _loads_images(kept.get('pipeline') or ()):
+            kept['pipeline'] = _load_images(kept.get('pipeline') or ())
         return new | dict(data_prefix=images) | kept
     if data.palette is not None:
         metainfo['palette'] = [list(colour) for colour in data.palette]
@@ -109,6 +114,21 @@ def _make_dataset(old: dict[str, Any], data: DataFolder, split: str) -> dict[str
     maps = str((data.path / 'labels').resolve())
     prefix = dict(img_path=images, seg_map_path=maps)
     return new | dict(data_prefix=prefix, img_suffix='', seg_map_suffix='.png', reduce_zero_label=False) | kept
+
+
+def _pipelines(content: dict[str, Any]) -> list[Any]:
+    parts = [content.get(loader) for loader in _LOADERS.values()]
+    return [step['pipeline'] for step in _walk(parts) if isinstance(step.get('pipeline'), list | tuple)]
+
+
+def _loads_images(pipeline: Sequence[Any]) -> bool:
+    return any('LoadImage' in str(step.get('type')) for step in pipeline)
+
+
+def _load_images(pipeline: Sequence[Any]) -> list[Any]:
+    size = next((step['crop_size'] for step in pipeline if isinstance(step.get('crop_size'), int)), None)
+    resize = [] if size is None else [dict(type='Resize', scale=(size, size))]
+    return [dict(type='LoadImageFromFile'), *resize, *pipeline]
 
 
 def _check_annotations(dataset: Any, data: DataFolder, loader: str) -> None:

@@ -2,8 +2,8 @@
 
 Source: Yin et al., arXiv 2408.08345 (CVPR 2025); see :class:`~protuning_mm.blocks.Mona`. The paper tunes Swin. For
 plain vision transformers, the adapters act on the map of the patch tokens, and prefix tokens stay as they are; that is
-our choice. In a network that returns only prefix tokens, the mean of what the last layer's adapters add joins these
-tokens, as in Pro-Tuning, because nothing else of it would reach the head.
+our choice. If a network returns only prefix tokens, what the last layer's adapters add would not reach the head; its
+mean over the patches is therefore added to these tokens, as in Pro-Tuning.
 """
 
 from threading import get_ident

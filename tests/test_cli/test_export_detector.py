@@ -68,6 +68,37 @@ def test_boxes_are_those_of_mmdet(family: str, ending: str, tmp_path: Path) -> N
     assert len(got[0]) == len(expected[0]) and compare_boxes(expected, got, 1e-4) <= 1e-4
 
 
+@pytest.mark.parametrize('family', ['retinanet', pytest.param('yolox', marks=pytest.mark.slow)])
+def test_images_without_and_with_boxes(family: str, tmp_path: Path) -> None:
+    """The image of the trace has no box above the threshold; others have some, and an empty one has none."""
+    import onnxruntime
+
+    model: Any = detector(family, tmp_path)
+    images = [torch.zeros(1, 3, 128, 160), 3 * torch.randn(1, 3, 128, 160), torch.rand(1, 3, 128, 160)]
+    with torch.no_grad():
+        highest = sorted(float(Detection(model)(image)[1].max()) for image in images)
+    model.bbox_head.test_cfg.score_thr = (highest[1] + highest[2]) / 2  # one image has boxes above it
+    export(model, tmp_path / 'boxes.onnx', size=(128, 160))
+    session = onnxruntime.InferenceSession(str(tmp_path / 'boxes.onnx'), providers=['CPUExecutionProvider'])
+    counts = []
+    for image in images:
+        with torch.no_grad():
+            expected = model.bbox_head.predict(model.extract_feat(image), metas(image), rescale=False)[0]
+        got = session.run(None, {'image': image.numpy()})
+        counts.append(len(got[0]))
+        assert len(got[0]) == len(expected.bboxes)
+        assert torch.allclose(torch.from_numpy(got[1]), expected.scores, atol=1e-5)
+    assert counts.count(0) == 2 and max(counts) > 0
+    assert model.bbox_head.test_cfg.score_thr > highest[1]
+
+
+def metas(image: torch.Tensor) -> list[Any]:
+    from mmdet.structures import DetDataSample
+
+    size = tuple(image.shape[-2:])
+    return [DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1.0, 1.0)))]
+
+
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
     model: Any = detector('retinanet', tmp_path)
     for out, settings in (('boxes.pt2', {}), ('boxes.onnx', dict(dynamic='batch'))):

@@ -73,7 +73,7 @@ def test_yolo(tmp_path: Path) -> None:
         },
         'val': {'images/val/c.jpg': [('cat', [50, 25, 100, 50], 0)]},
     }
-    assert findings == '1 images without an object: kept, as background (b.jpg)'
+    assert findings == '1 images without an object: kept (b.jpg)'
 
 
 def test_odd_lines_of_yolo(tmp_path: Path) -> None:
@@ -312,6 +312,87 @@ def test_what_cannot_be_converted(tmp_path: Path) -> None:
     assert (tmp_path / 'notes/readme.md').read_text() == 'hello'
     with pytest.raises(DataError, match='no Pascal|no training images'):
         convert_data(root, tmp_path / 'out', kind='voc')
+
+
+def test_source_in_the_folder_to_write_is_kept(tmp_path: Path) -> None:
+    root = yolo(tmp_path / 'mine/photos', {'train/a': '0 0.5 0.5 0.5 0.5', 'val/b': ''})
+    (tmp_path / 'mine/dataset.json').write_text('{}')
+    with pytest.raises(DataError, match='lies in .*mine., which the conversion writes'):
+        convert_data(root, tmp_path / 'mine')
+    assert (root / 'data.yaml').is_file()
+
+
+def test_folder_to_write_in_the_source(tmp_path: Path) -> None:
+    """A second conversion reads the source, not what the first one wrote there; other files stay."""
+    root = tmp_path / 'voc'
+    for name in 'ab':
+        image(root / f'{name}.jpg')
+        text(root / f'{name}.xml', f'<annotation>{voc_object("dog", 1, 1, 50, 50)}</annotation>')
+    converted(root, root / 'out', val=0.5)
+    text(root / 'out/notes.txt', 'keep')
+    for name in 'ab':
+        text(root / f'{name}.xml', f'<annotation>{voc_object("cat", 1, 1, 50, 50)}</annotation>')
+    found, _ = converted(root, root / 'out', val=0.5)
+    assert read_data_folder(root / 'out').classes == ('cat',) and len(found['train']) == 1
+    assert (root / 'out/notes.txt').read_text() == 'keep'
+
+
+@pytest.mark.parametrize(
+    ('names', 'classes'),
+    [
+        ('names: {1: dog, 0: cat}', ('cat', 'dog')),
+        ("names: {'1': dog, '0': cat}", ('cat', 'dog')),
+        ('names: {1: cat, 2: dog}', None),
+        ('names:', None),
+    ],
+)
+def test_names_of_yolo(tmp_path: Path, names: str, classes: tuple[str, ...] | None) -> None:
+    root = yolo(tmp_path / 'yolo', {'train/a': '1 0.5 0.5 0.5 0.5', 'val/b': ''}, names)
+    if classes is None:
+        with pytest.raises(DataError, match='must be a list of names, or number them 0, 1, 2, … without a gap'):
+            convert_data(root, tmp_path / 'out', kind='yolo')
+    else:
+        found, _ = converted(root, tmp_path / 'out')
+        assert found['train']['images/train/a.jpg'][0][0] == 'dog'
+        assert read_data_folder(tmp_path / 'out').classes == classes
+
+
+def test_key_points_of_yolo_are_no_polygons(tmp_path: Path) -> None:
+    line = '0 0.5 0.5 0.5 0.5 0.1 0.1 2 0.9 0.9 2'
+    root = yolo(tmp_path / 'yolo', {'train/a': line, 'val/b': ''}, 'kpt_shape: [2, 3]\nnames: [cat, dog]')
+    found, _ = converted(root, tmp_path / 'out')
+    assert found['train'] == {'images/train/a.jpg': [('cat', [50, 25, 100, 50], 0)]}
+    assert not read_data_folder(tmp_path / 'out').masks
+
+
+def test_image_of_another_split_is_not_taken(tmp_path: Path) -> None:
+    """Names that are numbered anew in each split."""
+    for split, name in (('train', '1.jpg'), ('train', '2.jpg'), ('val', '2.jpg')):
+        image(tmp_path / f'mine/{split}/{name}')
+    content = dict(
+        images=[dict(id=i, file_name=f'{i}.jpg', width=200, height=100) for i in (1, 2)],
+        annotations=[dict(id=i, image_id=i, category_id=1, bbox=[1, 1, 50, 50]) for i in (1, 2)],
+        categories=[dict(id=1, name='cat')],
+    )
+    for split in ('train', 'val'):
+        text(tmp_path / f'mine/annotations/{split}.json', json.dumps(content))
+    found, findings = converted(tmp_path / 'mine', tmp_path / 'out')
+    assert {split: list(images) for split, images in found.items()} == {
+        'train': ['train/1.jpg', 'train/2.jpg'],
+        'val': ['val/2.jpg'],
+    }
+    assert '1 images that are listed, but not found: left out (1.jpg)' in findings
+    alone, _ = converted(tmp_path / 'mine/annotations/train.json', tmp_path / 'alone', val=0)
+    assert list(alone['train']) == ['train/1.jpg', 'train/2.jpg']
+
+
+def test_files_of_one_format_beside_those_of_another(tmp_path: Path) -> None:
+    image(tmp_path / 'mine/a.jpg')
+    text(tmp_path / 'mine/boxes.csv', 'a.jpg,20,10,120,60,cat\n')
+    text(tmp_path / 'mine/notes.json', 'no JSON')
+    for source in ('mine', 'mine/boxes.csv'):
+        found, _ = converted(tmp_path / source, tmp_path / 'out', val=0)
+        assert found == {'train': {'a.jpg': [('cat', [20, 10, 100, 50], 0)]}}
 
 
 @pytest.mark.skipif(not (SHARED / 'bccd').is_dir(), reason='needs the data set BCCD')

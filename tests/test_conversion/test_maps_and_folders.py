@@ -110,6 +110,39 @@ def test_maps_of_0_and_255(tmp_path: Path) -> None:
     assert list(findings) == ['2 maps of 0 and 255: 255 is the class "foreground" (a.png)']
 
 
+def test_named_maps_of_0_and_255(tmp_path: Path) -> None:
+    root = write_maps(tmp_path / 'maps', {'train/a': halves(0, 255), 'val/b': halves(0, 0)})
+    folder, findings = convert_data(root, tmp_path / 'out', classes=['field', 'road'])
+    assert folder.classes == ('field', 'road') and np.array_equal(read_maps(tmp_path / 'out')['train/a'], halves(0, 1))
+    assert list(findings) == ['2 maps of 0 and 255: 255 is the class "road" (a.png)']
+    ignored = write_maps(tmp_path / 'more', {'train/a': halves(1, 255), 'val/b': halves(0, 1)})
+    convert_data(ignored, tmp_path / 'out', classes=['background', 'foreground'])
+    assert np.array_equal(read_maps(tmp_path / 'out')['train/a'], halves(1, 255))
+
+
+def test_chosen_classes_of_maps(tmp_path: Path) -> None:
+    """Their names say which indices or colours are meant."""
+    root = write_maps(tmp_path / 'maps', {'train/a': halves(0, 2), 'val/b': halves(1, 2)})
+    (root / 'classes.txt').write_text('floor\nwall\nsky\n')
+    folder, _ = convert_data(root, tmp_path / 'out', classes=['sky', 'floor'])
+    found = read_maps(tmp_path / 'out')
+    assert np.array_equal(found['train/a'], halves(1, 0)) and np.array_equal(found['val/b'], halves(255, 0))
+    colours = write_maps(tmp_path / 'colours', {'train/a': halves(TOP, BOTTOM), 'val/b': halves(TOP, TOP)})
+    (colours / 'class_dict.csv').write_text('name,r,g,b\nfloor,0,0,0\nwall,128,0,64\n')
+    folder, _ = convert_data(colours, tmp_path / 'out', classes=['wall', 'floor'])
+    assert folder.palette == (TOP, BOTTOM)
+    assert np.array_equal(read_maps(tmp_path / 'out')['train/a'], halves(0, 1))
+    with pytest.raises(DataError, match="has no colour of 'roof'; it has floor, wall"):
+        convert_data(colours, tmp_path / 'out', classes=['roof'])
+
+
+def test_maps_without_images(tmp_path: Path) -> None:
+    write(tmp_path / 'maps/images/train/a.jpg', np.zeros((4, 6, 3), np.uint8))
+    write(tmp_path / 'maps/masks/train/a_unknown.png', halves(0, 1))
+    with pytest.raises(DataError, match='no label map has the name of an image\n  1 label maps without an image'):
+        convert_data(tmp_path / 'maps', tmp_path / 'out')
+
+
 def test_map_of_another_size(tmp_path: Path) -> None:
     root = write_maps(tmp_path / 'maps', {'train/a': halves(0, 1), 'train/b': halves(0, 1)[:2], 'val/c': halves(0, 1)})
     folder, findings = convert_data(root, tmp_path / 'out')
@@ -146,6 +179,19 @@ def test_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         '  1 images that cannot be read: left out (broken.jpg)',
         f"Use it: data='{tmp_path}/out' in a config, or protuning train CONFIG --data-folder {tmp_path}/out",
     ]
+
+
+def test_folders_that_are_no_classes(tmp_path: Path) -> None:
+    for name in ('images/a.jpg', 'labels/b.jpg'):
+        write(tmp_path / 'boxes' / name, np.zeros((4, 6, 3), np.uint8))
+    with pytest.raises(DataError, match='no format is recognized; found images, labels'):
+        convert_data(tmp_path / 'boxes', tmp_path / 'out')
+    for name in ('cat/a.jpg', 'dog/b.jpg', 'dog/c.jpg'):
+        write(tmp_path / 'pets' / name, np.zeros((4, 6, 3), np.uint8))
+    (tmp_path / 'pets/__MACOSX').mkdir()
+    for _ in range(2):  # the second time, the folder of the first is there
+        folder, _ = convert_data(tmp_path / 'pets', tmp_path / 'pets/out', val=0.4)
+        assert folder.classes == ('cat', 'dog')
 
 
 def test_class_folders_without_splits(tmp_path: Path) -> None:

@@ -35,6 +35,13 @@ def test_data_repeats() -> None:
         read_config(NAME, dict(data_repeats=0.5))
 
 
+def test_repeats_where_hooks_address_the_data_set() -> None:
+    mixed = read_config('mmdet::yolox/yolox_s_8xb8-300e_coco.py', dict(data_repeats=4)).train_dataloader.dataset
+    assert (mixed.type, mixed.dataset.type, mixed.dataset.times) == ('MultiImageMixDataset', 'RepeatDataset', 4)
+    with pytest.raises(ConfigError, match='data_repeats=4: PipelineSwitchHook exchanges the pipeline'):
+        read_config('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py', dict(data_repeats=4))
+
+
 def test_data_that_is_a_variable_of_the_config() -> None:
     cfg = Config.fromstring(
         """

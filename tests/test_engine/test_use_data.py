@@ -135,7 +135,9 @@ def test_joined_and_wrapped_data_sets(tmp_path: Path) -> None:
 
 def test_data_of_images_in_memory_and_fewer_classes_than_5(tmp_path: Path) -> None:
     cfg = use(folders, 'mmpretrain::resnet/resnet18_8xb16_cifar10.py', tmp_path)
-    assert cfg.train_dataloader.dataset.pipeline[0].type == 'LoadImageFromFile'
+    steps = cfg.train_dataloader.dataset.pipeline
+    assert [step.type for step in steps[:3]] == ['LoadImageFromFile', 'Resize', 'RandomCrop']
+    assert steps[1].scale == (32, 32) and cfg.data_preprocessor.to_rgb
     assert cfg.model.head.num_classes == cfg.data_preprocessor.num_classes == 3
     image_net = use_data(read_config('mmpretrain::resnet/resnet50_8xb32_in1k.py'), tmp_path / 'folders')
     assert image_net.val_evaluator.topk == image_net.model.head.topk == (1,)

@@ -76,7 +76,7 @@ def test_detectors_have_tools_of_mmdet(tmp_path: Path) -> None:
 
 
 def test_mean_iou() -> None:
-    truth, predicted = np.array([0, 0, 1, 1, 255]), np.array([0, 1, 1, 1, 2])
+    truth, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
     confusion = count_confusions(truth, predicted, 4)
     assert confusion.tolist() == [[1, 1, 0, 0], [0, 2, 0, 0], [0] * 4, [0] * 4]
     assert mean_iou(confusion) == pytest.approx((1 / 2 + 2 / 3) / 2)
