@@ -47,7 +47,7 @@ def test_folder_of_converted_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_config_that_init_writes() -> None:
     plan = Plan(
         base='protuning_mm::det/rtmdet_dinov3-s_protune.py', data='mine_data', repeats=1, tuning=None, side=512,
-        batch=8, workers=2, base_batch=256, weights=None, metric='coco/bbox_mAP'
+        batch=8, workers=2, base_batch=256, weights=None, wrapped=True, metric='coco/bbox_mAP'
     )  # fmt: skip
     assert plan.write() == DATA_BLOCKS[1]
 

@@ -27,7 +27,7 @@ QUICK = (
     'cls/deit-b_adapter_stanford-dogs.py',  # TunedBackbone, a tuning with arguments
     'seg/upernet_r50_protune.py',  # ProTunedResNet: no tuning named
 )
-LORA = dict(type='lora', rank=8, alpha=2)
+LORA = dict(type='lora', rank=8, alpha=2, targets=None)
 
 
 def tunings(cfg: Config) -> list[dict[str, Any]]:
@@ -43,7 +43,7 @@ def by_options(path: Path, *options: str) -> Config:
 def test_on_every_config(name: str, tmp_path: Path) -> None:
     """On the command line, in a config that inherits, and in a study, regardless of the config's tuning."""
     path, key = REPO / 'configs' / name, 'model.backbone.tuning'
-    default, plain = [dict(type='lora', rank=4, alpha=4)], Config.fromfile(path)
+    default, plain = [dict(type='lora', rank=4, alpha=4, targets=None)], Config.fromfile(path)
     assert tunings(by_options(path, f'{key}=lora')) == default
     assert tunings(by_options(path, f'{key}.type=lora')) == default
     for first in (f'{key}=lora', f'{key}.type=lora'):
@@ -66,11 +66,9 @@ def test_on_every_config(name: str, tmp_path: Path) -> None:
 
 
 def test_arguments_of_the_same_tuning_are_kept() -> None:
-    path = REPO / 'configs/cls/r50_lora_cifar100.py'
-    assert tunings(by_options(path, 'model.backbone.tuning.rank=8')) == [dict(type='lora', rank=8, alpha=4)]
-    assert tunings(by_options(path, 'model.backbone.tuning.type=lora', 'model.backbone.tuning.rank=8')) == [
-        dict(type='lora', rank=8, alpha=4)
-    ]
+    path, kept = REPO / 'configs/cls/r50_lora_cifar100.py', [dict(type='lora', rank=8, alpha=4, targets=None)]
+    assert tunings(by_options(path, 'model.backbone.tuning.rank=8')) == kept
+    assert tunings(by_options(path, 'model.backbone.tuning.type=lora', 'model.backbone.tuning.rank=8')) == kept
 
 
 def test_command_of_the_readme() -> None:

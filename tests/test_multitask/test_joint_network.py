@@ -13,7 +13,7 @@ from protuning_mm.multitask.shared_base import SharedBase
 from tests.families import FAMILIES, TUNING_CFGS, accepts, flat, images
 from tests.plain import fill
 
-SEPARATE = {'full', 'partial', 'bias', 'norm', 'vpt', 'vpt deep', 'pro, bias'}
+SEPARATE = {'full', 'partial', 'bias', 'norm', 'vpt', 'vpt deep', 'mona', 'pro, bias'}
 QUICK = {'mmdet.ResNet', 'mmdet.Swin', 'mmseg.ViT', 'timm.vit'}
 
 
