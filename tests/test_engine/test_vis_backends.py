@@ -21,9 +21,10 @@ def test_wandb(tmp_path: Path) -> None:
     assert b'mIoU' in found.read_bytes()
 
 
-def test_mlflow(tmp_path: Path) -> None:
+def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip('mlflow')
     pytest.importorskip('sqlalchemy')  # mlflow-skinny has no database
+    monkeypatch.chdir(tmp_path)  # MLflow writes copies of configs and logs into mlruns/ of the current folder
     uri = f'sqlite:///{tmp_path}/mlflow.db'
     run(tmp_path, f"dict(type='MLflowVisBackend', exp_name='blood', tracking_uri={uri!r})")
     with sqlite3.connect(tmp_path / 'mlflow.db') as database:
