@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 import protuning_mm
-from protuning_mm.cli.init_config import Plan
+from protuning_mm.cli.init_plan import Plan
 from protuning_mm.data.classes import find_label_config_fault
 from protuning_mm.engine.config import read_config
 from tests.mini import REPO, write_coco

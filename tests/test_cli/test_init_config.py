@@ -10,7 +10,8 @@ import timm
 import torch
 from mmengine.config import Config
 
-from protuning_mm.cli.init_config import find_base_batch, fit_memory, main, parse_args
+from protuning_mm.cli.init_config import main, parse_args
+from protuning_mm.cli.init_plan import find_base_batch, fit_memory
 from protuning_mm.cli.predict import main as predict
 from protuning_mm.cli.train import main as train
 from protuning_mm.engine.config import read_config
