@@ -187,6 +187,22 @@ def test_memory_of_our_models(config: str, size: tuple[int, int], images: int) -
     assert estimated == pytest.approx(measured, rel=0.25)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('config', 'size', 'images'),
+    [
+        ('seg/fcn_efficientnet-lite0_protune_camvid.py', (360, 480), 4),
+        ('det/faster_rcnn_efficientnet-lite0_protune_bccd.py', (480, 640), 2),
+        ('cls/efficientnet-lite0_protune_cifar10.py', (224, 224), 16),
+    ],
+)
+def test_memory_of_models_that_init_measures(config: str, size: tuple[int, int], images: int) -> None:
+    """protuning init fills 90 % of the memory by these estimates."""
+    estimated, measured = _memory(REPO / 'configs' / config, size, images)
+    print(f'{config}, {images} images of {size}: {estimated / measured:.3f} of the measured peak')
+    assert estimated == pytest.approx(measured, rel=0.15)
+
+
 def _memory(config: Path, size: tuple[int, int], images: int) -> tuple[float, float]:
     """Return the bytes of a training step: estimated, and measured at the size of training with the optimizer.
 
