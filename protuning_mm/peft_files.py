@@ -21,6 +21,8 @@ _PLAIN = dict(
     bias='none', fan_in_fan_out=False, rank_pattern={}, alpha_pattern={}, layer_replication=None, lora_bias=False,
     alora_invocation_tokens=None, target_parameters=None
 )  # fmt: skip
+# values of init_lora_weights with which PEFT subtracts the first A and B from the base weights, or quantizes them
+_CHANGED_BASE = ('pissa', 'olora', 'corda', 'loftq')
 
 
 def load_peft(model: nn.Module, folder: str | Path) -> nn.Module:
@@ -144,6 +146,12 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for key in (*_PLAIN, *variants):
         if config.get(key) not in (_PLAIN.get(key), None, {}, False):
             raise CheckpointError(f'{folder}: {key}={config[key]!r} of PEFT is not supported; only plain LoRA is')
+    start = str(config.get('init_lora_weights'))
+    if start.startswith(_CHANGED_BASE):
+        raise CheckpointError(
+            f"{folder} was trained with init_lora_weights={start!r}, which changes the network's own weights; save it "
+            'from PEFT with path_initial_model_for_weight_conversion, which makes it a plain LoRA'
+        )
     return config, {key.removeprefix(_PREFIX): tensor for key, tensor in state.items()}
 
 

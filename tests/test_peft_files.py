@@ -79,6 +79,7 @@ def test_rank_stabilized(tmp_path: Path) -> None:
         (dict(peft_type='IA3'), "holds 'IA3'; only LORA can be loaded"),
         (dict(use_dora=True), 'use_dora=True of PEFT is not supported'),
         (dict(bias='all'), "bias='all' of PEFT is not supported"),
+        (dict(init_lora_weights='pissa_niter_4'), "init_lora_weights='pissa_niter_4', which changes the network's own"),
         (dict(rank_pattern=dict(fc1=8)), 'rank_pattern=.* of PEFT is not supported'),
     ],
 )

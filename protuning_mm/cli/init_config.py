@@ -1,6 +1,7 @@
 """``protuning init``: write a short config for a folder of data, with a size and a batch that fit the memory."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -45,7 +46,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--tune', metavar='TUNING', help="pro (the default), '{type: lora, rank: 8}', …")
     parser.add_argument(
         '--memory',
-        type=float,
         metavar='GB',
         help='memory to use; defaults to what is free on the device, or half of RAM',
     )
@@ -92,6 +92,16 @@ def _check(plan: Plan, config: Path, device: str) -> Report:
     return run_checks(TrainingSetup(cfg, device=device))
 
 
+def _parse_memory(answer: str) -> float:
+    try:
+        memory = float(answer.upper().removesuffix('GB').strip())
+    except ValueError:
+        memory = 0.0
+    if not 0 < memory < math.inf:
+        raise ConfigError(f'memory {answer!r}: give a number of GB, such as 8')
+    return memory
+
+
 def make_plan(args: argparse.Namespace, folder: DataFolder, config: Path) -> tuple[Plan, Report]:
     """Choose all settings, and check the config.
 
@@ -105,7 +115,7 @@ def make_plan(args: argparse.Namespace, folder: DataFolder, config: Path) -> tup
     cfg = read_config(base)
     tuned = str(cfg.model.backbone.get('type', '')).rpartition('.')[2] == TUNED
     tune = args.tune or (None if tuned else _ask('Tuning', 'pro'))
-    memory = args.memory or float(_ask('Memory in GB', f'{_free_memory(args.device):.1f}'))
+    memory = _parse_memory(args.memory or _ask('Memory in GB', f'{_free_memory(args.device):.1f}'))
     size = find_training_size(cfg)
     plan = Plan(
         base=base,

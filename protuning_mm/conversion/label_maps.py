@@ -84,7 +84,7 @@ def read_maps(source: Path, names: Sequence[str], findings: Findings) -> MapData
             findings.add('label maps without an image', 'left out', path.name)
             continue
         used.add(image)
-        split = lists.get(image.stem) or find_split_of_path(path, source)
+        split = lists.find(image) or find_split_of_path(path, source)
         if lists and split is None:
             findings.add('images in none of the lists of splits', 'left out', image.name)
             continue

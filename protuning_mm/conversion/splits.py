@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -29,24 +30,52 @@ def find_split_of_path(path: Path, root: Path) -> str | None:
     return next((found for part in folders if (found := find_split(part))), None)
 
 
-def read_split_lists(folders: Iterable[Path]) -> dict[str, str]:
-    """Read lists of images, ``train.txt``, ``val.txt``, ``test.txt``, as in Pascal VOC's ``ImageSets``.
+class SplitLists:
+    """Lists of the images of each split, such as ``train.txt`` in Pascal VOC's ``ImageSets``.
 
-    Returns:
-        dict[str, str]: The split of each image, by its name without suffix.
+    Args:
+        names (Iterable[tuple[str, str]]): Names of images and their splits. A name may have folders and a suffix.
     """
-    found: dict[str, str] = {}
+
+    def __init__(self, names: Iterable[tuple[str, str]] = ()) -> None:
+        self._splits: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+        for name, split in names:
+            folders = tuple(part for part in PurePosixPath(name.replace('\\', '/')).parts[:-1] if part not in './..')
+            self._splits.setdefault(_without_suffix(name), []).append((folders, split))
+
+    def __bool__(self) -> bool:
+        return bool(self._splits)
+
+    def find(self, path: Path) -> str | None:
+        """Return the split of an image; None if no list names it.
+
+        Where images of several lists have one name, folders count. An image of several lists is not trained on.
+        """
+        found = self._splits.get(path.stem, [])
+        likeness = [_shared_end(folders, path.parts[:-1]) for folders, _ in found]
+        splits = {split for (_, split), like in zip(found, likeness) if like == max(likeness)}
+        return min(splits, key=('test', 'val', 'train').index, default=None)
+
+
+def read_split_lists(folders: Iterable[Path]) -> SplitLists:
+    """Read the lists ``train.txt``, ``val.txt``, ``test.txt`` of the first folder that has any."""
     for folder in folders:
+        names = []
         for path in sorted(folder.glob('*.txt')):
             split = _NAMES.get(path.stem.lower())
             if path.stem.lower() == 'trainval' and not (folder / 'train.txt').is_file():
                 split = 'train'
             if split:
-                names = (line.split()[0] for line in path.read_text().splitlines() if line.strip())
-                found.update((_without_suffix(name), split) for name in names)
-        if found:
-            break
-    return found
+                names += [(line.split()[0], split) for line in path.read_text().splitlines() if line.strip()]
+        if names:
+            return SplitLists(names)
+    return SplitLists()
+
+
+def _shared_end(folders: Sequence[str], others: Sequence[str]) -> int:
+    """Return how many folders two paths share, counted from their ends."""
+    pairs = zip(reversed(folders), reversed(others))
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _without_suffix(name: str) -> str:

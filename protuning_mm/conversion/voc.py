@@ -53,7 +53,7 @@ def read_voc(source: Path, findings: Findings) -> BoxData:
         if ignored:
             findings.add('difficult objects', 'ignored in training and evaluation', path.name, ignored)
         names.update(each.name for each in found.objects)
-        split = lists.get(path.stem) or find_split_of_path(path, source)
+        split = lists.find(path) or find_split_of_path(path, source)
         if lists and split is None:
             findings.add('images in none of the lists of ImageSets', 'left out', image.name)
             continue

@@ -122,7 +122,9 @@ def test_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (['photos', 'mine.yaml'], "'mine.yaml': the name of a config ends in .py"),
         (['nowhere', 'mine.py'], "data='nowhere': there is no such folder"),
         (['photos', 'mine.py', '--model', 'fcn'], '--model fcn: the models for detection are faster-rcnn, rtmdet'),
-        (['photos', 'mine.py', '--memory', '0.1'], 'and 0.1 GB are given: take a smaller --model'),
+        (['photos', 'mine.py', '--memory', 'a lot'], "memory 'a lot': give a number of GB, such as 8"),
+        (['photos', 'mine.py', '--memory', '-8'], "memory '-8': give a number of GB"),
+        (['photos', 'mine.py', '--memory', '0.1 GB'], 'and 0.1 GB are given: take a smaller --model'),
     ):
         with pytest.raises(SystemExit, match=message):
             main([*words, '--device', 'cpu'])

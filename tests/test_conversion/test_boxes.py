@@ -160,6 +160,19 @@ def test_voc(tmp_path: Path) -> None:
     ]
 
 
+def test_voc_lists_of_images_with_one_name(tmp_path: Path) -> None:
+    for folder in ('day', 'night', 'rain'):
+        text(tmp_path / f'voc/{folder}/1.xml', f'<annotation>{voc_object("cat", 1, 1, 10, 10)}</annotation>')
+        image(tmp_path / f'voc/{folder}/1.jpg')
+    text(tmp_path / 'voc/ImageSets/Main/train.txt', 'day/1\n./rain/1.jpg\n')
+    text(tmp_path / 'voc/ImageSets/Main/val.txt', 'night/1\nrain/1\n')
+    found, _ = converted(tmp_path / 'voc', tmp_path / 'out')
+    assert {split: list(images) for split, images in found.items()} == {
+        'train': ['day/1.jpg'],
+        'val': ['night/1.jpg', 'rain/1.jpg'],
+    }
+
+
 def test_labelme(tmp_path: Path) -> None:
     root = tmp_path / 'labelme'
     shapes = [
