@@ -100,11 +100,13 @@ def _run_on_noise(setup: TrainingSetup, training_size: tuple[int, int] | None) -
 
 
 def init_modules(model: nn.Module) -> None:
-    """Initialize the children of a model, except the backbone and those that would load a checkpoint.
+    """Initialize a model, except its backbone and children that would load a checkpoint.
 
-    Some modules cannot be trained with the values that they are built with: Sparse R-CNN's learned boxes would have
-    negative sizes.
+    Some models cannot be trained with the values that they are built with: Sparse R-CNN's learned boxes would have
+    negative sizes, and DINO's own parameter, an embedding of the feature levels, is memory that nobody has written.
     """
+    for parameter in model.parameters(recurse=False):
+        nn.init.normal_(parameter)
     child: Any
     for name, child in model.named_children():
         loaded = any(find_pretrained(module) for module in child.modules())

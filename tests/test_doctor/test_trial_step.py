@@ -15,7 +15,7 @@ from protuning_mm.doctor.estimates import estimate_sizes
 from protuning_mm.doctor.fake_proposals import use_fake_proposals
 from protuning_mm.doctor.noise_batch import make_noise_batch
 from protuning_mm.doctor.training_setup import build_model
-from protuning_mm.doctor.trial_step import run_trial_steps
+from protuning_mm.doctor.trial_step import init_modules, run_trial_steps
 from tests.mini import REPO
 from tests.test_doctor.doctor_runs import MiniConfigs, finding_at, run_doctor, severe
 
@@ -150,6 +150,14 @@ def test_memory_of_a_detector_does_not_depend_on_the_seed(mini: MiniConfigs) -> 
         setup = _build_setup(config)
         found.append(estimate_sizes(setup, run_trial_steps(setup, (320, 480)), (320, 480)).memory)
     assert None not in found and max(found) < 1.01 * min(found), found
+
+
+def test_own_parameters_of_a_model_are_initialized() -> None:
+    """DINO's embedding of the feature levels is created by torch.Tensor, which may hold anything."""
+    model = nn.Module()
+    model.level_embed = nn.Parameter(torch.full((4, 256), torch.nan))
+    init_modules(model)
+    assert model.level_embed.std().item() == pytest.approx(1, abs=0.1)
 
 
 def test_fake_proposals_fill_the_samplers(mini: MiniConfigs) -> None:
