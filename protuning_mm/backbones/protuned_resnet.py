@@ -36,7 +36,7 @@ class ProTunedResNet(TunedBackbone):
         init_cfg (dict, optional): See :class:`TunedBackbone`.
         pretrained (str, optional): Short for ``init_cfg=dict(type='Pretrained', checkpoint=…)``, as in mmseg.
         allow_random_backbone (bool): See :class:`TunedBackbone`. Defaults to False.
-        efficient_frozen (bool): See :class:`TunedBackbone`. Defaults to True.
+        efficient_frozen (bool | str): See :class:`TunedBackbone`. Defaults to True.
         **resnet: Arguments of the host's ResNet: ``depth``, ``base_channels``, ``style``, ``dcn``, ``dilations``,
             ``strides``, ``contract_dilation``, ``deep_stem`` (V1c), ``avg_down`` (with ``deep_stem``: V1d),
             ``out_indices``, ``with_cp``, …
@@ -59,7 +59,7 @@ class ProTunedResNet(TunedBackbone):
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
         pretrained: str | None = None,
         allow_random_backbone: bool = False,
-        efficient_frozen: bool = True,
+        efficient_frozen: bool | str = True,
         **resnet: Any,
     ) -> None:
         if tuning is None:

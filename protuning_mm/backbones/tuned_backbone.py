@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -19,11 +19,12 @@ from protuning_mm.backbones.base_weights import (
 )
 from protuning_mm.backbones.hosts import get_plain
 from protuning_mm.backbones.plain_copies import merged, untuned
+from protuning_mm.backbones.rotary_tables import keep_rotary_tables
 from protuning_mm.backbones.stage_hooks import forward_hooks, hook_stages
 from protuning_mm.backbones.stage_modules import FrozenStem, make_stages, run_stem
 from protuning_mm.backbones.trial_forward import check_by_trial_forward
 from protuning_mm.backbones.unchanged_on_error import unchanged_on_error
-from protuning_mm.frozen import freeze_efficiently, refold, verify
+from protuning_mm.frozen import FROZEN_MODES, freeze_efficiently, refold, verify
 from protuning_mm.registry import MODELS
 from protuning_mm.stages import read_stages
 from protuning_mm.stages.layouts import Feature
@@ -74,8 +75,11 @@ class TunedBackbone(BaseModule):
             ``init_cfg`` in the backbone's config.
         pretrained (str, optional): Short for ``init_cfg=dict(type='Pretrained', checkpoint=…)``, as in mmseg.
         allow_random_backbone (bool): Whether training may start with random frozen weights. Defaults to False.
-        efficient_frozen (bool): Whether to run the frozen modules memory-efficiently, with batch norms folded into
-            convolutions (:mod:`protuning_mm.frozen`). Results differ only by rounding. Defaults to True.
+        efficient_frozen (bool | str): How the frozen modules run (:mod:`protuning_mm.frozen`). ``'exact'``, or True,
+            saves only what the gradients need, with batch norms folded into convolutions; results differ by rounding
+            alone. ``'int8'`` saves it in 8 bits: outputs are those of ``'exact'``, gradients are off by up to about a
+            per cent. ``'recompute'`` saves the inputs of blocks and runs the blocks again, which takes more time.
+            False runs them as the host does. Defaults to True.
 
     Attributes:
         plain (nn.Module): The host's backbone, an instance of the host's class. It shares its children, parameters and
@@ -113,8 +117,13 @@ class TunedBackbone(BaseModule):
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
         pretrained: str | None = None,
         allow_random_backbone: bool = False,
-        efficient_frozen: bool = True,
+        efficient_frozen: bool | str = True,
     ) -> None:
+        mode = 'exact' if efficient_frozen is True else efficient_frozen
+        if mode is not False and mode not in FROZEN_MODES:
+            raise ValueError(
+                f'efficient_frozen={efficient_frozen!r} must be True, False, {", ".join(map(repr, FROZEN_MODES))}'
+            )
         tunings = build_tunings(tuning)
         follows = any(each.follows_train_mode for each in tunings)
         with unchanged_on_error(backbone) if isinstance(backbone, nn.Module) else nullcontext():
@@ -125,7 +134,7 @@ class TunedBackbone(BaseModule):
             self.frozen_source = found.source
             self.frozen_prefix: str | None = None
             self.allow_random_backbone = allow_random_backbone
-            self.efficient_frozen = efficient_frozen
+            self.efficient_frozen: str | Literal[False] = mode
             self._tune(found.network, found.cfg, num_stages)
 
     def _tune(self, plain: nn.Module, cfg: Mapping[str, Any], num_stages: int) -> None:
@@ -143,10 +152,12 @@ class TunedBackbone(BaseModule):
         self.never_trained = frozenset(key for key, param in plain.named_parameters() if not param.requires_grad)
         for param in plain.parameters():
             param.requires_grad_(False)
+        keep_rotary_tables(plain)
         if self.efficient_frozen:  # before a tuning adds hooks or modules
-            freeze_efficiently(plain)
+            paths = [path for stage in self.structure.stages for path in stage.modules]
+            freeze_efficiently(plain, self.efficient_frozen, [plain.get_submodule(path) for path in paths])
         for each in self.tunings:
-            each.efficient = self.efficient_frozen
+            each.efficient = bool(self.efficient_frozen)
         before = forward_hooks(plain)
         self._set_up_tunings()
         self.hooked = forward_hooks(plain) - before
@@ -158,6 +169,8 @@ class TunedBackbone(BaseModule):
         params = dict(self.plain.named_parameters())
         structure = self.structure.up_to_last_out()
         for tuning in self.tunings:
+            if self.efficient_frozen == 'recompute' and not tuning.recomputable:
+                raise TuningError(f"{tuning.name} cannot run with efficient_frozen='recompute': use 'int8' or 'exact'")
             try:
                 tuning.setup(self.plain, structure)
             except TuningError as error:

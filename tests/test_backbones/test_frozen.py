@@ -11,7 +11,8 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
-from protuning_mm import ProTunedResNet
+from protuning_mm import ProTunedResNet, TunedBackbone
+from protuning_mm.backbones.hosts import build_plain
 from tests.plain import (
     HOSTS,
     assert_identical,
@@ -221,3 +222,17 @@ def test_untuned_is_the_plain_host_network(host: str, variant: dict, weights: We
         for got, b in zip(tuned(image()), before):
             assert torch.equal(got, b)
     assert 'prompts.0.reduce.weight' in tuned.state_dict()
+
+
+def test_tables_of_rotary_positions_are_kept() -> None:
+    """For images of other sizes, mmpretrain's EVA-02 replaces tables of its state dict."""
+    cfg = dict(type='mmpretrain.ViTEVA02', arch='t', img_size=28, out_type='cls_token')
+    net = TunedBackbone(cfg, 'linear', host='mmpretrain', allow_random_backbone=True).eval()
+    host = build_plain(cfg, 'mmpretrain').eval()
+    host.load_state_dict(net.state_dict())
+    before = snapshot(net)
+    with torch.no_grad():
+        for size in (28, 56, 28):
+            x = torch.randn(1, 3, size, size)
+            assert torch.equal(net(x)[0], host(x)[0])
+            assert_identical(net.state_dict(), before)
