@@ -3,15 +3,17 @@
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from protuning_lab.benchmarks.earlier import compare, comparison_table
-from protuning_lab.benchmarks.models import EFFICIENT, HOST, MODELS_OF, PLAIN, build_step
+from protuning_lab.benchmarks.models import CHECKPOINTED, EFFICIENT, HOST, INT8, MODELS_OF, PLAIN, RECOMPUTE, build_step
 from protuning_lab.benchmarks.report import machine, plot, table
 from protuning_lab.measure import (
     Stopwatch,
@@ -42,7 +44,13 @@ BACKBONES: dict[str, dict[str, Any]] = {
         out_type='featmap',
         final_norm=False,
     ),
+    'swin_t': dict(type='mmdet.SwinTransformer'),
+    'vit_s': dict(type='timm', model_name='vit_small_patch16_224', out_indices=(0, 1, 2, 3)),
+    'dinov3_s': dict(type='timm', model_name='vit_small_patch16_dinov3', out_indices=(0, 1, 2, 3)),
+    'convnext_t': dict(type='timm', model_name='convnext_tiny', out_indices=(0, 1, 2, 3)),
     'efficientnet_lite0': dict(type='timm', model_name='tf_efficientnet_lite0', out_indices=(1, 2, 3, 4)),
+    'mobilenetv2': dict(type='mmdet.MobileNetV2', out_indices=(1, 2, 4, 7)),
+    'mobilenetv3': dict(type='timm', model_name='mobilenetv3_large_100', out_indices=(1, 2, 3, 4)),
 }
 
 
@@ -90,7 +98,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def methods(backbone: dict[str, Any]) -> dict[str, Callable[[], nn.Module]]:
     """What is compared, by the names in the table."""
 
-    def tuned(tuning: Any, efficient: bool = True) -> Callable[[], nn.Module]:
+    def tuned(tuning: Any, efficient: bool | str = True) -> Callable[[], nn.Module]:
         return lambda: TunedBackbone(backbone, tuning, allow_random_backbone=True, efficient_frozen=efficient)
 
     found: dict[str, Callable[[], nn.Module]] = {'full fine-tuning': tuned('full')}
@@ -100,6 +108,9 @@ def methods(backbone: dict[str, Any]) -> dict[str, Callable[[], nn.Module]]:
     found |= {
         PLAIN: tuned('pro', efficient=False),
         EFFICIENT: tuned('pro'),
+        INT8: tuned('pro', efficient='int8'),
+        RECOMPUTE: tuned('pro', efficient='recompute'),
+        CHECKPOINTED: lambda: checkpointed(tuned('pro', efficient=False)()),
         'Partial-1': tuned(dict(type='partial', k=1)),
         'bias': tuned('bias'),
         'linear': tuned('linear'),
@@ -107,6 +118,15 @@ def methods(backbone: dict[str, Any]) -> dict[str, Callable[[], nn.Module]]:
     if backbone['type'] != 'timm':  # the host libraries do not build a timm model with these arguments
         found['no tuning, host'] = lambda: MODELS.build(dict(backbone)).requires_grad_(False)
     return found
+
+
+def checkpointed(net: Any) -> nn.Module:
+    """Let each stage of a tuned backbone save its input alone, by torch's checkpointing."""
+    for stage in net.structure.stages:
+        for path in stage.modules:
+            part = net.plain.get_submodule(path)
+            part.forward = partial(checkpoint, part.forward, use_reentrant=False)
+    return net
 
 
 def prepared(build: Callable[[], nn.Module], args: argparse.Namespace) -> nn.Module:
@@ -119,6 +139,8 @@ def prepared(build: Callable[[], nn.Module], args: argparse.Namespace) -> nn.Mod
             tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
         elif name.endswith('expand.weight'):
             tensor.copy_(0.02 * torch.randn(tensor.shape, generator=generator))
+        elif name.endswith(('gamma', 'gamma_1', 'gamma_2')):  # initially next to zero, which hides a block's gradient
+            tensor.fill_(0.3)
     net.to(args.device)
     if args.channels_last:
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -166,6 +188,17 @@ class Run:
         backward = watch.look()
         self.net.zero_grad(set_to_none=True)
         return dict(forward=forward, backward=backward, step=forward + backward)
+
+    def gradient(self) -> Tensor:
+        """The gradients of all trained parameters in one vector, for a loss that weighs each output at random."""
+        outs = self.forward(self.image())
+        generator = torch.Generator().manual_seed(2)
+        weights = [torch.randn(out.shape, generator=generator).to(out) for out in _maps(outs)]
+        self.net.zero_grad(set_to_none=True)
+        torch.stack([(out * weight).mean() for out, weight in zip(_maps(outs), weights)]).sum().backward()
+        found = torch.cat([p.grad.flatten() for p in self.net.parameters() if p.grad is not None])
+        self.net.zero_grad(set_to_none=True)
+        return found
 
     def evaluate(self) -> dict[str, float]:
         """One forward pass; the network is in evaluation mode already, or weights would be folded anew each time."""
@@ -227,9 +260,16 @@ def measure(runs: dict[str, Run], args: argparse.Namespace, evaluate: bool) -> d
         times = interleaved_times(chosen, 2 * args.rounds)
         for name in chosen:
             runs[name].net.train()
+    exact = runs[PLAIN].gradient() if evaluate and PLAIN in runs else None
     for name, run in runs.items():
         trains = name != 'no tuning, host'
-        rows[name] = dict(peak=run.peak(), kept=run.kept()) if trains else {}
+        rows[name] = dict(peak=run.peak()) if trains else {}
+        if trains and name != INT8:  # what int8 saves is hidden from the hook that counts
+            rows[name]['kept'] = run.kept()
+        if exact is not None and name in (EFFICIENT, INT8, RECOMPUTE, CHECKPOINTED):
+            gradient = run.gradient()
+            rows[name]['error'] = float((gradient - exact).norm() / exact.norm())
+            rows[name]['cosine'] = float(torch.cosine_similarity(gradient.double(), exact.double(), dim=0))
         if args.by_operation and trains:
             rows[name]['kept by operation'] = run.kept_by_operation()
         if args.fit and trains:

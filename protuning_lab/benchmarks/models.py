@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from protuning_mm.cli.count_params import CONFIGS
 
 PLAIN, EFFICIENT, HOST = 'Pro-Tuning, plain torch', 'Pro-Tuning, efficient', "host's default"
+INT8, RECOMPUTE, CHECKPOINTED = 'Pro-Tuning, int8', 'Pro-Tuning, recompute', 'Pro-Tuning, checkpointed stages'
 # our config, and the host library's config that it inherits
 _CONFIGS = {
     'cascade_mask_rcnn': (

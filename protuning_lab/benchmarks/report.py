@@ -19,6 +19,7 @@ COLUMNS = {
     'backward': 'backward ms',
     'step': 'step ms',
     'evaluation': 'evaluation ms',
+    'error': 'gradient error',
 }
 
 
@@ -35,6 +36,9 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         cells = []
         for column in columns:
             base = rows.get('no tuning, host' if column == 'evaluation' else PLAIN, {})
+            if column == 'error':
+                cells.append(f'{row[column]:.0e}' if column in row else '')
+                continue
             value, ratio = _value(row, base, column)
             cells.append('' if value is None else f'{value:.0f}' + (f' ({ratio:.3f})' if ratio else ''))
         lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')

@@ -142,7 +142,6 @@ class PromptBlock(nn.Module):
             layers,
             dict(padding=self.depthwise.padding, groups=self.depthwise.groups),
             root_mean_square(x) if self.is_relative else None,
-            torch.is_grad_enabled(),
             *_tensors(self.reduce),
             *_tensors(self.norm1),
             *_tensors(self.depthwise),

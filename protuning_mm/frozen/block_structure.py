@@ -5,6 +5,7 @@ users change modules in place: they replace a layer, change a stride, add a hook
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -73,6 +74,13 @@ BATCH_NORMS = (
     'torch.nn.modules.batchnorm.BatchNorm2d',
     'torch.nn.modules.batchnorm.SyncBatchNorm',
     'mmengine.model.utils._BatchNormXd',
+)
+# a batch norm, a dropout that is usually none, and an activation
+NORM_ACTS = ('timm.layers.norm_act.BatchNormAct2d',)
+# convolutions that pad at each call, so that the output's size is the input's divided by the stride, rounded up
+SAME_CONVS = (
+    'timm.layers.conv2d_same.Conv2dSame',
+    'mmcv.cnn.bricks.conv2d_adaptive_padding.Conv2dAdaptivePadding',
 )
 CONV_MODULE = 'mmcv.cnn.bricks.conv_module.ConvModule'
 # modules that are the identity in eval mode
@@ -162,17 +170,17 @@ def conv_and_norm(conv: Any, norm: Any) -> tuple[nn.Conv2d, Any]:
     return conv, norm
 
 
-def check_conv(conv: Any) -> None:
-    """Raise UnsupportedError if a layer is not a Conv2d with a supported geometry."""
-    if type(conv) is not nn.Conv2d:
+def check_conv(conv: Any, others: Sequence[str] = ()) -> None:
+    """Raise UnsupportedError if a layer is not a Conv2d, or of one of other types, with a supported geometry."""
+    if type(conv) is not nn.Conv2d and type_name(conv) not in others:
         raise UnsupportedError(f'{type_name(conv)} is not an exact Conv2d')
     if geometry(conv) is None:
         raise UnsupportedError(f'a convolution has padding={conv.padding!r}, padding_mode={conv.padding_mode!r}')
 
 
-def check_norm(norm: Any) -> None:
+def check_norm(norm: Any, types: Sequence[str] = BATCH_NORMS) -> None:
     """Raise UnsupportedError if a layer is not a batch norm in eval mode with running statistics."""
-    if type_name(norm) not in BATCH_NORMS:
+    if type_name(norm) not in types:
         raise UnsupportedError(f'{type_name(norm)} is not an exact batch norm')
     if norm.training:
         raise UnsupportedError('a batch norm is in training mode')

@@ -9,6 +9,7 @@ from torch.utils._device import DeviceContext
 
 from protuning_mm.frozen.block_structure import UnsupportedError, check_runs_own, check_unhooked
 from protuning_mm.frozen.higher_order import is_transformed
+from protuning_mm.frozen.relu_mask import INTEGERS, is_dense
 
 
 def is_ordinary_call(x: Any, dims: int = 4) -> bool:
@@ -23,7 +24,14 @@ def is_ordinary_call(x: Any, dims: int = 4) -> bool:
         and x.dim() == dims
         and x.layout == torch.strided
         and x.device.type in ('cpu', 'cuda')
-        and not torch.compiler.is_compiling()
+        and is_ordinary_moment()
+    )
+
+
+def is_ordinary_moment() -> bool:
+    """Return whether nothing is traced, compiled, transformed or hooked globally."""
+    return (
+        not torch.compiler.is_compiling()
         and not torch._C._get_tracing_state()
         and not is_transformed()
         and not _has_modes()
@@ -31,6 +39,25 @@ def is_ordinary_call(x: Any, dims: int = 4) -> bool:
         and not torch_module._global_forward_pre_hooks
         and not torch_module._global_backward_hooks
         and not torch_module._global_backward_pre_hooks
+    )
+
+
+def is_in_dense_graph(x: Any, inplace: bool) -> bool:
+    """Return whether an activation may run as a node of its own that reads memory in its own order.
+
+    Args:
+        x (Any): The input of the activation.
+        inplace (bool): Whether the activation overwrites it. torch raises an error for a leaf, and rewrites the graph
+            of a view.
+    """
+    return (
+        torch.is_grad_enabled()
+        and type(x) is Tensor
+        and x.requires_grad
+        and is_ordinary_call(x, x.dim())
+        and x.element_size() in INTEGERS
+        and is_dense(x)
+        and not (inplace and (x.is_leaf or x._is_view()))
     )
 
 
@@ -87,12 +114,12 @@ def _is_ordinary(t: Tensor, device: torch.device) -> bool:
     )
 
 
-def is_watched(module: nn.Module) -> bool:
-    """Return whether a module or one of its children has hooks or replaced methods."""
+def is_watched(module: nn.Module, own: type | tuple[type, ...] = ()) -> bool:
+    """Return whether a module or one of its children has hooks or replaced methods, except forwards of some types."""
     try:
         for part in module.modules():
             check_unhooked(part, 'it')
-            check_runs_own(part, 'it')
+            check_runs_own(part, 'it', own)
     except UnsupportedError:
         return True
     return False

@@ -9,6 +9,10 @@ from torch.nn import functional as F
 
 from protuning_mm.frozen.higher_order import is_observed
 
+# Pixels of a map up to which the input gradient of a pointwise convolution is a convolution too. It is faster than a
+# matrix product where oneDNN is faster than BLAS, but copies the maps to another layout.
+_SMALL = 64 * 64
+
 
 class NormOp(NamedTuple):
     """A batch norm with fixed statistics, without a module and without an autograd graph.
@@ -59,8 +63,6 @@ class ConvOp(NamedTuple):
         bias (Tensor, optional): (C_out,).
         stride, padding, dilation (tuple[int, int]): As in :class:`torch.nn.Conv2d`.
         groups (int): As in :class:`torch.nn.Conv2d`.
-        by_matmul (bool): Whether to compute a pointwise convolution on a CPU as a matrix product, which needs less
-            memory. oneDNN's convolution is faster and serves where gradients are disabled. Defaults to True.
         norm (NormOp, optional): The batch norm after the convolution, unless it is folded into it.
     """
 
@@ -70,14 +72,15 @@ class ConvOp(NamedTuple):
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
-    by_matmul: bool = True
     norm: NormOp | None = None
 
     def _is_matmul(self, x: Tensor) -> bool:
         """Return whether to use a matrix product; oneDNN would copy contiguous maps to its own layout and back."""
-        pointwise = self.weight.shape[2:] == (1, 1) and self.padding == (0, 0) and self.groups == 1
-        fits = x.device.type == 'cpu' and x.element_size() >= 4 and x.is_contiguous()
-        return self.by_matmul and pointwise and fits and not is_observed(x)
+        return self.weight.shape[2:] == (1, 1) and x.is_contiguous() and self._may_be_matmul(x)
+
+    def _may_be_matmul(self, x: Tensor) -> bool:
+        fits = x.device.type == 'cpu' and x.element_size() >= 4
+        return self.padding == (0, 0) and self.groups == 1 and fits and not is_observed(x)
 
     def __call__(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """Apply the convolution and its norm.
@@ -92,14 +95,11 @@ class ConvOp(NamedTuple):
         """
         if self.norm is not None:
             return self.norm(self._replace(norm=None)(x))
-        weight, bias = self.weight, None if onto is not None else self.bias
-        if not self._is_matmul(x) or (onto is not None and not onto.is_contiguous()):
-            y = F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
-            return y if onto is None else onto.add_(y)
-        x = x[:, :, :: self.stride[0], :: self.stride[1]]
-        size, columns = x.shape[2:], x.flatten(2)
-        matrix = weight.flatten(1).expand(len(x), -1, -1)
-        return _product(matrix, columns, size, bias, onto)
+        bias = None if onto is not None else self.bias
+        y = F.conv2d(x, self.weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        if self.weight.shape[2:] == (1, 1) and x.is_contiguous():
+            y = y.contiguous()  # the layout of a single channel's map is ambiguous, and oneDNN may take the other one
+        return y if onto is None else onto.add_(y)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """Return the output shape (C, H, W) for an input shape (C, H, W); None if torch would reject the input."""
@@ -129,6 +129,13 @@ class ConvOp(NamedTuple):
             grad = self.norm.input_grad(grad)
         if self._is_matmul(grad) and (onto is None or (onto.is_contiguous() and onto.dtype == grad.dtype)):
             return self._pointwise_input_grad(grad, size, onto)
+        kernel = self.weight.shape[2]
+        of_patches = tuple(size) == tuple(kernel * each for each in grad.shape[2:])
+        if of_patches and self.stride == self.weight.shape[2:] == (kernel, kernel) and self._may_be_matmul(grad):
+            # each pixel is in one patch; oneDNN would make two copies of the weight, larger than the maps
+            matrix = self.weight.flatten(1).t().expand(len(grad), -1, -1)
+            x_grad = F.pixel_shuffle(_product(matrix, grad.flatten(2), grad.shape[2:]), kernel)
+            return x_grad if onto is None else add_gradient(onto, x_grad)
         output_padding = [span % stride for span, stride in zip(self._spans(size), self.stride)]
         x_grad = F.conv_transpose2d(
             grad, self.weight, None, self.stride, self.padding, output_padding, self.groups, self.dilation
@@ -153,10 +160,13 @@ class ConvOp(NamedTuple):
         return weight, bias
 
     def _pointwise_input_grad(self, grad: Tensor, size: Sequence[int], onto: Tensor | None) -> Tensor:
+        if self.stride == (1, 1) and size[0] * size[1] <= _SMALL:
+            x_grad = F.conv2d(grad, self.weight.transpose(0, 1))
+            return x_grad if onto is None else onto.add_(x_grad)
         matrix = self.weight.flatten(1).t().expand(len(grad), -1, -1)
         columns = grad.flatten(2)
         if self.stride == (1, 1):
-            return _product(matrix, columns, size, onto=onto)
+            return _product(matrix, columns, size, onto)
         x_grad = _product(matrix, columns, grad.shape[2:])
         if onto is None:
             onto = x_grad.new_zeros(len(grad), x_grad.shape[1], *size)
@@ -191,10 +201,8 @@ def check_unchanged(ops: Iterable[ConvOp], noted: list[int]) -> None:
         )
 
 
-def _product(
-    matrix: Tensor, columns: Tensor, size: Sequence[int], bias: Tensor | None = None, onto: Tensor | None = None
-) -> Tensor:
-    """Multiply a matrix with each image's columns; add a bias, or add the result to ``onto`` in place.
+def _product(matrix: Tensor, columns: Tensor, size: Sequence[int], onto: Tensor | None = None) -> Tensor:
+    """Multiply a matrix with each image's columns, or add the result to ``onto`` in place.
 
     Without ``onto`` the result is a new tensor, because autograd forbids in-place changes to a view returned by a
     Function.
@@ -203,11 +211,7 @@ def _product(
         onto.flatten(2).baddbmm_(matrix, columns)
         return onto
     maps = columns.new_empty(len(columns), matrix.shape[1], *size)
-    out = maps.flatten(2)
-    if bias is None:
-        torch.bmm(matrix, columns, out=out)
-    else:
-        torch.baddbmm(bias.unsqueeze(1), matrix, columns, out=out)
+    torch.bmm(matrix, columns, out=maps.flatten(2))
     return maps
 
 

@@ -18,11 +18,13 @@ from protuning_mm.frozen.block_structure import BLOCKS, BlockLayers, Unsupported
 from protuning_mm.frozen.conditions import compute_dtype, is_ordinary_call
 from protuning_mm.frozen.conv import unfolded
 from protuning_mm.frozen.efficient_forward import EfficientForward
-from protuning_mm.frozen.efficient_layers import LAYERS, EfficientConv, EfficientNorm
+from protuning_mm.frozen.efficient_layers import LAYERS, EfficientConv, EfficientNorm, EfficientReLU
 from protuning_mm.frozen.efficient_stem import EfficientStem, wrap_stem
 from protuning_mm.frozen.folding import FoldCache, defers
 from protuning_mm.frozen.higher_order import anchor
 from protuning_mm.frozen.memory_efficient_block import BlockOp, ResidualBlock, pool_args
+from protuning_mm.frozen.recomputing import recompute_blocks
+from protuning_mm.frozen.saved_int8 import save_in_int8
 
 
 @dataclass
@@ -49,7 +51,11 @@ class FrozenReport:
         return '\n'.join(lines)
 
 
-def freeze_efficiently(module: nn.Module) -> FrozenReport:
+# what is saved for the backward pass: what the gradients need; the same in 8 bits; the inputs of blocks
+FROZEN_MODES = ('exact', 'int8', 'recompute')
+
+
+def freeze_efficiently(module: nn.Module, mode: str = 'exact', stages: Iterable[nn.Module] = ()) -> FrozenReport:
     """Run the frozen parts of a network efficiently.
 
     Classes, names and tensors stay the same, and so do results up to rounding. The function does not freeze anything:
@@ -58,11 +64,17 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
     It supports the blocks ``BasicBlock`` and ``Bottleneck`` of the ResNets in mmdet, mmseg and mmpretrain (ResNet, V1c,
     V1d, ResNeXt, RegNet), timm and torchvision. It also supports the stems of these networks, except timm's deep stems.
     Subclasses of these blocks are not supported. Other frozen Conv2d and batch norm layers, also those inside
-    unsupported blocks, are changed so that they save no activations for the backward pass. Swin's window attention (of
-    mmdet, mmseg and mmpretrain) saves only queries, keys, values, position bias and mask.
+    unsupported blocks, are changed so that they save no activations for the backward pass, and ReLU and ReLU6 so that
+    they save one bit per element. Swin's window attention (of mmdet, mmseg and mmpretrain) saves only queries, keys,
+    values, position bias and mask.
 
     Args:
         module (nn.Module): The network, or a part of it.
+        mode (str): ``'exact'``; ``'int8'`` to save in 8 bits what a stage saves in 16 or 32
+            (:mod:`protuning_mm.frozen.saved_int8`); ``'recompute'`` to save the inputs of a stage's blocks and run the
+            blocks again in the backward pass (:mod:`protuning_mm.frozen.recomputing`). Defaults to ``'exact'``.
+        stages (Iterable[nn.Module]): The stages, or parts of stages, for the last two modes; each part without trained
+            matrices or kernels.
 
     Returns:
         FrozenReport: Which modules run efficiently in the network's current state; see :func:`report`.
@@ -72,6 +84,9 @@ def freeze_efficiently(module: nn.Module) -> FrozenReport:
         if forward is not None and 'forward' not in part.__dict__:
             forward(part)
         wrap_stem(part)
+    if mode != 'exact':
+        for stage in stages:
+            (save_in_int8 if mode == 'int8' else recompute_blocks)(stage)
     return report(module)
 
 
@@ -158,7 +173,7 @@ class EfficientBlock(EfficientForward):
         return self.module.modules()
 
     def check(self) -> BlockLayers:
-        return read_block(self.module, own=(EfficientBlock, EfficientConv, EfficientNorm))
+        return read_block(self.module, own=(EfficientBlock, EfficientConv, EfficientNorm, EfficientReLU))
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         graph = _needs_graph(x)
@@ -202,9 +217,6 @@ class EfficientBlock(EfficientForward):
             self._folds[i](conv, norm, dtype) if folds or conv.weight.dtype != dtype else unfolded(conv, norm)
             for i, (conv, norm) in enumerate(pairs)
         ]
-        # with gradients, use the matrix product, which needs less memory on a CPU; else oneDNN's convolution, which is
-        # faster
-        convs = [conv._replace(by_matmul=torch.is_grad_enabled()) for conv in convs]
         block = BlockOp(
             convs[: len(parts.branch)],
             pool=None if parts.pool is None else pool_args(parts.pool),

@@ -90,7 +90,7 @@ class MemoryEfficientBlend(torch.autograd.Function):
     """Computes x̃ from x, the norms and activations, and all weights in the order in which they are used.
 
     ``geometry`` holds padding and groups of the depth-wise convolution. ``factor`` is s, (N, 1, 1, 1); it gets no
-    gradient, and None stands for 1. For ``by_matmul`` see :class:`ConvOp`.
+    gradient, and None stands for 1.
     """
 
     @staticmethod
@@ -100,14 +100,13 @@ class MemoryEfficientBlend(torch.autograd.Function):
         layers: tuple[NormAct, NormAct],
         geometry: dict[str, Any],
         factor: Tensor | None,
-        by_matmul: bool,
         *weights: Tensor | None,
     ) -> Tensor:
         autocast = autocast_settings(x.device.type)
         dtype = autocast['dtype'] if autocast['enabled'] else x.dtype
         ctx.layers, ctx.geometry, ctx.factor, ctx.dtype, ctx.autocast = layers, geometry, factor, dtype, autocast
         norm_acts = [lambda h, weight, bias, layer=layer: layer(h) for layer in layers]
-        h1, h2, y = _run(ctx, x, weights, norm_acts, by_matmul)
+        h1, h2, y = _run(ctx, x, weights, norm_acts)
         ctx.save_for_backward(x, h1, h2, *weights)
         return y
 
@@ -115,23 +114,23 @@ class MemoryEfficientBlend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         with torch.autocast(grad.device.type, enabled=False):
             x_grad, *grads = (_differentiable_backward if is_observed(grad) else _backward)(ctx, grad)
-        return x_grad, None, None, None, None, *grads
+        return x_grad, None, None, None, *grads
 
 
 def _run(
-    ctx: Any, x: Tensor, weights: Sequence[Any], norm_acts: Sequence[Callable[..., Tensor]], by_matmul: bool
+    ctx: Any, x: Tensor, weights: Sequence[Any], norm_acts: Sequence[Callable[..., Tensor]]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return h_1, h_2 and x̃."""
     w1, b1, n1, c1, w2, b2, n2, c2, w3, b3 = weights
     dtype = ctx.dtype
     with torch.autocast(x.device.type, enabled=False):
-        h1 = _op(dtype, w1, b1, by_matmul=by_matmul)(x.to(dtype))
+        h1 = _op(dtype, w1, b1)(x.to(dtype))
         with torch.autocast(**ctx.autocast):
             a = norm_acts[0](h1, n1, c1).to(dtype)
         h2 = _op(dtype, w2, b2, **ctx.geometry)(a)
         with torch.autocast(**ctx.autocast):
             a = norm_acts[1](h2, n2, c2).to(dtype)
-        prompt = _op(dtype, w3, b3, by_matmul=by_matmul)(a)
+        prompt = _op(dtype, w3, b3)(a)
         if ctx.factor is not None:
             prompt = prompt * ctx.factor.to(prompt.dtype) if prompt.requires_grad else prompt.mul_(ctx.factor)
     return h1, h2, prompt.add_(x) if prompt.dtype == x.dtype else prompt + x
@@ -141,12 +140,12 @@ def _differentiable_backward(ctx: Any, grad: Tensor) -> list[Any]:
     """Return the gradients of x and each weight by rerunning the forward pass with torch's own operations."""
     x, _, _, *weights = ctx.saved_tensors
     create_graph = torch.is_grad_enabled()
-    needed = [i for i, needs in enumerate(ctx.needs_input_grad[:1] + ctx.needs_input_grad[5:]) if needs]
+    needed = [i for i, needs in enumerate(ctx.needs_input_grad[:1] + ctx.needs_input_grad[4:]) if needs]
     inputs = [x, *weights]
     with torch.enable_grad():
         for i in needed:  # separate tensors, because one input may depend on another
             inputs[i] = inputs[i].view_as(inputs[i])
-        _, _, y = _run(ctx, inputs[0], inputs[1:], [layer.run_again for layer in ctx.layers], False)
+        _, _, y = _run(ctx, inputs[0], inputs[1:], [layer.run_again for layer in ctx.layers])
     found = torch.autograd.grad(y, [inputs[i] for i in needed], grad, create_graph=create_graph)
     grads = dict(zip(needed, found))
     return [grads.get(i) for i in range(len(inputs))]

@@ -1,10 +1,11 @@
-"""The backward pass of a ReLU from one bit per element.
+"""The backward pass of a ReLU, or of a ReLU6, from one bit per element.
 
-torch saves the whole output of a ReLU. Its backward pass only needs to know which elements were positive, and eight
-such bits fit into one byte.
+torch saves the whole input or output. The backward pass only needs to know which elements the activation has changed,
+and eight such bits fit into one byte.
 """
 
 import ctypes
+import math
 import os
 from functools import lru_cache
 from typing import NamedTuple
@@ -24,10 +25,10 @@ INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class ReluMask(NamedTuple):
-    """The elements that a ReLU set to zero, one bit each.
+    """The elements that a ReLU has changed, one bit each.
 
     Args:
-        bits (Tensor): (⌈numel / 8⌉,), uint8, in memory order; a set bit marks a zero.
+        bits (Tensor): (⌈numel / 8⌉,), uint8, in memory order; a set bit marks an element that was changed.
         size (torch.Size): Shape of the ReLU's output.
         stride (tuple[int]): Strides of the ReLU's output, contiguous or channels last.
     """
@@ -37,19 +38,24 @@ class ReluMask(NamedTuple):
     stride: tuple[int, ...]
 
 
-def pack_relu_mask(x: Tensor) -> ReluMask:
-    """Record which elements a ReLU set to zero.
+def pack_relu_mask(x: Tensor, lowest: float = 0.0, highest: float = math.inf) -> ReluMask:
+    """Record which elements a ReLU, or another function that limits values, has changed.
 
-    NaN does not count as zero, as in torch's own backward pass.
+    NaN does not count as changed, as in torch's own backward pass of a ReLU. In torch's of a ReLU6 it depends on the
+    element's place in memory.
 
     Args:
-        x (Tensor): The ReLU's output, dense in memory (see :func:`is_dense`).
+        x (Tensor): The output, dense in memory (see :func:`is_dense`).
+        lowest, highest (float): The limits. Defaults to those of a ReLU.
     """
     number, step = x.numel(), _step(x.device)
     flat = x.as_strided((number,), (1,))
     bits = torch.empty((number + 7) // 8, dtype=torch.uint8, device=x.device)
     for start in range(0, number, step):
-        mask = flat[start : start + step].le(0)
+        part = flat[start : start + step]
+        mask = part.le(lowest)
+        if highest < math.inf:
+            mask.logical_or_(part.ge(highest))
         if len(mask) % 8:
             mask = torch.nn.functional.pad(mask, (0, -len(mask) % 8))
         words = mask.view(torch.int64).mul_(_GATHER)

@@ -51,6 +51,8 @@ class Tuning:
         child (str): Name of the backbone's child that contains the added modules; their state dict keys begin with it.
         identity_at_init (bool): Whether the initialized tuning leaves the plain backbone's outputs unchanged.
         combines (bool): Whether the tuning can be combined with others.
+        recomputable (bool): Whether the tuning works if a block's forward, without the hooks of the block itself, runs
+            again in the backward pass.
         passes_to (type, optional): Class of the added modules. It gets the keyword arguments that the tuning's own
             constructor does not name.
         added (nn.ModuleDict | nn.ModuleList, optional): The added modules.
@@ -68,6 +70,7 @@ class Tuning:
     child: ClassVar[str] = 'added'
     identity_at_init: ClassVar[bool] = True
     combines: ClassVar[bool] = True
+    recomputable: ClassVar[bool] = True
     follows_train_mode: ClassVar[bool] = False
     passes_to: ClassVar[type[nn.Module] | None] = None
 

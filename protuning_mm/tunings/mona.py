@@ -76,6 +76,7 @@ class MonaTuning(Tuning):
     """
 
     child = 'mona'
+    recomputable = False  # an adapter needs its layer's input, which a hook of the layer keeps during the forward pass
 
     def __init__(self, hidden: int = 64, dropout: float = 0.1) -> None:
         super().__init__()

@@ -129,7 +129,7 @@ def test_plain_path_and_why(build: Callable[[], nn.Module], why: str, when: str)
 def test_subclass_is_not_known() -> None:
     block = subclass()
     found = freeze_efficiently(block)
-    assert set(found.efficient.values()) == {'Conv2d', 'BatchNorm2d'} and not found.fallback
+    assert set(found.efficient.values()) == {'Conv2d', 'BatchNorm2d', 'ReLU'} and not found.fallback
     assert 'forward' not in block.__dict__
 
 
@@ -149,9 +149,9 @@ def test_a_host_network_is_taken_over_whole(host: str, settings: dict[str, Any],
     plain = copy.deepcopy(net)
     found = freeze_efficiently(net)
     assert not found.fallback and not found.other
-    assert len(found.efficient) == blocks + stem
+    assert len(found.efficient) == blocks + 2 * stem  # convolutions and ReLUs of the stem
     assert sorted(set(found.efficient.values())) == sorted(
-        {'Conv2d', 'BasicBlock' if settings['depth'] < 50 else 'Bottleneck'}
+        {'Conv2d', 'ReLU', 'BasicBlock' if settings['depth'] < 50 else 'Bottleneck'}
     )
     for shape in ((2, 3, 33, 40), (1, 3, 97, 131)):
         image = torch.randn(shape)
@@ -279,9 +279,9 @@ def test_again_and_on_a_part() -> None:
     net.eval()
     freeze_efficiently(net)
     found = freeze_efficiently(net)
-    assert len(found.efficient) == 9
+    assert len(found.efficient) == 10  # the stem's convolution and ReLU, and 8 blocks
     release(net.layer2)
-    assert len(report(net).efficient) == 7
+    assert len(report(net).efficient) == 8
     assert len(freeze_efficiently(net.layer2).efficient) == 2
 
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
+from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import Tensor, nn
 
 from protuning_mm.backbones import TunedBackbone
@@ -94,6 +96,98 @@ def test_norm_that_is_left(change: str) -> None:
     for got, expected in zip(output_and_grad(taken, x), output_and_grad(norm, x)):
         assert torch.equal(got, expected)
     assert all(torch.equal(a, b) for a, b in zip(taken.buffers(), norm.buffers()))
+
+
+class After(nn.Module):
+    """An activation after an operation, so that it may overwrite its input."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(x * 2) * 3
+
+
+def saved(module: nn.Module, x: Tensor) -> list[Tensor]:
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        module(x.detach().requires_grad_())
+    return [t for t in kept if t.numel() > 1]
+
+
+@pytest.mark.parametrize('inplace', [False, True])
+@pytest.mark.parametrize('act', [nn.ReLU, nn.ReLU6, lambda inplace: nn.Hardtanh(-1, 0.5, inplace)])
+def test_relu(act: Any, inplace: bool) -> None:
+    """At the limits, beyond them, and where a value is no number; one bit each is kept."""
+    module = After(act(inplace=inplace))
+    taken = copy.deepcopy(module)
+    assert list(freeze_efficiently(taken).efficient) == ['act']
+    x = torch.randn(2, 3, 7, 9).mul_(3)
+    x.view(-1)[:8] = torch.tensor([0.0, -0.0, 3.0, -0.5, 0.25, torch.inf, -torch.inf, 6.0])
+    if act is nn.ReLU:  # torch's ReLU6 passes a gradient to some NaN and not to others, by their places in memory
+        x.view(-1)[8] = torch.nan
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = x.contiguous(memory_format=layout)
+        for got, expected in zip(output_and_grad(taken, x), output_and_grad(module, x)):
+            assert torch.equal(got.nan_to_num(7), expected.nan_to_num(7))
+            assert torch.equal(got.signbit(), expected.signbit())
+    assert [(t.dtype, t.numel()) for t in saved(taken, x)] == [(torch.uint8, -(-x.numel() // 8))]
+
+
+def test_relu_that_overwrites_a_view_or_a_leaf_is_left() -> None:
+    act = nn.ReLU(inplace=True)
+    freeze_efficiently(act)
+    x = torch.randn(4, 6, requires_grad=True)
+    y = x * 1
+    part = y[:, :3]
+    assert act(part) is part and type(y.grad_fn).__name__ == 'CopySlices'
+    with pytest.raises(RuntimeError, match='a leaf Variable that requires grad is being used in an in-place operation'):
+        act(x)
+
+
+@pytest.mark.parametrize('act', [nn.ReLU, nn.ReLU6, nn.SiLU, nn.Identity])
+def test_norm_with_an_activation(act: Any) -> None:
+    norm = fill(BatchNormAct2d(5, act_layer=act)).double().eval().requires_grad_(False)
+    taken = copy.deepcopy(norm)
+    assert freeze_efficiently(taken).efficient[''] == 'BatchNormAct2d'
+    x = torch.randn(2, 5, 8, 8).double()
+    for hooked in (False, True):
+        for net in (norm, taken) if hooked else ():
+            net.act.register_forward_hook(lambda module, args, y: y * 2)
+        for got, expected in zip(output_and_grad(taken, x), output_and_grad(norm, x)):
+            assert relative_error(got, expected) < 1e-12
+    if act in (nn.ReLU, nn.ReLU6):
+        assert [t.dtype for t in saved(taken, x)] == [torch.uint8]
+    norm.bias.requires_grad_()
+    taken.bias.requires_grad_()
+    for got, expected in zip(output_and_grad(taken, x), output_and_grad(norm, x)):
+        assert relative_error(got, expected) < 1e-12
+    assert relative_error(taken.bias.grad, norm.bias.grad) < 1e-12
+
+
+@pytest.mark.parametrize('kind', [Conv2dSame, Conv2dAdaptivePadding])
+@pytest.mark.parametrize('settings', [dict(stride=2), dict(stride=2, groups=4), dict(dilation=3), dict(stride=(3, 1))])
+def test_convolution_that_pads_at_each_call(kind: Any, settings: dict[str, Any]) -> None:
+    conv = kind(4, 8, (5, 3), **settings).double().requires_grad_(False)
+    taken = copy.deepcopy(conv)
+    assert list(freeze_efficiently(taken).efficient) == ['']
+    for size in ((7, 10), (8, 9), (3, 3)):
+        x = torch.randn(2, 4, *size).double()
+        for got, expected in zip(output_and_grad(taken, x), output_and_grad(conv, x)):
+            assert relative_error(got, expected) < 1e-12
+        assert not saved(taken, x)
+
+
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_convolution_of_patches(layout: torch.memory_format) -> None:
+    conv = nn.Conv2d(6, 5, 4, 4).double().requires_grad_(False)
+    taken = copy.deepcopy(conv)
+    freeze_efficiently(taken)
+    for size in ((8, 12), (9, 12)):  # of the second, a row is in no patch
+        x = torch.randn(2, 6, *size).double().contiguous(memory_format=layout)
+        for got, expected in zip(output_and_grad(taken, x), output_and_grad(conv, x)):
+            assert relative_error(got, expected) < 1e-12
 
 
 def test_autocast() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from protuning_lab.benchmarks.earlier import load_frozen_package
-from protuning_lab.benchmarks.frozen import EFFICIENT, HOST, PLAIN, main
+from protuning_lab.benchmarks.frozen import CHECKPOINTED, EFFICIENT, HOST, INT8, PLAIN, RECOMPUTE, main
 from protuning_lab.measure import kept_by_operation, kept_memory, median_ratio, peak_memory
 from protuning_mm import frozen
 
@@ -59,7 +59,19 @@ def test_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(out.read_text())
     rows = found['results']['ResNet-18']
     assert found['setting'] == '2×3×64×96, float32' and found['machine']['torch'] == torch.__version__
-    names = ['full fine-tuning', HOST, PLAIN, EFFICIENT, 'Partial-1', 'bias', 'linear', 'no tuning, host']
+    names = [
+        'full fine-tuning',
+        HOST,
+        PLAIN,
+        EFFICIENT,
+        INT8,
+        RECOMPUTE,
+        CHECKPOINTED,
+        'Partial-1',
+        'bias',
+        'linear',
+        'no tuning, host',
+    ]
     assert list(rows) == names
     assert rows[EFFICIENT]['kept'] < 0.3 * rows[PLAIN]['kept'] < rows['full fine-tuning']['kept']
     assert rows['linear']['kept'] == 0 and rows[EFFICIENT]['peak'] < rows[PLAIN]['peak']
@@ -79,8 +91,9 @@ def test_other_settings(options: list[str], tmp_path: Path) -> None:
     flags = '--depth 18 --batch 1 --rounds 0 --methods Pro'
     main([*flags.split(), '--size', *size, '--json', str(out), *options])
     (rows,) = json.loads(out.read_text())['results'].values()
-    assert list(rows) == [PLAIN, EFFICIENT]
+    assert list(rows) == [PLAIN, EFFICIENT, INT8, RECOMPUTE, CHECKPOINTED]
     assert rows[EFFICIENT]['kept'] < rows[PLAIN]['kept']
+    assert all(row['error'] < 0.05 for name, row in rows.items() if name != PLAIN)
 
 
 @pytest.mark.parametrize('model', ['fcn', pytest.param('htc', marks=pytest.mark.slow)])
