@@ -117,6 +117,7 @@ TUNING_CFGS: dict[str, Any] = {
     'lora': dict(type='lora', rank=1),
     'dora': dict(type='dora', rank=1),
     'mona': dict(type='mona', hidden=4, dropout=0.0),
+    'ladder': dict(type='ladder'),
     'rein': dict(type='rein', number=3, rank=2),
     'ssf': dict(type='ssf'),
     'ia3': dict(type='ia3'),

@@ -113,6 +113,7 @@ def methods(backbone: dict[str, Any]) -> dict[str, Callable[[], nn.Module]]:
         CHECKPOINTED: lambda: checkpointed(tuned('pro', efficient=False)()),
         'Partial-1': tuned(dict(type='partial', k=1)),
         'bias': tuned('bias'),
+        'ladder': tuned('ladder'),
         'linear': tuned('linear'),
     }
     if backbone['type'] != 'timm':  # the host libraries do not build a timm model with these arguments

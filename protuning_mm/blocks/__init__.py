@@ -11,6 +11,7 @@ from protuning_mm.blocks.adapters import (
 )
 from protuning_mm.blocks.mona import Mona
 from protuning_mm.blocks.prompt_block import PromptBlock
+from protuning_mm.blocks.rung import Rung
 from protuning_mm.blocks.side_network import SideNetwork
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     'Mona',
     'ParallelAdapter',
     'PromptBlock',
+    'Rung',
     'ScaleShift',
     'SideNetwork',
 ]

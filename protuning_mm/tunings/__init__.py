@@ -8,6 +8,7 @@ from protuning_mm.tunings.conv_adapter import ConvAdapterTuning
 from protuning_mm.tunings.dora import DoRATuning
 from protuning_mm.tunings.full import FullTuning
 from protuning_mm.tunings.ia3 import IA3Tuning
+from protuning_mm.tunings.ladder import LadderTuning
 from protuning_mm.tunings.linear import LinearTuning
 from protuning_mm.tunings.lora import LoRATuning
 from protuning_mm.tunings.mona import MonaTuning
@@ -27,6 +28,7 @@ __all__ = [
     'DoRATuning',
     'FullTuning',
     'IA3Tuning',
+    'LadderTuning',
     'LinearTuning',
     'LoRATuning',
     'MonaTuning',

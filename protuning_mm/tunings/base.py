@@ -4,13 +4,20 @@ A tuning selects which of the backbone's parameters are trained, and adds module
 """
 
 from collections.abc import Iterator
+from threading import get_ident
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from protuning_mm.registry import TUNINGS
 from protuning_mm.stages import Stages
 from protuning_mm.tunings.weight_products import WeightProductMode
+
+
+def current_thread() -> int:
+    """Return the identity of the thread; 0 while a compiler runs, which cannot trace it."""
+    return 0 if torch.compiler.is_compiling() else get_ident()
 
 
 class TuningError(ValueError):

@@ -6,10 +6,8 @@ our choice. If a network returns only prefix tokens, what the last layer's adapt
 mean over the patches is therefore added to these tokens, as in Pro-Tuning.
 """
 
-from threading import get_ident
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from protuning_mm.blocks import Mona
@@ -17,11 +15,7 @@ from protuning_mm.registry import TUNINGS
 from protuning_mm.stages import PrefixedTokens, Stages
 from protuning_mm.stages.layouts import Maps
 from protuning_mm.stages.patch_grid import PatchGrid
-from protuning_mm.tunings.base import Tuning, TuningError
-
-
-def _thread() -> int:
-    return 0 if torch.compiler.is_compiling() else get_ident()  # a compiler cannot trace the identity of a thread
+from protuning_mm.tunings.base import Tuning, TuningError, current_thread
 
 
 class _LayerHooks:
@@ -43,19 +37,19 @@ class _LayerHooks:
 
     def enter(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         """Keep the arguments of the layer."""
-        self._inputs[_thread()] = args
+        self._inputs[current_thread()] = args
 
     def after_branch(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Return the branch's output plus what the adapter adds to u."""
         branch = output[0] if isinstance(output, tuple) else output
-        layer_args = self._inputs[_thread()]
+        layer_args = self._inputs[current_thread()]
         u = layer_args[0] + branch
         changed = branch + (self._adapt(self.middle, u, layer_args) - u)
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
     def leave(self, layer: nn.Module, args: tuple[Any, ...], y: Tensor) -> Tensor:
         """Return y, changed by its adapter."""
-        del self._inputs[_thread()]
+        del self._inputs[current_thread()]
         return self._adapt(self.end, y, args)
 
     def _adapt(self, adapter: nn.Module, x: Tensor, layer_args: tuple[Any, ...]) -> Tensor:

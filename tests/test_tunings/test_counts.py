@@ -1,6 +1,7 @@
 """How many parameters a tuning trains, by formulas written from the papers."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from torch import nn
@@ -70,6 +71,14 @@ def test_mona(family: str) -> None:
     convs = sum(hidden * (k * k + 1) for k in (3, 5, 7)) + hidden * hidden + hidden
     expected = sum(2 * n * (4 * c + c * hidden + hidden + convs + hidden * c + c) for c, n in STAGES[family])
     assert added(family, type='mona', hidden=hidden)[0] == expected
+
+
+@pytest.mark.parametrize('family', ['mmdet.ResNet', 'timm.vit'])
+def test_ladder(family: str) -> None:
+    """Prompt blocks, and from each stage to the next two matrices over the hidden width of the first."""
+    channels = [c for c, _ in STAGES[family]]
+    downs = sum(c * width(c) + width(c) * after for c, after in pairwise(channels))
+    assert added(family, type='ladder')[0] == added(family, type='pro')[0] + downs
 
 
 def test_lora_of_a_vision_transformer() -> None:
