@@ -19,7 +19,7 @@ from protuning_mm.doctor.noise_batch import Batch, make_noise_batch
 from protuning_mm.doctor.samples import load_training_batch
 from protuning_mm.doctor.training_setup import TrainingSetup, find_pretrained
 
-SMALL_SIZES = ((128, 128), (192, 192))
+SMALL_SIZES = ((192, 192), (288, 288))
 LARGER_SIZES = ((256, 256), (320, 320))  # for models that select hundreds of tokens, such as DINO
 MAX_FALLBACK_AREA = 640 * 640  # pixels
 IMAGES = 2  # batch norms need more than one
