@@ -5,8 +5,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils.checkpoint import checkpoint
 
+from protuning_mm.frozen.block_structure import UnsupportedError
 from protuning_mm.frozen.conditions import is_ordinary_moment
 from protuning_mm.frozen.efficient_forward import EfficientForward
 
@@ -18,10 +21,12 @@ class RecomputedForward(EfficientForward):
     """
 
     def check(self) -> None:
-        """Every block can be run again."""
+        norms = (part for part in self.module.modules() if isinstance(part, _BatchNorm | _InstanceNorm))
+        if any(norm.training and norm.track_running_stats for norm in norms):
+            raise UnsupportedError('a norm is in training mode, and would update its statistics twice')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not torch.is_grad_enabled() or not is_ordinary_moment():
+        if not torch.is_grad_enabled() or not is_ordinary_moment() or self.unsupported_reason() is not None:
             return self.plain(*args, **kwargs)
         return checkpoint(self.plain, *args, use_reentrant=False, **kwargs)
 

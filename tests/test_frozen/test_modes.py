@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from protuning_mm.backbones import TunedBackbone
 from protuning_mm.frozen import freeze_efficiently, release, report
-from protuning_mm.frozen.recomputing import find_blocks
+from protuning_mm.frozen.recomputing import RecomputedForward, find_blocks
 from protuning_mm.frozen.saved_int8 import dequantize, quantize, save_in_int8
 from protuning_mm.tunings import TuningError
 from tests.families import CELLS, FAMILIES, TUNING_CFGS, images
@@ -153,6 +153,19 @@ def test_recompute(family: str, tuning: str) -> None:
     assert results[0].keys() == results[1].keys()
     for name, value in results[0].items():
         assert relative_error(results[1][name], value) < 1e-8 or not value.any(), name
+
+
+def test_statistics_are_updated_once() -> None:
+    """A block that runs again would update the statistics of a norm in training mode twice."""
+    block = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    taken = copy.deepcopy(block)
+    RecomputedForward(taken)
+    x = torch.randn(2, 3, 8, 8)
+    for net in (block, taken):
+        output_and_grad(net, x)
+    assert torch.equal(taken[1].running_mean, block[1].running_mean) and taken[1].num_batches_tracked == 1
+    assert 'would update its statistics twice' in report(taken).fallback['']
+    assert not report(taken.eval()).fallback
 
 
 @pytest.mark.parametrize(('mode', 'share'), [('int8', 0.30), ('recompute', 0.15)])
