@@ -6,17 +6,10 @@ from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, Literal
 
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
-from protuning_mm.backbones.base_weights import (
-    accept_state,
-    fill_base,
-    init_randomly,
-    read_base,
-    warn_of_random_weights,
-)
+from protuning_mm.backbones.base_weights import BaseWeights
 from protuning_mm.backbones.hosts import get_plain
 from protuning_mm.backbones.plain_copies import merged, untuned
 from protuning_mm.backbones.rotary_tables import keep_rotary_tables
@@ -40,7 +33,7 @@ _LOADING = ('_load_state_dict_pre_hooks', '_load_state_dict_post_hooks')
 
 @MMENGINE_MODELS.register_module()
 @MODELS.register_module()
-class TunedBackbone(BaseModule):
+class TunedBackbone(BaseWeights):
     """A pre-trained backbone of a host library (mmdet, mmseg, mmpretrain) or timm, with one or several tunings.
 
     This module contains the host's own backbone, called the plain backbone. It shares the plain backbone's children,
@@ -106,7 +99,6 @@ class TunedBackbone(BaseModule):
     """
 
     accepts_deltas: ClassVar[bool] = True
-    warned_of_random: bool = False
 
     def __init__(
         self,
@@ -128,12 +120,9 @@ class TunedBackbone(BaseModule):
         follows = any(each.follows_train_mode for each in tunings)
         with unchanged_on_error(backbone) if isinstance(backbone, nn.Module) else nullcontext():
             found = get_plain(backbone, host, init_cfg, pretrained, norm_eval=follows)
-            super().__init__(found.init_cfg)
+            super().__init__(found.source, allow_random_backbone, found.init_cfg)
             self.tunings = tunings
             self.ignored_args = found.ignored
-            self.frozen_source = found.source
-            self.frozen_prefix: str | None = None
-            self.allow_random_backbone = allow_random_backbone
             self.efficient_frozen: str | Literal[False] = mode
             self._tune(found.network, found.cfg, num_stages)
 
@@ -196,7 +185,7 @@ class TunedBackbone(BaseModule):
             return getattr(plain, name)
 
     def forward(self, x: Tensor) -> Any:
-        warn_of_random_weights(self)
+        self.warn_of_random_weights()
         outs = self._run(x)
         for tuning in self.tunings:
             outs = tuning.after_forward(x, outs)
@@ -272,15 +261,6 @@ class TunedBackbone(BaseModule):
         """Names of the children that tunings added; the state dict keys of the added tensors begin with these names."""
         return tuple(name for name in self._modules if name not in self.plain_children)
 
-    def plain_tensors(self) -> dict[str, Tensor]:
-        """Return the parameters and buffers of the plain backbone, by the plain backbone's keys."""
-        return {k: v for k, v in self.state_dict().items() if k in self.plain_keys}
-
-    def frozen_tensors(self) -> dict[str, Tensor]:
-        """Return those of :meth:`plain_tensors` that are frozen."""
-        frozen = self.frozen_keys
-        return {k: v for k, v in self.plain_tensors().items() if k in frozen}
-
     def init_weights(self) -> None:
         """Initialize the plain backbone and then the tunings.
 
@@ -290,31 +270,10 @@ class TunedBackbone(BaseModule):
             CheckpointError: the checkpoint cannot be read.
             FrozenWeightsError: the checkpoint lacks tensors of the backbone or belongs to another network.
         """
-        cfg = self.init_cfg
-        if isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained':
-            self.fill_from(cfg['checkpoint'], cfg.get('prefix'))
-        elif self.frozen_source is None:
-            init_randomly(self.plain, cfg, getattr(self, '_params_init_info', None))
+        self.init_plain()
         for tuning in self.tunings:
             tuning.init_weights()
         self._is_init = True
-
-    def fill_from(self, checkpoint: str, prefix: str | None = None) -> None:
-        """Load a checkpoint strictly into the plain backbone; see :func:`~.base_weights.fill_base`."""
-        fill_base(self, checkpoint, prefix)
-
-    def read_base(self, source: str, prefix: str | None) -> dict[str, Tensor]:
-        """Read the plain backbone's tensors from a checkpoint; see :func:`~.base_weights.read_base`."""
-        return read_base(self, source, prefix)
-
-    def needs_weights(self) -> bool:
-        """Return whether frozen tensors are random although ``allow_random_backbone`` is not set."""
-        return bool(self.frozen_keys) and self.frozen_source is None and not self.allow_random_backbone
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        """Reject a state dict that does not match the frozen backbone, where mmengine would only warn."""
-        accept_state(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def untuned(self) -> nn.Module:
         """Return a copy of the plain backbone, bit-identical to the loaded checkpoint.
