@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from protuning_mm.backbones.stage_hooks import forward_hooks, hook_stages
 from protuning_mm.backbones.stage_modules import FrozenStem, make_stages, run_stem
 from protuning_mm.backbones.trial_forward import check_by_trial_forward
 from protuning_mm.backbones.unchanged_on_error import unchanged_on_error
-from protuning_mm.frozen import FROZEN_MODES, freeze_efficiently, refold, verify
+from protuning_mm.frozen import freeze_efficiently, read_mode, refold, verify
 from protuning_mm.registry import MODELS
 from protuning_mm.stages import read_stages
 from protuning_mm.stages.layouts import Feature
@@ -111,11 +111,7 @@ class TunedBackbone(BaseWeights):
         allow_random_backbone: bool = False,
         efficient_frozen: bool | str = True,
     ) -> None:
-        mode = 'exact' if efficient_frozen is True else efficient_frozen
-        if mode is not False and mode not in FROZEN_MODES:
-            raise ValueError(
-                f'efficient_frozen={efficient_frozen!r} must be True, False, {", ".join(map(repr, FROZEN_MODES))}'
-            )
+        mode = read_mode(efficient_frozen)
         tunings = build_tunings(tuning)
         follows = any(each.follows_train_mode for each in tunings)
         with unchanged_on_error(backbone) if isinstance(backbone, nn.Module) else nullcontext():
@@ -123,7 +119,7 @@ class TunedBackbone(BaseWeights):
             super().__init__(found.source, allow_random_backbone, found.init_cfg)
             self.tunings = tunings
             self.ignored_args = found.ignored
-            self.efficient_frozen: str | Literal[False] = mode
+            self.efficient_frozen = mode
             self._tune(found.network, found.cfg, num_stages)
 
     def _tune(self, plain: nn.Module, cfg: Mapping[str, Any], num_stages: int) -> None:

@@ -1,9 +1,9 @@
 """Memory-efficient execution of the frozen parts of a network. Depends on torch only."""
 
 from protuning_mm.frozen.efficient_execution import (
-    FROZEN_MODES,
     FrozenReport,
     freeze_efficiently,
+    read_mode,
     refold,
     release,
     report,
@@ -13,10 +13,10 @@ from protuning_mm.frozen.efficient_execution import (
 from protuning_mm.frozen.folding import StaleWeightsError
 
 __all__ = [
-    'FROZEN_MODES',
     'FrozenReport',
     'StaleWeightsError',
     'freeze_efficiently',
+    'read_mode',
     'refold',
     'release',
     'report',

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,18 @@ class FrozenReport:
 
 # what is saved for the backward pass: what the gradients need; the same in 8 bits; the inputs of blocks
 FROZEN_MODES = ('exact', 'int8', 'recompute')
+
+
+def read_mode(value: bool | str) -> str | Literal[False]:
+    """Return the mode that a setting names: ``'exact'`` for True; False stands for the host's own execution.
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+    mode = 'exact' if value is True else value
+    if mode is not False and mode not in FROZEN_MODES:
+        raise ValueError(f'efficient_frozen={value!r} must be True, False, {", ".join(map(repr, FROZEN_MODES))}')
+    return mode
 
 
 def freeze_efficiently(module: nn.Module, mode: str = 'exact', stages: Iterable[nn.Module] = ()) -> FrozenReport:
