@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from protuning_mm.frozen.higher_order import is_observed
 
-# Pixels of a map up to which a pointwise convolution and its input gradient run as oneDNN's convolution. That is faster
-# than a matrix product where oneDNN is faster than BLAS, but copies the maps to another layout.
+# Pixels of a map up to which the input gradient of a pointwise convolution is a convolution too. It is faster than a
+# matrix product where oneDNN is faster than BLAS, but copies the maps to another layout.
 _SMALL = 64 * 64
 
 
@@ -96,10 +96,6 @@ class ConvOp(NamedTuple):
         if self.norm is not None:
             return self.norm(self._replace(norm=None)(x))
         bias = None if onto is not None else self.bias
-        if x.shape[2] * x.shape[3] > _SMALL and self._is_matmul(x) and onto is None:
-            x = x[:, :, :: self.stride[0], :: self.stride[1]]
-            y = _product(self.weight.flatten(1).expand(len(x), -1, -1), x.flatten(2), x.shape[2:])
-            return y if bias is None else y.add_(bias.view(-1, 1, 1))
         y = F.conv2d(x, self.weight, bias, self.stride, self.padding, self.dilation, self.groups)
         if self.weight.shape[2:] == (1, 1) and x.is_contiguous():
             y = y.contiguous()  # the layout of a single channel's map is ambiguous, and oneDNN may take the other one
