@@ -1,6 +1,7 @@
 """A tiny classifier and a real mmengine Runner around it, for what happens during training."""
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,6 +74,9 @@ class QuickRunner(Runner):
         pass
 
 
+_NUMBERS = count()
+
+
 def runner(model: nn.Module, work_dir: Path, epochs: int = 2, **kwargs: Any) -> QuickRunner:
     """A real Runner with our hooks and our optimizer constructor."""
     loader = DataLoader(Noise(), batch_size=2)
@@ -93,7 +97,7 @@ def runner(model: nn.Module, work_dir: Path, epochs: int = 2, **kwargs: Any) -> 
             tuning=dict(type='protuning_mm.TuningHook'),
         ),
         log_level='INFO',
-        experiment_name=f'tiny{len(list(work_dir.parent.iterdir()))}{id(model)}',
+        experiment_name=f'tiny{next(_NUMBERS)}',  # runs of one name and second share a log file
     )
     settings.update(kwargs)
     return QuickRunner(**settings)
