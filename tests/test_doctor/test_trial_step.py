@@ -1,5 +1,6 @@
 """Trial steps on noise: gradients, batch norms with single values, and memory; and the estimated file sizes."""
 
+import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -214,14 +215,16 @@ def test_memory_of_models_that_init_measures(config: str, size: tuple[int, int],
 def _memory(config: Path, size: tuple[int, int], images: int) -> tuple[float, float]:
     """Return the bytes of a training step: estimated, and measured at the size of training with the optimizer.
 
-    Detectors are measured on images with so many objects that the samplers are filled.
+    The RoI head of a detector is measured on so many objects that its samplers are filled.
     """
     setup = _build_setup(config)
     setup.cfg.train_dataloader.batch_size = images
     found = estimate_sizes(setup, run_trial_steps(setup, size), size)
     inputs, samples = make_noise_batch(setup.model, images, size)
-    if hasattr(setup.model, 'roi_head'):
-        samples = [_crowded(sample) for sample in samples]
+    roi_head = getattr(setup.model, 'roi_head', None)
+    if roi_head is not None:  # the RPN gets ordinary images: it compares each anchor with each object
+        crowded = [_crowded(sample) for sample in samples]
+        roi_head.loss = lambda x, proposals, samples: type(roi_head).loss(roi_head, x, proposals, crowded)
     optimizer = setup.optim_wrapper.optimizer
 
     def step() -> None:
@@ -238,7 +241,7 @@ def _memory(config: Path, size: tuple[int, int], images: int) -> tuple[float, fl
 
 def _crowded(sample: Any) -> Any:
     """Copy each object 32 times, moved by up to a pixel: objects are proposals, too, so all of them are sampled."""
-    objects = sample.gt_instances
+    sample, objects = copy.deepcopy(sample), sample.gt_instances
     sample.gt_instances = type(objects).cat([objects] * 32)
     sample.gt_instances.bboxes += torch.rand_like(sample.gt_instances.bboxes)
     return sample
