@@ -114,8 +114,8 @@ def upernet_losses(data: Path, work_dir: Path, efficient: bool) -> list[float]:
     train_main(
         [
             str(REPO / 'configs/seg/upernet_r50_protune_demo.py'),
-            *('--work-dir', str(work_dir), '--cfg-options', f'data_root={data / "ade"}', 'train_cfg.max_iters=20'),
-            *('train_cfg.val_interval=20', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0'),
+            *('--work-dir', str(work_dir), '--cfg-options', f'data_root={data / "ade"}', 'train_cfg.max_iters=16'),
+            *('train_cfg.val_interval=16', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0'),
             *('train_dataloader.persistent_workers=False', 'val_dataloader.persistent_workers=False'),
             *('default_hooks.logger.interval=1', 'train_dataloader.batch_size=2', 'randomness.seed=0'),
             *(f'visualizer.name={work_dir.name}', f'model.backbone.efficient_frozen={efficient}'),
@@ -126,10 +126,11 @@ def upernet_losses(data: Path, work_dir: Path, efficient: bool) -> list[float]:
 
 
 @pytest.mark.slow
-def test_upernet_s_first_20_losses(data: Path, tmp_path: Path) -> None:
+def test_upernet_s_first_16_losses(data: Path, tmp_path: Path) -> None:
+    """At the 18th step a ReLU switches by rounding: differences grow from 1e-6 to 1e-4 within three steps."""
     got, expected = (upernet_losses(data, tmp_path / way, way == 'efficient') for way in ('efficient', 'plain'))
-    assert len(expected) == 20 and expected[-1] < expected[0]
-    assert got == pytest.approx(expected, rel=1e-4)
+    assert len(expected) == 16 and expected[-1] < expected[0]
+    assert got == pytest.approx(expected, rel=1e-5)
 
 
 def classifier_losses(efficient: bool) -> list[float]:
