@@ -45,7 +45,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--tuning', help='name of another tuning than prompts')
     parser.add_argument('--rounds', type=at_least(1), default=5, help='number of measurements')
     add_device(parser, 'cpu')
-    parser.add_argument('--keep-folded', action='store_true', help='keep folded weights between requests')
     parser.add_argument('--joint', choices=list(JOINT), default='auto', help='when to run all tasks in one pass')
     parser.add_argument('--json', type=Path, help='file for all figures')
     return parser.parse_args(argv)
@@ -126,7 +125,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         cfg, deltas = write_tasks(args, Path(name), most)
-        multitask, singles = MultiTask(args.device, keep_folded=args.keep_folded, joint=JOINT[args.joint]), []
+        multitask, singles = MultiTask(args.device, joint=JOINT[args.joint]), []
         before, adding = process_memory(), []
         for i, delta in enumerate(deltas):
             adding.append(seconds(partial(multitask.add, f'task {i}', cfg, delta)))

@@ -17,7 +17,7 @@ from protuning_mm.backbones.stage_hooks import forward_hooks, hook_stages
 from protuning_mm.backbones.stage_modules import FrozenStem, make_stages, run_stem
 from protuning_mm.backbones.trial_forward import check_by_trial_forward
 from protuning_mm.backbones.unchanged_on_error import unchanged_on_error
-from protuning_mm.frozen import freeze_efficiently, read_mode, refold, verify
+from protuning_mm.frozen import freeze_efficiently, read_mode
 from protuning_mm.registry import MODELS
 from protuning_mm.stages import read_stages
 from protuning_mm.stages.layouts import Feature
@@ -294,9 +294,6 @@ class TunedBackbone(BaseWeights):
         return merged(self)
 
     def train(self, mode: bool = True) -> 'TunedBackbone':
-        verify(self.plain)
-        if mode != self.training:  # EMA hooks swap weights through .data before they switch the mode
-            refold(self.plain)
         super().train(mode)
         follows = mode and any(tuning.follows_train_mode for tuning in self.tunings)
         self.plain.training = follows  # some hosts read it in forward, for example for dropout before a classifier
@@ -307,11 +304,3 @@ class TunedBackbone(BaseWeights):
                 self._modules[name].eval()
         return self
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        verify(self.plain)
-        return super().state_dict(*args, **kwargs)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> 'TunedBackbone':
-        refold(self.plain)
-        super()._apply(fn, recurse)
-        return self

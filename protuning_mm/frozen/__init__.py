@@ -1,25 +1,5 @@
 """Memory-efficient execution of the frozen parts of a network. Depends on torch only."""
 
-from protuning_mm.frozen.efficient_execution import (
-    FrozenReport,
-    freeze_efficiently,
-    read_mode,
-    refold,
-    release,
-    report,
-    share_folded_weights,
-    verify,
-)
-from protuning_mm.frozen.folding import StaleWeightsError
+from protuning_mm.frozen.efficient_execution import FrozenReport, freeze_efficiently, read_mode, release, report
 
-__all__ = [
-    'FrozenReport',
-    'StaleWeightsError',
-    'freeze_efficiently',
-    'read_mode',
-    'refold',
-    'release',
-    'report',
-    'share_folded_weights',
-    'verify',
-]
+__all__ = ['FrozenReport', 'freeze_efficiently', 'read_mode', 'release', 'report']

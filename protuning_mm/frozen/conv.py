@@ -64,6 +64,9 @@ class ConvOp(NamedTuple):
         stride, padding, dilation (tuple[int, int]): As in :class:`torch.nn.Conv2d`.
         groups (int): As in :class:`torch.nn.Conv2d`.
         norm (NormOp, optional): The batch norm after the convolution, unless it is folded into it.
+        scale (Tensor, optional): (C_out, 1, 1, 1), the factors of a folded norm. At each use the weight is multiplied
+            by them anew, so that no scaled copy is stored.
+        cast (torch.dtype, optional): Dtype to which the weight is cast at each use.
     """
 
     weight: Tensor
@@ -73,6 +76,18 @@ class ConvOp(NamedTuple):
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     norm: NormOp | None = None
+    scale: Tensor | None = None
+    cast: torch.dtype | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the result."""
+        return self.cast or self.weight.dtype
+
+    def used_weight(self) -> Tensor:
+        """Return the weight, multiplied by the folded norm's factors and cast."""
+        weight = self.weight if self.scale is None else self.weight.to(self.scale.dtype) * self.scale
+        return weight.to(self.dtype)
 
     def _is_matmul(self, x: Tensor) -> bool:
         """Return whether to use a matrix product; oneDNN would copy contiguous maps to its own layout and back."""
@@ -96,7 +111,7 @@ class ConvOp(NamedTuple):
         if self.norm is not None:
             return self.norm(self._replace(norm=None)(x))
         bias = None if onto is not None else self.bias
-        y = F.conv2d(x, self.weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        y = F.conv2d(x, self.used_weight(), bias, self.stride, self.padding, self.dilation, self.groups)
         if self.weight.shape[2:] == (1, 1) and x.is_contiguous():
             y = y.contiguous()  # the layout of a single channel's map is ambiguous, and oneDNN may take the other one
         return y if onto is None else onto.add_(y)
@@ -133,12 +148,12 @@ class ConvOp(NamedTuple):
         of_patches = tuple(size) == tuple(kernel * each for each in grad.shape[2:])
         if of_patches and self.stride == self.weight.shape[2:] == (kernel, kernel) and self._may_be_matmul(grad):
             # each pixel is in one patch; oneDNN would make two copies of the weight, larger than the maps
-            matrix = self.weight.flatten(1).t().expand(len(grad), -1, -1)
+            matrix = self.used_weight().flatten(1).t().expand(len(grad), -1, -1)
             x_grad = F.pixel_shuffle(_product(matrix, grad.flatten(2), grad.shape[2:]), kernel)
             return x_grad if onto is None else add_gradient(onto, x_grad)
         output_padding = [span % stride for span, stride in zip(self._spans(size), self.stride)]
         x_grad = F.conv_transpose2d(
-            grad, self.weight, None, self.stride, self.padding, output_padding, self.groups, self.dilation
+            grad, self.used_weight(), None, self.stride, self.padding, output_padding, self.groups, self.dilation
         )
         return x_grad if onto is None else add_gradient(onto, x_grad)
 
@@ -161,9 +176,9 @@ class ConvOp(NamedTuple):
 
     def _pointwise_input_grad(self, grad: Tensor, size: Sequence[int], onto: Tensor | None) -> Tensor:
         if self.stride == (1, 1) and size[0] * size[1] <= _SMALL:
-            x_grad = F.conv2d(grad, self.weight.transpose(0, 1))
+            x_grad = F.conv2d(grad, self.used_weight().transpose(0, 1))
             return x_grad if onto is None else onto.add_(x_grad)
-        matrix = self.weight.flatten(1).t().expand(len(grad), -1, -1)
+        matrix = self.used_weight().flatten(1).t().expand(len(grad), -1, -1)
         columns = grad.flatten(2)
         if self.stride == (1, 1):
             return _product(matrix, columns, size, onto)

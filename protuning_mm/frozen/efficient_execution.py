@@ -5,7 +5,7 @@ A module that runs efficiently keeps its class, its tensors and its place in the
 """
 
 from collections import Counter
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from protuning_mm.frozen.conv import unfolded
 from protuning_mm.frozen.efficient_forward import EfficientForward
 from protuning_mm.frozen.efficient_layers import LAYERS, EfficientConv, EfficientNorm, EfficientReLU
 from protuning_mm.frozen.efficient_stem import EfficientStem, wrap_stem
-from protuning_mm.frozen.folding import FoldCache, defers
+from protuning_mm.frozen.folding import fold
 from protuning_mm.frozen.higher_order import anchor
 from protuning_mm.frozen.memory_efficient_block import BlockOp, ResidualBlock, pool_args
 from protuning_mm.frozen.recomputing import recompute_blocks
@@ -108,42 +108,6 @@ def release(module: nn.Module) -> None:
         forward.restore()
 
 
-def refold(module: nn.Module) -> None:
-    """Discard all folded weights; the next call folds them again.
-
-    On a GPU, call this after writing to a frozen tensor through ``.data``. Such a write does not increase the tensor's
-    version counter, so the next forward pass may still use the outdated folded weights. :func:`verify` then raises
-    StaleWeightsError, but only later. On a CPU, every call compares the weights themselves, so this is not needed.
-    """
-    for forward in _forwards(module).values():
-        forward.refold()
-
-
-def share_folded_weights(module: nn.Module, caches: MutableMapping[str, FoldCache]) -> None:
-    """Let networks that share frozen tensors share their folded weights too.
-
-    Each use still checks that the cached weights are current, so sharing never changes a result.
-
-    Args:
-        module (nn.Module): One of the networks, passed to :func:`freeze_efficiently` before.
-        caches (MutableMapping): Module path -> cache. For each path that is missing, a cache is added.
-    """
-    for path, forward in _forwards(module).items():
-        forward.share_folds(caches, path)
-
-
-def verify(module: nn.Module) -> None:
-    """Check that no forward pass used outdated folded weights.
-
-    On a GPU, folded weights are compared with the current weights asynchronously; this waits for the comparisons.
-
-    Raises:
-        StaleWeightsError: a forward pass used outdated folded weights.
-    """
-    for forward in _forwards(module).values():
-        forward.verify()
-
-
 def report(module: nn.Module) -> FrozenReport:
     """List which modules of a network run efficiently in its current state, which do not, and why.
 
@@ -208,12 +172,10 @@ class EfficientBlock(EfficientForward):
     def _pays_to_fold(self, x: Tensor) -> bool:
         """Return whether folding saves time.
 
-        On a CPU, each call checks that the cached folded weights are current: it folds the weights again, piece by
-        piece, and compares the pieces with the cache. This cost grows with the number of weights. In return, the norms
-        do not have to read and write the block's feature maps. This saving grows with the size of these maps, which
-        together are about twice as large as the block's input.
+        Each use multiplies the weights, which takes the longer the more weights there are. In return, the norms do not
+        have to read and write the block's feature maps, which together are about twice as large as the block's input.
         """
-        return defers(x) or 2 * x.numel() > self._size
+        return 2 * x.numel() > self._size
 
     def _build_op(self, x: Tensor, folds: bool) -> BlockOp | None:
         try:
@@ -226,8 +188,8 @@ class EfficientBlock(EfficientForward):
         if dtypes or dtype is None:
             return None
         convs = [
-            self._folds[i](conv, norm, dtype) if folds or conv.weight.dtype != dtype else unfolded(conv, norm)
-            for i, (conv, norm) in enumerate(pairs)
+            fold(conv, norm, dtype) if folds or conv.weight.dtype != dtype else unfolded(conv, norm)
+            for conv, norm in pairs
         ]
         block = BlockOp(
             convs[: len(parts.branch)],

@@ -2,20 +2,19 @@
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
 
 from protuning_mm.frozen.block_structure import MARKS, UnsupportedError
-from protuning_mm.frozen.folding import FoldCache, FoldedConv
 
 
 class EfficientForward(ABC):
     """Replaces ``forward`` of one module instance.
 
-    It holds only a weak reference to the module. A deep copy or a pickle of the module gets its own replacement with an
-    empty cache. A shallow copy gets none, because a replacement belongs to exactly one module.
+    It holds only a weak reference to the module. A deep copy or a pickle of the module gets its own replacement. A
+    shallow copy gets none, because a replacement belongs to exactly one module.
 
     Args:
         module (nn.Module): The module.
@@ -26,7 +25,6 @@ class EfficientForward(ABC):
 
     def _attach(self, module: nn.Module) -> None:
         self._module: Callable[[], nn.Module | None] = weakref.ref(module)
-        self._folds = FoldCache(FoldedConv)
         marks = zip(MARKS, (self, self._state_of_module, self._replica_of_module))
         module.__dict__.update(marks, forward=self)
 
@@ -54,7 +52,6 @@ class EfficientForward(ABC):
 
         A deep copy of the replacement attaches itself to the copied module.
         """
-        self.verify()  # never save after a forward pass with outdated weights
         of_class = getattr(type(self.module), '__getstate__', None)
         if of_class is None or of_class is getattr(object, '__getstate__', None):
             state = self.module.__dict__
@@ -92,24 +89,6 @@ class EfficientForward(ABC):
     @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module."""
-
-    def folds(self) -> Iterable[FoldedConv]:
-        """Return the folded convolutions that this forward caches."""
-        return list(self._folds.values())  # another thread may add one meanwhile
-
-    def share_folds(self, caches: MutableMapping[str, FoldCache], path: str) -> None:
-        """Use the cache for ``path``; if there is none yet, provide this forward's own cache."""
-        self._folds = caches.setdefault(path, self._folds)
-
-    def refold(self) -> None:
-        """Discard the folded weights."""
-        for fold in self.folds():
-            fold.forget()
-
-    def verify(self) -> None:
-        """Raise StaleWeightsError if a forward pass used outdated folded weights."""
-        for fold in self.folds():
-            fold.verify()
 
     def covers(self) -> Iterable[nn.Module]:
         """Return the modules whose computation this forward performs."""

@@ -26,6 +26,7 @@ from protuning_mm.frozen.block_structure import (
 from protuning_mm.frozen.conditions import compute_dtype, is_in_dense_graph, is_ordinary_call, is_watched
 from protuning_mm.frozen.conv import ConvOp, check_unchanged, norm_scale, versions
 from protuning_mm.frozen.efficient_forward import EfficientForward
+from protuning_mm.frozen.folding import fold
 from protuning_mm.frozen.higher_order import anchor, anchored, is_observed
 from protuning_mm.frozen.relu_mask import ReluMask, apply_relu_mask, is_dense, pack_relu_mask
 
@@ -49,7 +50,7 @@ class EfficientConv(EfficientForward):
         dtype = compute_dtype(x, self.module) if runs else None
         if dtype is None:
             return self.plain(x)
-        op = self._folds['cast'](self.module, None, dtype)
+        op = fold(self.module, None, dtype)
         if type_name(self.module) in SAME_CONVS:
             x = pad_same(x, op)
         with torch.autocast(x.device.type, enabled=False):

@@ -24,7 +24,7 @@ from protuning_mm.frozen.block_structure import (
 from protuning_mm.frozen.conditions import compute_dtype, is_ordinary_call
 from protuning_mm.frozen.efficient_forward import EfficientForward
 from protuning_mm.frozen.efficient_layers import EfficientConv, EfficientNorm
-from protuning_mm.frozen.folding import FoldedConv
+from protuning_mm.frozen.folding import fold
 
 _PASS = nn.Identity()
 
@@ -93,7 +93,7 @@ class EfficientStem(EfficientForward):
         module = self.module
         children = dict(module._modules)
         for conv, norm in folded.items():
-            children[conv] = partial(_run, self._folds[conv], children[conv], children[norm])
+            children[conv] = partial(_run, children[conv], children[norm])
             children[norm] = _PASS
         stand_in = object.__new__(type(module))
         stand_in.__dict__.update(module.__dict__, _modules=children)
@@ -104,7 +104,7 @@ def _runs_folded(x: Any) -> bool:
     return is_ordinary_call(x) and not (x.requires_grad and torch.is_grad_enabled())
 
 
-def _run(fold: FoldedConv, conv: nn.Conv2d, norm: Any, x: Tensor) -> Tensor:
+def _run(conv: nn.Conv2d, norm: Any, x: Tensor) -> Tensor:
     """Run a convolution and its norm, folded unless an earlier layer requires a gradient."""
     dtype = compute_dtype(x, conv, norm) if _runs_folded(x) else None
     if dtype is None:

@@ -67,7 +67,7 @@ class BlockOp:
             Tensor: (N, C', H', W'), in the dtype of the weights.
         """
         last, shortcut = self.branch[-1], self.shortcut
-        dtype = last.weight.dtype
+        dtype = last.dtype
         # whether the shortcut's convolution can add its result to the branch's in place
         adds = shortcut is not None and last.norm is None and shortcut.norm is None
         if adds and shortcut is not None and shortcut.bias is not None:

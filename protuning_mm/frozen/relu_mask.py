@@ -4,9 +4,7 @@ torch saves the whole input or output. The backward pass only needs to know whic
 and eight such bits fit into one byte.
 """
 
-import ctypes
 import math
-import os
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,9 +15,6 @@ from protuning_mm.frozen.higher_order import is_observed
 
 # Multiplying eight bytes that are each 0 or 1 by this number packs them into the highest byte: byte j becomes bit j.
 _GATHER = 0x0102040810204080
-# memcmp is twice as fast as torch.equal
-_compare_memory = ctypes.CDLL('msvcrt' if os.name == 'nt' else None).memcmp
-_compare_memory.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 # the integer type of each element size
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -100,13 +95,6 @@ def _unpack(mask: ReluMask) -> Tensor:
 def is_dense(x: Tensor) -> bool:
     """Return whether a tensor is contiguous, possibly with channels last."""
     return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
-
-
-def same_words(a: Tensor, b: Tensor) -> bool:
-    """Return whether two CPU tensors of the same shape and dtype are equal; if both are dense, bit for bit."""
-    if a.stride() == b.stride() and is_dense(a):
-        return _compare_memory(a.data_ptr(), b.data_ptr(), a.nbytes) == 0
-    return torch.equal(a, b)
 
 
 def _step(device: torch.device) -> int:

@@ -10,7 +10,6 @@ from mmengine.config import Config
 from torch import nn
 
 from protuning_mm.engine.config import read_config
-from protuning_mm.frozen import refold
 from protuning_mm.multitask.backbone_forward import BackboneForward
 from protuning_mm.multitask.batch import Batch
 from protuning_mm.multitask.errors import MultiTaskError
@@ -33,8 +32,6 @@ class MultiTask:
     Args:
         device (str): The device of all models. Defaults to ``'cpu'``.
         several_bases (bool): Whether tasks may have different frozen tensors (different *bases*). Defaults to False.
-        keep_folded (bool): Whether convolutions with folded batch norms stay in memory between requests. Requests are
-            then faster, at the cost of one more copy of the base. Defaults to False.
         joint (str | bool): Whether a request for several tasks runs their frozen backbones in one pass. Images that are
             equal after preprocessing then go through the backbone once for all tasks, until the first module where a
             task changes a feature map. Models of timm are an exception: a task that changes any feature map shares no
@@ -52,14 +49,11 @@ class MultiTask:
         >>> multitask.predict({'things': ['street.jpg'], 'stuff': ['street.jpg']})['stuff'][0].pred_sem_seg
     """
 
-    def __init__(
-        self, device: str = 'cpu', several_bases: bool = False, keep_folded: bool = False, joint: Joint = 'auto'
-    ) -> None:
+    def __init__(self, device: str = 'cpu', several_bases: bool = False, joint: Joint = 'auto') -> None:
         if joint not in ('auto', True, False):
             raise MultiTaskError(f"joint={joint!r}: must be 'auto', True or False")
         self.device = device
         self.several_bases = several_bases
-        self.keep_folded = keep_folded
         self.joint = joint
         self._bases: dict[str, SharedBase] = {}  # by the names of the tasks that use them
         self._changing = threading.Lock()  # held while tasks are added, swapped or removed
@@ -174,13 +168,7 @@ class MultiTask:
     def _answer(
         self, images: Mapping[str, Image | Sequence[Image]], answer: Callable[[list[Batch]], list[Any]]
     ) -> dict[str, list[Any]]:
-        snapshot = self._snapshot
-        try:
-            return {name: answer(batches) for name, batches in make_batches(snapshot, images).items()}
-        finally:
-            if not self.keep_folded:
-                for name in snapshot.tasks.keys() & images.keys():
-                    refold(snapshot.tasks[name].backbone.plain)
+        return {name: answer(batches) for name, batches in make_batches(self._snapshot, images).items()}
 
     def _put(self, name: str, config: str | Path | Config, checkpoint: str | Path) -> None:
         cfg = config if isinstance(config, Config) else read_config(config)

@@ -7,16 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.backbones import TunedBackbone
-from protuning_mm.frozen import share_folded_weights
 from protuning_mm.frozen.block_structure import MARKS
-from protuning_mm.frozen.folding import FoldCache
 from protuning_mm.multitask.errors import MultiTaskError
 
 _UNUSED = 'num_batches_tracked'  # unused in eval mode; some files do not contain it
 
 
 class SharedBase:
-    """The frozen tensors of several tasks (their base), with the layers and folded weights that the tasks share.
+    """The frozen tensors of several tasks (their base), with the layers that the tasks share.
 
     It holds weak references, so each of them stays in memory as long as a task uses it.
 
@@ -27,7 +25,6 @@ class SharedBase:
     def __init__(self, source: str) -> None:
         self.tensors: weakref.WeakValueDictionary[str, Tensor] = weakref.WeakValueDictionary()
         self.layers: weakref.WeakValueDictionary[str, nn.Module] = weakref.WeakValueDictionary()
-        self.fold_caches: weakref.WeakValueDictionary[str, FoldCache] = weakref.WeakValueDictionary()
         self.keys: frozenset[str] = frozenset()
         self.source = source
 
@@ -79,7 +76,6 @@ class SharedBase:
             known = self.layers.setdefault(path, layer)
             if known is not layer and _can_replace(known, layer):
                 children[path.rpartition('.')[2]] = known
-        share_folded_weights(backbone.plain, self.fold_caches)
         self.keys |= backbone.plain_keys
 
 

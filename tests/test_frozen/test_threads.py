@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from protuning_mm.backbones import TunedBackbone
-from protuning_mm.frozen import refold
 from tests.families import FAMILIES, flat
 from tests.plain import fill
 
@@ -57,7 +56,6 @@ def train(net: nn.Module, image: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize('run', [evaluate, differentiate, train])
 @pytest.mark.parametrize('family', ['mmdet.ResNet', 'mmseg.ResNetV1c', 'mmpretrain.ResNetV1d', 'mmdet.Swin'])
 def test_each_thread_gets_what_it_would_get_alone(family: str, run: Any) -> None:
-    """With nothing folded at first, and folded weights forgotten in between."""
     net = fill(TunedBackbone(FAMILIES[family], 'pro', allow_random_backbone=True)).eval()
     alone = copy.deepcopy(net)
     expected = [run(alone, image) for image in IMAGES]
@@ -66,12 +64,7 @@ def test_each_thread_gets_what_it_would_get_alone(family: str, run: Any) -> None
 
         def work(i: int, start: threading.Barrier = start) -> list[list[Tensor]]:
             start.wait()
-            found = []
-            for _ in range(2):
-                found.append(run(net, IMAGES[i]))
-                if i == 0:
-                    refold(net.plain)
-            return found
+            return [run(net, IMAGES[i]) for _ in range(2)]
 
         with ThreadPoolExecutor(THREADS) as pool:
             for i, found in enumerate(pool.map(work, range(THREADS))):

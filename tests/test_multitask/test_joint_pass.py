@@ -99,10 +99,9 @@ def test_separate_passes_where_a_joint_pass_saves_too_little(workshop: Workshop)
         assert joint_networks(multitask) == []
 
 
-@pytest.mark.parametrize('keep_folded', [False, True])
 @pytest.mark.parametrize('joint', ['auto', True])
-def test_a_request_for_one_task_never_runs_jointly(joint: Any, keep_folded: bool, workshop: Workshop) -> None:
-    multitask = MultiTask(joint=joint, keep_folded=keep_folded)
+def test_a_request_for_one_task_never_runs_jointly(joint: Any, workshop: Workshop) -> None:
+    multitask = MultiTask(joint=joint)
     for kind in KINDS:
         multitask.add(kind, *workshop.task(kind))
     calls = predict_and_count(multitask, dict(cls=workshop.images[0]))

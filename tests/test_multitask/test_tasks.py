@@ -11,7 +11,6 @@ import torch
 
 from protuning_mm.data import DataError
 from protuning_mm.engine.errors import ConfigError
-from protuning_mm.frozen.folding import FoldedConv
 from protuning_mm.multitask import MultiTask
 from protuning_mm.multitask.errors import MultiTaskError
 from protuning_mm.weights import CheckpointError
@@ -73,28 +72,6 @@ def test_unchanged_layers_are_in_memory_once(workshop: Workshop) -> None:
     assert shared(prompted) == layers
     assert shared(trained) == layers - norms
     assert shared(adapted) == {path for path in layers if not adapted[path]._forward_hooks} != layers
-
-
-@pytest.mark.parametrize('joint', [False, True])
-@pytest.mark.parametrize('keep_folded', [False, True])
-def test_folded_weights_between_requests(keep_folded: bool, joint: bool, workshop: Workshop) -> None:
-    """None stay by default; with keep_folded one copy stays, which all networks use."""
-    multitask = MultiTask(keep_folded=keep_folded, joint=joint)
-    for kind in ('seg', 'cls'):
-        multitask.add(kind, *workshop.task(kind))
-    multitask.predict(dict(seg=workshop.images[0], cls=workshop.images[0]))
-    multitask.predict(dict(seg=workshop.images[0]))
-    gc.collect()
-    networks = (*joint_networks(multitask), *(multitask.task(kind).backbone.plain for kind in ('seg', 'cls')))
-    assert len(networks) == 2 + joint
-    of_networks = []
-    for network in networks:
-        forwards = [part.__dict__['forward'] for part in network.modules() if 'forward' in part.__dict__]
-        folds = [fold for forward in forwards for fold in forward.folds()]
-        assert folds and all(isinstance(fold, FoldedConv) for fold in folds)
-        assert any(fold._folded for fold in folds) is keep_folded
-        of_networks.append({id(fold) for fold in folds})
-    assert all(folds == of_networks[0] for folds in of_networks)
 
 
 def test_remove_and_swap(workshop: Workshop) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from torch import nn
 
 from protuning_mm.backbones import TunedBackbone
-from protuning_mm.frozen import share_folded_weights
 
 # settings of vision transformers and ConvNeXts that change the computation but appear in no module's representation
 _SETTINGS = frozenset({
@@ -49,7 +48,7 @@ def outputs_are_stages(backbone: TunedBackbone) -> bool:
 def copy_plain(backbone: TunedBackbone) -> Any:
     """Return a copy of the plain backbone's modules, without hooks and modules of tunings, in eval mode.
 
-    The copy has the same tensor objects and the same cached folded weights.
+    The copy has the same tensor objects.
     """
     tensors = {id(t): t for t in chain(backbone.parameters(), backbone.buffers())}
     plain: Any = copy.deepcopy(backbone.plain, tensors)
@@ -57,8 +56,5 @@ def copy_plain(backbone: TunedBackbone) -> Any:
         del plain._modules[name]
     for path, table, key in backbone.hooked:
         del getattr(plain.get_submodule(path), table)[key]
-    caches: dict[str, Any] = {}
-    for network in (backbone.plain, plain):
-        share_folded_weights(network, caches)
     plain.eval()  # some hosts' eval() returns None
     return plain
