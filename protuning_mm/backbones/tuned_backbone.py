@@ -303,4 +303,3 @@ class TunedBackbone(BaseWeights):
             for name in self.plain_children:
                 self._modules[name].eval()
         return self
-
