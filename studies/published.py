@@ -36,6 +36,7 @@ NEEDED = {
     'lite_blocks': ('cifar10', 'fashion'),
     'lite_relative': ('cifar10', 'fashion'),
     'lite_curve': ('cifar10',),
+    'lite_ladder': ('cifar10',),
     'lite2': ('cifar10',),
     'bccd': ('bccd',),
     'camvid': ('camvid',),
