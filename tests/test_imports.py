@@ -23,6 +23,7 @@ ROOMS = {
     'conversion': {'data'},
     'engine': {'backbones', 'data', 'frozen', 'weights'},
     'multitask': {'backbones', 'data', 'engine', 'frozen', 'stages', 'weights'},
+    'serving': {'data', 'engine', 'multitask', 'weights'},
     'doctor': {'backbones', 'data', 'engine', 'weights'},
     'cli': {
         'backbones',
@@ -32,6 +33,7 @@ ROOMS = {
         'engine',
         'frozen',
         'multitask',
+        'serving',
         'stages',
         'tunings',
         'weights',

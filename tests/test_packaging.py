@@ -98,7 +98,8 @@ def test_wheel_ships_configs_and_tools(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert mim_files(names) == shipped()
     assert wheel.name.startswith(f'protuning_mm-{protuning_mm.__version__}-')
-    assert {'protuning_mm/py.typed', 'protuning_lab/study/page.css', 'protuning_lab/study/page.js'} <= set(names)
+    data = {'protuning_mm/py.typed', 'protuning_mm/serving/page.html'}
+    assert {*data, 'protuning_lab/study/page.css', 'protuning_lab/study/page.js'} <= set(names)
     # nothing else becomes importable
     assert {name.split('/')[0] for name in names if '.dist-info' not in name} == {'protuning_mm', 'protuning_lab'}
 

@@ -15,6 +15,7 @@ COMMANDS = {
     'delta inspect': ('inspect_delta', 'main', 'show what a delta contains and which base it needs'),
     'export': ('export', 'main', 'export a model to TorchScript, torch.export or ONNX'),
     'multitask': ('multitask', 'main', 'run several tasks on one backbone'),
+    'serve': ('serve', 'main', 'serve many tasks on one backbone over HTTP'),
     'init': ('init_config', 'main', 'write a short config for a folder of data'),
     'data convert': ('convert_data', 'main', 'convert a data set of another tool'),
     'count-params': ('count_params', 'main', 'count trained and frozen parameters'),

@@ -8,16 +8,24 @@ _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}  # markers without a length field
 
 
 def is_truncated(path: str | Path) -> bool:
-    """Check whether a JPEG or PNG file lacks its end; other formats are left to the decoder.
+    """Check whether a JPEG or PNG file lacks its end; see :func:`lacks_its_end`.
+
+    Args:
+        path (str | Path): The image file.
+    """
+    return lacks_its_end(Path(path).read_bytes())
+
+
+def lacks_its_end(data: bytes) -> bool:
+    """Check whether the content of a JPEG or PNG file lacks its end; other formats are left to the decoder.
 
     In a JPEG's compressed data, the byte that begins a marker is escaped. The end marker is therefore searched after
     the first scan of the picture itself: the end marker of a thumbnail comes before it, and data that phones append
     come after the end.
 
     Args:
-        path (str | Path): The image file.
+        data (bytes): The content.
     """
-    data = Path(path).read_bytes()
     if data.startswith(_PNG):
         return b'IEND' not in data[-4096:]
     if not data.startswith(_SOI):

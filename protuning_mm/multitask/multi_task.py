@@ -12,7 +12,7 @@ from torch import nn
 from protuning_mm.engine.config import read_config
 from protuning_mm.multitask.backbone_forward import BackboneForward
 from protuning_mm.multitask.batch import Batch
-from protuning_mm.multitask.errors import MultiTaskError
+from protuning_mm.multitask.errors import AnotherBaseError, MultiTaskError
 from protuning_mm.multitask.hosts import TestPipeline, load_model
 from protuning_mm.multitask.joint import JointRunner
 from protuning_mm.multitask.joint.runner import Joint
@@ -195,9 +195,10 @@ class MultiTask:
         if None in differences:
             return bases[differences.index(None)]
         if bases and not self.several_bases:
-            raise MultiTaskError(
+            raise AnotherBaseError(
                 f'task {name!r} ({source}) has other frozen tensors than the tasks before it ({bases[0].source}): '
-                f'{differences[0]}. MultiTask(several_bases=True) allows different ones.'
+                f'{differences[0]}. MultiTask(several_bases=True) allows different ones.',
+                str(differences[0]),
             )
         return SharedBase(source)
 

@@ -2,16 +2,29 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from protuning_mm.weights.addresses import explain_refusal
 from protuning_mm.weights.deltas.record import Base
-from protuning_mm.weights.errors import CheckpointError, FrozenWeightsError
+from protuning_mm.weights.errors import CheckpointError, FrozenWeightsError, OtherBaseError
 from protuning_mm.weights.fingerprint import Fingerprint, fingerprint
 
 BASE_VARIABLE = 'PROTUNING_MM_BASE'
+_IGNORE_NAMED: ContextVar[bool] = ContextVar('ignore_named', default=False)
+
+
+@contextmanager
+def ignore_sources_of_deltas() -> Iterator[None]:
+    """In this thread, read no base from a source that a delta names, be it a file of this machine."""
+    token = _IGNORE_NAMED.set(True)
+    try:
+        yield
+    finally:
+        _IGNORE_NAMED.reset(token)
 
 
 class FrozenBackbone(Protocol):
@@ -46,12 +59,12 @@ def fetch_base(backbone: FrozenBackbone, base: Base, resident: Fingerprint) -> d
         dict[str, Tensor]: The frozen tensors by the backbone's keys, verified bit for bit.
 
     Raises:
-        CheckpointError: no source has this base; the error names each source and the reason.
+        OtherBaseError: no source has this base; the error names each source and the reason.
     """
     tried = []
     template = backbone.frozen_tensors()
     for source, prefix, origin in _list_sources(backbone, base):
-        refusal = None if origin is not None else explain_refusal(source)
+        refusal = None if origin is not None else _explain_refusal(source)
         if refusal is not None:
             tried.append(f'{source} (named by the delta): {refusal}')
             continue
@@ -67,13 +80,17 @@ def fetch_base(backbone: FrozenBackbone, base: Base, resident: Fingerprint) -> d
             return found
         tried.append(f'{label}: another network; {len(changed)} of its tensors differ, such as {changed[0]}')
     changed = base.fingerprint.find_changes(resident)
-    raise CheckpointError(
+    raise OtherBaseError(
         f'this delta was trained on {base}, but the backbone holds other tensors (fingerprint {resident.total[:12]}; '
         f'{len(changed)} tensors differ, such as {changed[0]}). The right base was not found:\n  '
         + '\n  '.join(tried or ['the delta does not say where its base came from'])
         + '\nName the file of the base: model.backbone.init_cfg=dict(type="Pretrained", checkpoint=…) in the config, '
         f'or {BASE_VARIABLE}=<path> in the environment.'
     )
+
+
+def _explain_refusal(source: str) -> str | None:
+    return 'not read: this process ignores the sources of deltas' if _IGNORE_NAMED.get() else explain_refusal(source)
 
 
 def _list_sources(backbone: FrozenBackbone, base: Base) -> Iterator[tuple[str, str | None, str | None]]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from protuning_mm.weights.deltas.base import FrozenBackbone, fetch_base
 from protuning_mm.weights.deltas.record import RECORD, Base, DeltaRecord
-from protuning_mm.weights.errors import CheckpointError
+from protuning_mm.weights.errors import CheckpointError, OtherBaseError
 from protuning_mm.weights.fingerprint import fingerprint
 from protuning_mm.weights.listing import listed
 
@@ -93,7 +93,7 @@ def _check_backbones(backbones: Mapping[str, FrozenBackbone], record: DeltaRecor
                 f'  {_format_tuning(backbone.tuning_settings)} in the config'
             )
         if set(base.frozen) != set(backbone.frozen_keys):
-            raise CheckpointError(
+            raise OtherBaseError(
                 f'this delta was trained on {base}, but the frozen part of {name or "the backbone"} is another network '
                 f'of {len(backbone.frozen_keys)} tensors:'
                 + listed('only in the base', sorted(set(base.frozen) - backbone.frozen_keys))

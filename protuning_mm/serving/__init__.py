@@ -1,0 +1,1 @@
+"""An HTTP server for many tasks on one frozen backbone; it needs the extra ``serve``."""
