@@ -23,6 +23,7 @@ from protuning_mm.doctor.network_input import check_network_input
 from protuning_mm.doctor.optimizer import check_optimizer
 from protuning_mm.doctor.training_setup import TrainingSetup, build_model
 from protuning_mm.doctor.trial_step import TrialStep, run_trial_steps
+from protuning_mm.doctor.tuning_advice import advise_tuning
 from protuning_mm.doctor.versions import check_versions
 from protuning_mm.doctor.weights import check_frozen, check_pretrained
 from protuning_mm.engine.image_size import find_training_size
@@ -36,10 +37,12 @@ class Report:
     Args:
         findings (list[Finding]): The findings.
         estimates (Estimates, optional): Sizes of files and memory; None if they could not be estimated.
+        tunings (str): Which tunings were best on few images. Defaults to an empty string.
     """
 
     findings: list[Finding] = field(default_factory=list)
     estimates: Estimates | None = None
+    tunings: str = ''
 
     def add(self, findings: Iterable[Finding], key: str) -> None:
         """Add the findings of a check; if the check raises an error, add that as a finding.
@@ -78,6 +81,7 @@ def run_checks(setup: TrainingSetup, data: bool = False, max_images: int | None 
         report.add(_build_model(setup), 'model')
         if setup.model is not None:
             _check_model(setup, report, step)
+            report.tunings = advise_tuning(setup)
             report.add(check_evaluators(setup, data), 'val_evaluator')
         if data:
             report.add(check_data(setup, max_images), 'data')

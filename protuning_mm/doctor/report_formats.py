@@ -30,7 +30,7 @@ def format_report(report: Report) -> str:
     console.print(table)
     console.print()
     if report.estimates is not None:
-        console.print(_tabulate_estimates(report.estimates))
+        console.print(_tabulate_estimates(report.estimates, report.tunings))
         console.print()
     counts = {level: report.count(level) for level in LEVELS}
     console.print(', '.join(f'{n} {level}{"s" if n != 1 and level != "info" else ""}' for level, n in counts.items()))
@@ -42,7 +42,7 @@ def report_to_dict(report: Report) -> dict[str, Any]:
     return dict(asdict(report), counts={level: report.count(level) for level in LEVELS})
 
 
-def _tabulate_estimates(estimates: Estimates) -> Table:
+def _tabulate_estimates(estimates: Estimates, tunings: str) -> Table:
     memory = 'not determined' if estimates.memory is None else f'about {_format_size(estimates.memory)} per device'
     table = Table.grid(padding=(0, 2))
     table.add_column(width=26)
@@ -51,6 +51,8 @@ def _tabulate_estimates(estimates: Estimates) -> Table:
     table.add_row('a whole checkpoint', _format_sizes(estimates.checkpoint, estimates.checkpoint_with_optimizer))
     table.add_row('memory of a training step', memory)
     table.add_row('', Text(f'({estimates.method})'))
+    if tunings:
+        table.add_row('other tunings', Text(tunings))
     return table
 
 
