@@ -9,7 +9,7 @@ by commas: ``PROTUNING_MM_SKIP_PATCHES=patch_config_bases``.
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, wraps
 from importlib.metadata import PackageNotFoundError, distribution
@@ -339,7 +339,9 @@ def patch_coco_metrics(scope: str) -> None:
 
 
 @contextmanager
-def use_exportable_selection(choose: Callable[..., Any], suppress: Callable[..., Any]) -> Iterator[None]:
+def use_exportable_selection(
+    choose: Callable[..., Any], suppress: Callable[..., Any], select: Callable[..., Any]
+) -> Iterator[None]:
     """Replace the functions with which mmdet's dense heads select boxes, while a detector is exported.
 
     Replaced: ``filter_scores_and_topk`` and ``batched_nms`` in the modules of ``mmdet.models.dense_heads``, until the
@@ -348,15 +350,64 @@ def use_exportable_selection(choose: Callable[..., Any], suppress: Callable[...,
 
     Args:
         choose (Callable): In place of ``filter_scores_and_topk``.
-        suppress (Callable): In place of ``batched_nms``.
+        suppress (Callable): In place of ``batched_nms`` in the modules that have the first function.
+        select (Callable): In place of ``batched_nms`` in the other modules, with the threshold.
     """
-    new = {'filter_scores_and_topk': choose, 'batched_nms': suppress}
-    modules = [module for name, module in sys.modules.items() if name.startswith('mmdet.models.dense_heads.')]
-    old = [(module, name, vars(module)[name]) for module in modules for name in new if name in vars(module)]
+    heads = [module for name, module in sys.modules.items() if name.startswith('mmdet.models.dense_heads.')]
+    choosing = [module for module in heads if hasattr(module, 'filter_scores_and_topk')]
+    new: list[tuple[Any, str, Any]] = [(module, 'filter_scores_and_topk', choose) for module in choosing]
+    for module in (module for module in heads if hasattr(module, 'batched_nms')):
+        new.append((module, 'batched_nms', suppress if module in choosing else select))
+    with _replaced(new):
+        yield
+
+
+@contextmanager
+def use_exportable_roi_heads(
+    suppress: Callable[..., Any],
+    pool: Callable[..., Any],
+    align: Callable[..., Any],
+    average: Callable[..., Any],
+    count: Callable[..., Any],
+) -> Iterator[None]:
+    """Replace the functions with which mmdet's RoI heads pool features and select boxes, while a detector is exported.
+
+    Replaced, until the block ends: ``batched_nms`` in ``mmdet.models.layers.bbox_nms``, ``forward`` of mmcv's
+    ``RoIAlign`` and of mmdet's ``SingleRoIExtractor``, and ``adaptive_avg_pool2d`` in the module of HTC's head. Added:
+    ``len`` to the modules of two RoI heads. Why: the first two call operators of mmcv that other runtimes do not have.
+    The extractor leaves out levels without RoIs, and the heads split tensors by their lengths, which a trace keeps as
+    constants. HTC pools to a size that a trace keeps as a variable, and ONNX needs a constant. Without it: a two-stage
+    detector cannot be exported.
+
+    Args:
+        suppress (Callable): In place of ``batched_nms``.
+        pool (Callable): In place of ``SingleRoIExtractor.forward``.
+        align (Callable): In place of ``RoIAlign.forward``.
+        average (Callable): In place of ``adaptive_avg_pool2d``.
+        count (Callable): In place of ``len``.
+    """
+    from mmcv.ops import RoIAlign
+    from mmdet.models.layers import bbox_nms
+    from mmdet.models.roi_heads import SingleRoIExtractor, cascade_roi_head, htc_roi_head, standard_roi_head
+
+    new = [(bbox_nms, 'batched_nms', suppress), (SingleRoIExtractor, 'forward', pool), (RoIAlign, 'forward', align)]
+    new += [(htc_roi_head, 'adaptive_avg_pool2d', average)]
+    with _replaced([*new, (standard_roi_head, 'len', count), (cascade_roi_head, 'len', count)]):
+        yield
+
+
+@contextmanager
+def _replaced(attributes: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Set attributes, each given by its owner, name and new value, until the block ends."""
+    absent = object()
+    before = [(owner, name, vars(owner).get(name, absent)) for owner, name, _ in attributes]
     try:
-        for module, name, _ in old:
-            setattr(module, name, new[name])
+        for owner, name, value in attributes:
+            setattr(owner, name, value)
         yield
     finally:
-        for module, name, function in old:
-            setattr(module, name, function)
+        for owner, name, value in before:
+            if value is absent:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, value)

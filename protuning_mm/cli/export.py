@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from protuning_mm.backbones import tuned_backbones
 from protuning_mm.cli.command import command
-from protuning_mm.cli.export_detector import Detection, compare_boxes, is_one_stage, trace_detector
+from protuning_mm.cli.export_detector import Detection, compare_boxes, find_detection, is_one_stage, trace_detector
 from protuning_mm.cli.export_parts import ExportError, select_part
+from protuning_mm.cli.export_two_stage import TwoStageDetection, is_two_stage
 from protuning_mm.cli.flags import add_cfg_options, at_least
 from protuning_mm.engine.build_model import build_model
 from protuning_mm.engine.config import read_config
@@ -68,8 +69,8 @@ def export(
         model (nn.Module): A segmentor, classifier or detector of the hosts, as :func:`load_model` returns it.
         out (str | Path): The file to write: ``.ts`` or ``.pt`` (TorchScript), ``.pt2`` (``torch.export``) or ``.onnx``.
         part (str): ``model``: the logits, (N, classes, H, W) of a segmentor or (N, classes) of a classifier.
-            Of a one-stage detector: boxes (M, 4), scores (M,) and labels (M,) of one image. ``backbone``: the features
-            that feed the neck. Defaults to ``model``.
+            Of a detector: boxes (M, 4), scores (M,) and labels (M,) of one image, and masks (M, h, w) if it has a
+            mask head. ``backbone``: the features that feed the neck. Defaults to ``model``.
         size (tuple[int, int]): Height and width of the input. Defaults to (512, 512).
         dynamic (str): What may vary in the input of the exported model: ``none``, ``batch``, or ``size`` (batch size,
             height and width). Defaults to ``batch``, and for the boxes of a detector to ``none``, the only choice.
@@ -89,14 +90,15 @@ def export(
     out = Path(out)
     if out.suffix not in FORMATS:
         raise ExportError(f'{out}: the file extension selects the format and must be one of {", ".join(FORMATS)}')
-    detects = part == 'model' and is_one_stage(model)
+    detects = part == 'model' and (is_one_stage(model) or is_two_stage(model))
     if detects and (dynamic not in (None, 'none') or out.suffix == '.pt2'):
         raise ExportError(
             'the boxes of a detector can be exported for one image of one size, to TorchScript or ONNX: remove '
             '--dynamic, and name a file that ends in .ts or .onnx'
         )
     dynamic = dynamic or ('none' if detects else 'batch')
-    module = select_part(model, part, preprocessing, Detection(model) if detects else None)
+    detection = (TwoStageDetection if is_two_stage(model) else Detection)(model) if detects else None
+    module = select_part(model, part, preprocessing, detection)
     scale = 255.0 if preprocessing else 1.0
     seen = scale * torch.rand(1 if detects else 2, 3, *size)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -194,7 +196,10 @@ def _detector_torchscript(
 ) -> Run:
     import torchvision  # noqa: F401 – registers the operator of NMS
 
-    trace_detector(module, seen).save(str(path))
+    try:
+        trace_detector(module, seen).save(str(path))
+    except Exception as error:
+        raise _export_error('torch.jit.trace', error, dynamic) from error
     loaded = torch.jit.load(str(path))
     return lambda x: list(loaded(x))
 
@@ -202,7 +207,10 @@ def _detector_torchscript(
 def _detector_onnx(module: nn.Module, seen: Tensor, path: Path, dynamic: Sequence[int], opset: int | None) -> Run:
     """Write ONNX with torch's exporter of traces: the newer one cannot export indices that depend on the data."""
     onnxruntime = _import_onnxruntime()
-    names = ['boxes', 'scores', 'labels']
+    detection = find_detection(module)
+    if opset is not None and opset < detection.least_opset:
+        raise ExportError(f'--opset {opset}: this detector needs operator set {detection.least_opset} or later')
+    names = detection.outputs
     try:
         traced = trace_detector(module, seen)
         torch.onnx.export(
@@ -229,7 +237,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='path of the config')
     parser.add_argument('checkpoint', help='path of the whole checkpoint or delta')
     parser.add_argument('out', help='file to write: .ts or .pt (TorchScript), .pt2 (torch.export), .onnx')
-    part = 'part to export; defaults to model. Of a two-stage detector, only the backbone can be exported'
+    part = 'part to export; defaults to model. Of a detector with queries, only the backbone can be exported'
     parser.add_argument('--part', choices=('model', 'backbone'), default='model', help=part)
     size = 'height and width of the input; defaults to 512 512'
     parser.add_argument('--size', type=at_least(1), nargs=2, default=(512, 512), metavar=('H', 'W'), help=size)

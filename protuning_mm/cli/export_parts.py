@@ -85,9 +85,9 @@ def select_part(model: nn.Module, part: str, preprocessing: bool = False, whole:
         module = _Classification(model)
     else:
         raise ExportError(
-            f'{type(model).__name__} cannot be exported as a whole: its proposals, RoI heads or '
-            'queries select boxes at run time, in Python and image by image, which no exporter supports. Export '
-            'its backbone (--part backbone), or deploy it with mmdeploy, which rewrites these parts'
+            f'{type(model).__name__} cannot be exported as a whole: its heads or queries select '
+            'objects at run time, in Python and image by image, which no exporter supports. Export its '
+            'backbone (--part backbone), or deploy it with mmdeploy, which rewrites these parts'
         )
     module = _Normalized(module, model.data_preprocessor) if preprocessing else module
     return module.eval()

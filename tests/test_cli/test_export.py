@@ -9,13 +9,16 @@ import onnxruntime
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from protuning_mm import TunedBackbone
 from protuning_mm.cli.convert_delta import extract_delta
 from protuning_mm.cli.export import export, load_model, main
 from protuning_mm.cli.export_parts import ExportError
+from protuning_mm.engine.config import read_config
 from tests.families import CELLS, FAMILIES, PLAIN_VITS, TUNING_CFGS
+from tests.host_families import forget_checkpoints
 from tests.mini import write_backbone, write_classifier, write_config
 from tests.plain import fill
 from tests.test_entry_points import save_checkpoint
@@ -141,12 +144,6 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             main([str(arg) for arg in args])
         return str(caught.value)
 
-    message = refused(config, checkpoint, tmp_path / 'm.onnx')
-    assert (
-        'CascadeRCNN cannot be exported as a whole' in message
-        and '--part backbone' in message
-        and 'mmdeploy' in message
-    )
     assert 'must be one of .ts, .pt, .pt2, .onnx' in refused(config, checkpoint, tmp_path / 'm.engine')
     assert 'does not exist' in refused(config, tmp_path / 'none.pth', tmp_path / 'm.onnx')
     assert 'there is no config' in refused(tmp_path / 'none.py', checkpoint, tmp_path / 'm.onnx')
@@ -154,6 +151,22 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     message = refused(config, checkpoint, tmp_path / 'm.onnx', '--part', 'backbone', '--size', '64', '64')
     assert 'pip install "protuning_mm[export]"' in message
     assert not [p.name for p in tmp_path.iterdir() if p.suffix in ('.onnx', '.engine')]
+
+
+@pytest.mark.parametrize(
+    ('name', 'config'),
+    [
+        ('DETR', 'mmdet::detr/detr_r50_8xb2-150e_coco.py'),
+        ('Mask2Former', 'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'),
+    ],
+)
+def test_detector_with_queries_is_refused(name: str, config: str, tmp_path: Path) -> None:
+    init_default_scope('mmdet')
+    cfg = read_config(config)
+    forget_checkpoints(cfg.model)
+    with pytest.raises(ExportError, match=f'{name} cannot be exported as a whole.*--part backbone.*mmdeploy'):
+        export(MODELS.build(cfg.model), tmp_path / 'm.onnx')
+    assert not list(tmp_path.iterdir())
 
 
 class DifferentWhenExported(nn.Module):

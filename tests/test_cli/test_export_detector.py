@@ -11,7 +11,8 @@ from torch import nn
 
 from protuning_mm.backbones import tuned_backbones
 from protuning_mm.cli.export import ExportError, export, load_model
-from protuning_mm.cli.export_detector import Detection, choose, compare_boxes
+from protuning_mm.cli.export_detector import Detection, compare_boxes
+from protuning_mm.cli.export_selection import choose
 from protuning_mm.doctor.trial_step import init_modules
 from protuning_mm.engine.config import read_config
 from tests.host_families import forget_checkpoints
@@ -92,6 +93,21 @@ def test_images_without_and_with_boxes(family: str, tmp_path: Path) -> None:
     assert model.bbox_head.test_cfg.score_thr > highest[1]
 
 
+@pytest.mark.parametrize('family', ['fcos', pytest.param('atss', marks=pytest.mark.slow)])
+def test_threshold_applies_before_centerness(family: str, tmp_path: Path) -> None:
+    """The score of a box is the product of two scores; mmdet compares one of them with the threshold."""
+    model: Any = detector(family, tmp_path)
+    model.bbox_head.test_cfg.score_thr = 0.5
+    export(model, tmp_path / 'boxes.ts', size=(128, 160))
+    image = torch.rand(1, 3, 128, 160, generator=torch.Generator().manual_seed(7)) * 2 - 1
+    with torch.no_grad():
+        found = model.bbox_head.predict(model.extract_feat(image), metas(image), rescale=False)[0]
+    expected = [found.bboxes, found.scores, found.labels]
+    assert len(found) > 20 and int((found.scores < 0.5).sum()) > 20
+    got = torch.jit.load(str(tmp_path / 'boxes.ts'))(image)
+    assert len(got[0]) == len(found) and compare_boxes(expected, got, 1e-4) <= 1e-4
+
+
 def metas(image: torch.Tensor) -> list[Any]:
     from mmdet.structures import DetDataSample
 
@@ -128,6 +144,12 @@ def test_compare_boxes() -> None:
     assert compare_boxes((boxes, scores, labels), swapped, 1e-4) == 0
     assert compare_boxes((boxes, scores, labels), (boxes + 0.5, scores, labels), 1e-4) == pytest.approx(0.005)
     assert compare_boxes((boxes, scores, labels), (boxes, scores, labels + 1), 1e-4) == 1
+    masks = torch.rand(3, 4, 4)
+    other = masks.clone()
+    other[1, 2, 3] -= 0.25
+    expected, got = (boxes, scores, labels, masks), (*swapped, masks[[1, 0, 2]])
+    assert compare_boxes(expected, got, 1e-4) == 0
+    assert compare_boxes(expected, (boxes, scores, labels, other), 1e-4) == pytest.approx(0.25)
     nothing = (boxes[:0], scores[:0], labels[:0])
     assert compare_boxes((boxes, scores, labels), nothing, 1e-4) == 1
     alike = (boxes, torch.full_like(scores, 0.5), labels)  # which of these are selected is a matter of rounding
