@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from protuning_lab.parameter_grid import BACKBONES, count_grid, main
 from protuning_mm import TUNINGS, TunedBackbone, TuningError
+from protuning_mm.backbones.frozen_part import find_frozen_part
 from tests.families import CELLS, FAMILIES, TUNING_CFGS
 from tests.mini import REPO
 
@@ -175,3 +177,24 @@ def test_published_figures_stand_beside_those_of_the_tables() -> None:
     assert [millions(task, 'pro', 'ResNet-50') for task in list(grid)[1:]] == pytest.approx(
         [57.43, 60.36, 29.69, 46.60], rel=0.005
     )
+
+
+CACHED = {
+    'EfficientNet-Lite0': (dict(type='timm', model_name='tf_efficientnet_lite0'), 4),
+    'ResNet-50 with a neck that pools': (dict(type='mmpretrain.ResNet', depth=50), 3),
+    'ViT-S': (dict(type='timm', model_name='vit_small_patch16_224'), 3),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', CACHED)
+def test_sizes_of_cached_features(name: str) -> None:
+    cfg, last = CACHED[name]
+    text = (REPO / 'docs/performance.md').read_text()
+    (row,) = [line for line in text.splitlines() if line.startswith(f'| {name} |') and line.count('|') == 6]
+    found = []
+    for tuning in ('linear', dict(type='pro', prompt_stages=(last,)), dict(type='partial', k=1), 'ladder'):
+        net, image = TunedBackbone(cfg, tuning, allow_random_backbone=True).train(), torch.zeros(1, 3, 224, 224)
+        kilobytes = sum(tensor.nbytes for tensor in find_frozen_part(net, image).compute(net, image)) / 1e3
+        found.append(f'{kilobytes:,.0f}' if kilobytes > 2 else f'{kilobytes:.1f}')
+    assert row.split(' | ')[1:] == [*found[:-1], f'{found[-1]} |']

@@ -42,10 +42,15 @@ class StageEnd:
         return any(tuning.acts_after_stage(self.i) for tuning in self.tunings)
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], feature: Tensor) -> Tensor:
-        x = before = self.layout.to_map(feature, self.layout.grid(args, self.grid.now))  # (N, C_i, H_i, W_i)
+        before = self.layout.to_map(feature, self.layout.grid(args, self.grid.now))  # (N, C_i, H_i, W_i)
+        x = self.apply(before)
+        return feature if x is before else self.layout.from_map(x, feature)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Pass the feature map (N, C_i, H_i, W_i) through the tunings."""
         for tuning in self.tunings:
             x = tuning.after_stage(self.i, x)
-        return feature if x is before else self.layout.from_map(x, feature)
+        return x
 
 
 def hook_stages(plain: nn.Module, structure: Stages, tunings: Sequence[Tuning]) -> PatchGrid:

@@ -10,6 +10,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from protuning_mm.backbones.base_weights import BaseWeights
+from protuning_mm.backbones.frozen_features import FrozenFeatures
 from protuning_mm.backbones.hosts import get_plain
 from protuning_mm.backbones.plain_copies import merged, untuned
 from protuning_mm.backbones.rotary_tables import keep_rotary_tables
@@ -84,7 +85,7 @@ class TunedBackbone(BaseWeights):
         allow_random_backbone (bool): Whether training may start with random frozen weights.
 
     Shape:
-        - Input: (N, 3, H, W)
+        - Input: (N, 3, H, W), or the :class:`~protuning_mm.backbones.frozen_features.FrozenFeatures` of such images
         - Output: as the plain backbone's; for a model of timm always a tuple
 
     Warns:
@@ -180,9 +181,12 @@ class TunedBackbone(BaseWeights):
                 raise
             return getattr(plain, name)
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor | FrozenFeatures) -> Any:
         self.warn_of_random_weights()
-        outs = self._run(x)
+        return self.finish(x, x.resume(self) if isinstance(x, FrozenFeatures) else self._run(x))
+
+    def finish(self, x: Any, outs: Any) -> Any:
+        """Return the outputs of the tuned backbone, given those of the plain backbone's forward."""
         for tuning in self.tunings:
             outs = tuning.after_forward(x, outs)
         return outs

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from protuning_mm.cli.flags import add_cfg_options
 from protuning_mm.engine.config import lay_options, move_data_root, read_config
-from protuning_mm.engine.shortcuts import SHORTCUTS
+from protuning_mm.engine.shortcuts import SHORTCUTS, lay_cached_features
 from protuning_mm.engine.tune_config import parse_tuning, tune_config
 
 
@@ -48,14 +48,20 @@ def load_config(args: argparse.Namespace) -> Config:
     options = dict(args.cfg_options or {})
     if args.data_folder is not None:
         options['data'] = args.data_folder
+    cached = {key: options.pop(key) for key in [*options] if key.partition('.')[0] == 'cache_features'}
     # in place of those of the file; the other options may change what they stand for
-    cfg = read_config(args.config, {key: options.pop(key) for key in SHORTCUTS if key in options})
+    short = {key: options.pop(key) for key in SHORTCUTS if key in options}
+    cfg = read_config(args.config, short | (dict(cache_features=False) if cached else {}))
     cfg.launcher = args.launcher
     if 'data_root' in options and isinstance(cfg.get('data_root'), str):
         move_data_root(cfg, cfg.data_root, options['data_root'])
     lay_options(cfg, options)
     if args.tune is not None:
         cfg = tune_config(cfg, parse_tuning(args.tune))
+    if cached:  # last, because the other options address the data set without its wrapper
+        given = Config()
+        lay_options(given, cached)
+        cfg = lay_cached_features(cfg, given.cache_features)
     # priority: command line, config, name of the config file
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

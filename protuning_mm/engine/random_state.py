@@ -1,6 +1,8 @@
 """The random states of a process, as tensors and numbers that a checkpoint can store without pickled code."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -52,3 +54,13 @@ def set_random_state(state: State) -> None:
             f'the random states in the checkpoint do not have the format of ExactResumeHook ({error}). Resume from '
             'another checkpoint, or start a new run from this one with load_from.'
         ) from None
+
+
+@contextmanager
+def keep_random_state() -> Iterator[None]:
+    """Restore the random states at the end of this context, so that what happens inside leaves no trace in them."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)

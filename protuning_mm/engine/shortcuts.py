@@ -7,11 +7,12 @@ from mmengine.config import Config
 
 from protuning_mm.data.data_folder import NAME
 from protuning_mm.engine.errors import ConfigError
+from protuning_mm.engine.feature_cache.cache_config import cache_features
 from protuning_mm.engine.image_size import set_image_side
 from protuning_mm.engine.tune_config import tune_config
 from protuning_mm.engine.use_data import use_data
 
-SHORTCUTS = ('data', 'data_repeats', 'image_side', 'tune')
+SHORTCUTS = ('data', 'data_repeats', 'image_side', 'tune', 'cache_features')
 
 
 def lay_shortcuts(cfg: Config) -> Config:
@@ -22,6 +23,7 @@ def lay_shortcuts(cfg: Config) -> Config:
     - ``data_repeats=4`` makes an epoch of four passes over the training images, for schedules that count epochs.
     - ``image_side=640`` sets the longer side of the training images (:func:`set_image_side`).
     - ``tune='pro'`` freezes the backbone and tunes it (:func:`tune_config`).
+    - ``cache_features=True`` computes the frozen features of the training images once (:func:`cache_features`).
 
     Returns:
         Config: A config without these keys; a config that has none of them is returned as it is.
@@ -40,7 +42,20 @@ def lay_shortcuts(cfg: Config) -> Config:
         cfg = set_image_side(_without(cfg, 'image_side'), cfg.image_side)
     if cfg.get('tune') is not None:
         cfg = tune_config(_without(cfg, 'tune'), cfg.tune)
+    if cfg.get('cache_features') is not None:
+        cfg = lay_cached_features(_without(cfg, 'cache_features'), cfg.cache_features)
     return cfg
+
+
+def lay_cached_features(cfg: Config, value: Any) -> Config:
+    """Return a copy of a config that trains on stored features; see :func:`cache_features`.
+
+    Raises:
+        ConfigError: the value does not fit, or a hook exchanges the training pipeline during the run.
+    """
+    if value is not False and switches_pipeline(cfg):
+        raise ConfigError('cache_features: PipelineSwitchHook exchanges the pipeline in the run: remove the hook')
+    return cache_features(cfg, value)
 
 
 def _is_variable(cfg: Config, data: str) -> bool:

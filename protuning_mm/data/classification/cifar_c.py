@@ -101,6 +101,11 @@ class CIFAR10C(BaseDataset):
         images = self._map_file(corruption)
         return info | dict(img=np.array(images[(severity - 1) * (len(images) // len(SEVERITIES)) + i]))
 
+    @property
+    def source_files(self) -> list[Path]:
+        """The files with the images and labels, which no data info names."""
+        return [Path(self.data_root) / name for name in (LABELS, *(f'{each}.npy' for each in self.corruptions))]
+
     def _map_file(self, corruption: str) -> NDArray[np.uint8]:
         if corruption not in self._files:  # each worker maps a file when it first needs it
             path = Path(self.data_root) / f'{corruption}.npy'

@@ -59,6 +59,11 @@ class ImageArrays(BaseDataset):
             self._images = self._load('images')
         return info | dict(img=np.array(self._images[info['image']]))
 
+    @property
+    def source_files(self) -> list[Path]:
+        """The files with the images and labels, which no data info names."""
+        return [self._path('images'), self._path('labels')]
+
     def _path(self, kind: str) -> Path:
         return Path(self.data_root) / f'{self.split}_{kind}.npy'
 
