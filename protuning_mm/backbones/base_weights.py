@@ -1,6 +1,7 @@
 """The base of a tuned backbone: the weights of its plain backbone, which are read and loaded strictly."""
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +39,14 @@ class BaseWeights(BaseModule):
         self.allow_random_backbone = allow_random_backbone
 
     @property
+    @abstractmethod
     def frozen_keys(self) -> frozenset[str]:
         """Keys of the plain backbone's tensors that training leaves bit-identical."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def added_children(self) -> tuple[str, ...]:
         """Names of the children that are no part of the plain backbone."""
-        raise NotImplementedError
 
     def plain_tensors(self) -> dict[str, Tensor]:
         """Return the parameters and buffers of the plain backbone, by the plain backbone's keys."""
