@@ -66,18 +66,13 @@ def _grid(panels: Sequence[Picture], columns: int) -> Picture:
 
 def _summary(task: Task, sample: Any, score_thr: float) -> str:
     if task.kind == 'mmpretrain':
-        return ', '.join(f'{_class_name(task, i)} {score:.2f}' for i, score in _best(sample)[:1])
+        return ', '.join(f'{task.class_name(i)} {score:.2f}' for i, score in _best(sample)[:1])
     if task.kind == 'mmdet':
         found = sample.pred_instances
         what = 'instances' if 'masks' in found else 'boxes'
         return f'{int((found.scores >= score_thr).sum())} {what} with a score of at least {score_thr}'
     labels = sample.pred_sem_seg.data.unique().tolist()
-    return ', '.join(_class_name(task, i) for i in labels)
-
-
-def _class_name(task: Task, label: int) -> str:
-    classes = task.meta.get('classes') or ()
-    return str(classes[label]) if label < len(classes) else f'class {label}'
+    return ', '.join(task.class_name(i) for i in labels)
 
 
 def _best(sample: Any) -> list[tuple[int, float]]:
@@ -115,11 +110,11 @@ def _draw_segmentation(image: Picture, task: Task, sample: Any, score_thr: float
     visualizer.add_datasample('', rgb, sample.clone().cpu(), draw_gt=False, with_labels=False)
     picture = _enlarged(np.ascontiguousarray(visualizer.get_image()[..., ::-1]))
     labels = sample.pred_sem_seg.data.unique().tolist()
-    return _legend(picture, [(_class_name(task, i), palette[i]) for i in labels if i < len(palette)])
+    return _legend(picture, [(task.class_name(i), palette[i]) for i in labels if i < len(palette)])
 
 
 def _draw_class(image: Picture, task: Task, sample: Any, score_thr: float) -> Picture:
-    entries = [(f'{_class_name(task, i)} {score:.2f}', (0, 0, 0)) for i, score in _best(sample)[:5]]
+    entries = [(f'{task.class_name(i)} {score:.2f}', (0, 0, 0)) for i, score in _best(sample)[:5]]
     return _legend(_enlarged(image), entries)
 
 

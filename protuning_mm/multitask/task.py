@@ -60,6 +60,11 @@ class Task:
         """The host library: mmdet, mmseg or mmpretrain."""
         return self.pipeline.host
 
+    def class_name(self, label: int) -> str:
+        """Return the name of a class, or ``class N`` if the task does not name its classes."""
+        classes = self.meta.get('classes') or ()
+        return str(classes[label]) if label < len(classes) else f'class {label}'
+
     def prepare(self, image: Image) -> PreparedImage:
         """Read and preprocess one image, as the host's own inference function does.
 

@@ -58,12 +58,6 @@ def to_rle(mask: Any) -> dict[str, Any]:
     return dict(size=[int(n) for n in encoded['size']], counts=encoded['counts'].decode())
 
 
-def class_name(task: Task, label: int) -> str:
-    """Return the name of a class, or ``class N`` if the task does not name its classes."""
-    classes = task.meta.get('classes') or ()
-    return str(classes[label]) if label < len(classes) else f'class {label}'
-
-
 def _detections(task: Task, sample: Any, score_thr: float, top_k: int) -> dict[str, Any]:
     found = _expect(task, sample, 'pred_instances').cpu()
     kept = found[found.scores >= score_thr]
@@ -72,7 +66,7 @@ def _detections(task: Task, sample: Any, score_thr: float, top_k: int) -> dict[s
         objects=[
             dict(
                 label=int(label),
-                name=class_name(task, int(label)),
+                name=task.class_name(int(label)),
                 score=float(score),
                 box=[float(each) for each in box],
                 **({} if mask is None else dict(mask=to_rle(np.asarray(mask)))),
@@ -88,7 +82,7 @@ def _segments(task: Task, sample: Any, score_thr: float, top_k: int) -> dict[str
         classes=[
             dict(
                 label=int(label),
-                name=class_name(task, int(label)),
+                name=task.class_name(int(label)),
                 pixels=int(pixels),
                 mask=to_rle(labels == label),
             )
@@ -101,7 +95,7 @@ def _classes(task: Task, sample: Any, score_thr: float, top_k: int) -> dict[str,
     scores = _expect(task, sample, 'pred_score').cpu()
     best = scores.argsort(descending=True)[:top_k]
     return dict(
-        classes=[dict(label=int(i), name=class_name(task, int(i)), score=float(scores[i])) for i in best],
+        classes=[dict(label=int(i), name=task.class_name(int(i)), score=float(scores[i])) for i in best],
     )
 
 
