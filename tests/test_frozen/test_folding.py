@@ -237,6 +237,20 @@ def test_a_change_between_forward_and_backward_is_an_error() -> None:
             out.sum().backward()
 
 
+def test_a_write_between_forward_and_backward_goes_unnoticed_as_in_torch() -> None:
+    gradients = []
+    for efficient in (False, True):
+        net = network(depth=18)
+        if efficient:
+            freeze_efficiently(net)
+        leaf = IMAGE.clone().requires_grad_()
+        out = net(leaf)[-1]
+        net.layer4[1].conv2.weight.data.mul_(3)
+        (gradient,) = torch.autograd.grad(out.sum(), leaf)
+        gradients.append(gradient)
+    assert relative_error(gradients[1], gradients[0]) < 1e-4
+
+
 def test_inference_mode_then_training() -> None:
     """A network that ran in inference mode serves a graph, too."""
     net = network(depth=18)
