@@ -27,10 +27,10 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from protuning_mm.backbones.delta_loading import accept_deltas
 from protuning_mm.engine.optim_constructors import build_for_host
+from protuning_mm.weights import hub, packaged
 from protuning_mm.weights.atomic import put_atomically, put_text_atomically
 from protuning_mm.weights.config_text import require_config
 from protuning_mm.weights.load import explain_load_errors, load_url, refuse_delta_in_plain_model
-from protuning_mm.weights.packaged import SCHEME, load_packaged
 from protuning_mm.weights.resumed_files import find_in_own_folder, restrict_resumed_files
 from protuning_mm.weights.safe_load import safe_torch_load
 
@@ -142,7 +142,8 @@ def patch_checkpoint_loading() -> None:
 
     Replaced: ``_safe_torch_load``, ``load_url``, ``load_state_dict`` and ``CheckpointLoader.load_checkpoint`` of
     ``mmengine.runner.checkpoint``. mmengine falls back to unpickling any object, which runs code, and ``torch.hub``
-    unpickles downloads. Added: the scheme ``pip://``, for checkpoints in installed packages.
+    unpickles downloads. Added: the schemes ``pip://``, for checkpoints in installed packages, and ``hf://``, for deltas
+    on the Hugging Face Hub.
 
     Upstream: open-mmlab/mmengine#1655 (the restricted unpickler refuses mmengine's own checkpoints).
 
@@ -153,7 +154,8 @@ def patch_checkpoint_loading() -> None:
     mmengine_checkpoint.load_state_dict = _call_around(mmengine_checkpoint.load_state_dict, refuse_delta_in_plain_model)
     loader = mmengine_checkpoint.CheckpointLoader
     loader.load_checkpoint = classmethod(_call_around(loader.load_checkpoint.__func__, explain_load_errors))
-    loader.register_scheme(SCHEME, load_packaged)
+    loader.register_scheme(packaged.SCHEME, packaged.load_packaged)
+    loader.register_scheme(hub.SCHEME, hub.load_from_hub)
 
 
 @_skippable

@@ -3,7 +3,6 @@
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -12,13 +11,14 @@ from protuning_mm.cli.command import command
 from protuning_mm.weights import CheckpointError, safe_torch_load
 from protuning_mm.weights.checksum import verify_checksum
 from protuning_mm.weights.deltas import RECORD, DeltaRecord
+from protuning_mm.weights.hub import find_checkpoint
 
 
 def inspect_delta(path: str) -> dict[str, Any]:
     """Read and verify a delta, and list its content.
 
     Args:
-        path (str): A ``.pth`` or ``.safetensors`` file.
+        path (str): A ``.pth`` or ``.safetensors`` file, or an address that begins with ``hf://``.
 
     Returns:
         dict: ``file``, ``bytes``, ``has_checksum``, ``version``, ``bases`` (source, prefix, fingerprint, number of
@@ -28,9 +28,8 @@ def inspect_delta(path: str) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing or damaged, or is not a delta.
     """
-    if not Path(path).is_file():
-        raise CheckpointError(f'delta {path!r} does not exist')
-    content = safe_torch_load(path, 'cpu')  # mmengine's loader prints to standard output
+    file = find_checkpoint(path)
+    content = safe_torch_load(file, 'cpu')  # mmengine's loader prints to standard output
     state = content.get('state_dict', content) if isinstance(content, dict) else {}
     if RECORD not in state:
         raise CheckpointError(f'{path} is not a delta: it has no record of its base. Is it a whole checkpoint?')
@@ -38,8 +37,8 @@ def inspect_delta(path: str) -> dict[str, Any]:
     meta = content.get('meta', {})
     return dict(
         file=str(path),
-        bytes=Path(path).stat().st_size,
-        has_checksum=verify_checksum(path),
+        bytes=file.stat().st_size,
+        has_checksum=verify_checksum(file),
         version=record.version,
         bases={
             name: dict(
@@ -114,7 +113,7 @@ def _in_megabytes(size: int) -> str:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description='Show what a delta contains, its size, and which base it needs')
-    parser.add_argument('delta', help='path of the delta')
+    parser.add_argument('delta', help='path of the delta, or hf://owner/name')
     parser.add_argument('--json', action='store_true', help='print JSON instead of text')
     args = parser.parse_args(argv)
     info = inspect_delta(args.delta)

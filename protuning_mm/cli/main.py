@@ -13,6 +13,8 @@ COMMANDS = {
     'delta extract': ('convert_delta', 'main_extract', 'remove the frozen base from a checkpoint'),
     'delta merge': ('convert_delta', 'main_merge', 'join a delta and its base into a whole checkpoint'),
     'delta inspect': ('inspect_delta', 'main', 'show what a delta contains and which base it needs'),
+    'push': ('push_delta', 'main', 'publish a delta on the Hugging Face Hub'),
+    'pull': ('pull_delta', 'main', 'download a delta from the Hugging Face Hub'),
     'export': ('export', 'main', 'export a model to TorchScript, torch.export or ONNX'),
     'multitask': ('multitask', 'main', 'run several tasks on one backbone'),
     'serve': ('serve', 'main', 'serve many tasks on one backbone over HTTP'),

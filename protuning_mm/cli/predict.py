@@ -15,7 +15,7 @@ from protuning_mm.data import DataError
 from protuning_mm.data.truncated_images import is_truncated
 from protuning_mm.engine.config import read_config
 from protuning_mm.patches import patch_file_writing, patch_transforms
-from protuning_mm.weights import CheckpointError
+from protuning_mm.weights.hub import find_checkpoint
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -60,7 +60,7 @@ def predict(
 
     Args:
         cfg (Config): The model's config.
-        checkpoint (str): Path of a whole checkpoint or delta.
+        checkpoint (str): Path of a whole checkpoint or delta, or an address that begins with ``hf://``.
         inputs (Sequence[str]): Paths of images and folders.
         out (str): Output folder.
         device (str): Device, such as ``'cuda:0'``.
@@ -74,8 +74,7 @@ def predict(
         DataError: an input does not exist.
     """
     images = find_images(inputs)
-    if not Path(checkpoint).is_file():
-        raise CheckpointError(f'checkpoint {checkpoint!r} does not exist')
+    checkpoint = str(find_checkpoint(checkpoint))
     undecodable = [image for image in images if cv2.imread(image) is None or is_truncated(image)]
     readable = [image for image in images if image not in undecodable]
     if readable:

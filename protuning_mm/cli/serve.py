@@ -13,6 +13,7 @@ from protuning_mm.multitask.errors import MultiTaskError
 from protuning_mm.patches import patch_transforms
 from protuning_mm.serving.errors import ServingError
 from protuning_mm.serving.limits import Limits
+from protuning_mm.weights.signature import read_public_key
 
 _LIMITS = {
     'max_bytes': 'bytes of a request with images',
@@ -43,6 +44,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--timeout', type=at_least(1), default=60, metavar='S', help=timeout)
     token = 'file with the token that requests must send to change tasks; without it, no request can'
     parser.add_argument('--token-file', type=Path, metavar='FILE', help=token)
+    verify = 'file with an Ed25519 public key (PEM): serve only deltas that are signed with its private key'
+    parser.add_argument('--verify', metavar='KEY', help=verify)
     add_device(parser)
     return parser.parse_args(argv)
 
@@ -67,6 +70,11 @@ def split_tasks(written: Sequence[str]) -> tuple[Path | None, dict[str, tuple[st
                 raise ServingError(f'--tasks: {name!r} is named twice')
             fixed[name] = (config, delta)
     return Path(folders[0]) if folders else None, fixed
+
+
+def read_limits(args: argparse.Namespace) -> Limits:
+    """Return the limits that the flags set."""
+    return Limits(**{name: getattr(args, name) for name in _LIMITS}, timeout=args.timeout)
 
 
 def read_token(path: Path | None) -> str | None:
@@ -110,6 +118,7 @@ def build(args: argparse.Namespace, folder: Path | None, fixed: Mapping[str, tup
 
     Raises:
         ServingError: the packages of the server are missing, or no task can be read.
+        SignatureError: the key of ``--verify`` cannot be used.
     """
     try:
         import uvicorn  # noqa: F401
@@ -123,9 +132,10 @@ def build(args: argparse.Namespace, folder: Path | None, fixed: Mapping[str, tup
             f'serving needs the package {package}: pip install "protuning_mm[serve]" '
             '(fastapi, uvicorn, python-multipart, prometheus-client)'
         ) from None
-    limits = Limits(**{name: getattr(args, name) for name in _LIMITS}, timeout=args.timeout)
+    patch_transforms()
     token = read_token(args.token_file)
-    service = Service(Store(folder, fixed), limits, args.device, args.max_resident)
+    key = None if args.verify is None else read_public_key(args.verify)
+    service = Service(Store(folder, fixed), read_limits(args), args.device, args.max_resident, key)
     service.start()
     return build_app(service, token)
 
@@ -133,7 +143,6 @@ def build(args: argparse.Namespace, folder: Path | None, fixed: Mapping[str, tup
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    patch_transforms()
     app = build(args, *split_tasks(args.tasks))
     run_server(app, args.host, args.port, args.timeout)
 

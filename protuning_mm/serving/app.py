@@ -100,8 +100,8 @@ def build_app(service: Service, token: str | None = None) -> FastAPI:
         check_token(token, request.headers.get('authorization'))
         service.check_changeable(name)
         with temporary_folder(service.store) as folder:
-            file, config = await receive_upload(request, folder)
-            return await service.put(name, config, file)
+            upload = await receive_upload(request, folder)
+            return await service.put(name, upload.config, upload.file, upload.signature)
 
     @app.delete('/v1/tasks/{name}')
     async def delete(name: str, request: Request) -> dict[str, Any]:

@@ -57,18 +57,30 @@ def split_names(written: Sequence[str]) -> list[str]:
     return [name.strip() for text in written for name in text.split(',') if name.strip()]
 
 
-async def receive_upload(request: Request, folder: Path) -> tuple[Path, str]:
+@dataclass
+class Upload:
+    """What a request to change a task sends.
+
+    Args:
+        file (Path): The uploaded delta.
+        config (str): The field ``config``; empty if there is none.
+        signature (bytes): The field ``signature``; empty if there is none.
+    """
+
+    file: Path
+    config: str
+    signature: bytes
+
+
+async def receive_upload(request: Request, folder: Path) -> Upload:
     """Write an uploaded file into a folder while it arrives.
 
     Args:
-        request (Request): A form with a file and a field ``config``.
+        request (Request): A form with a file and the fields ``config`` and ``signature``.
         folder (Path): A folder for this upload alone.
 
-    Returns:
-        tuple[Path, str]: The file, and the field ``config``, empty if there is none.
-
     Raises:
-        RequestError: the body has another type (415) or form (400).
+        RequestError: the body has another type (415) or form (400, 422).
     """
     if _media_type(request) != 'multipart/form-data':
         raise RequestError(415, 'send multipart/form-data with the file `delta` and the field `config`')
@@ -94,8 +106,12 @@ async def receive_upload(request: Request, folder: Path) -> tuple[Path, str]:
     paths = list(folder.iterdir())
     if not paths:
         raise RequestError(422, 'the uploaded file is empty')
-    written = [each.value or b'' for each in fields if each.field_name == b'config']
-    return paths[0], written[0].decode(errors='replace').strip() if written else ''
+    written = {each.field_name: (each.value or b'').strip() for each in fields}
+    try:
+        signature = base64.b64decode(written.get(b'signature', b''), validate=True)
+    except ValueError:
+        raise RequestError(422, 'signature: must be base64') from None
+    return Upload(paths[0], written.get(b'config', b'').decode(errors='replace'), signature)
 
 
 def _media_type(request: Request) -> str:

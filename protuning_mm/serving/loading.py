@@ -1,6 +1,7 @@
 """What a client is told when a task cannot be read."""
 
 from pathlib import Path
+from typing import Any
 
 from protuning_mm.engine.errors import ConfigError
 from protuning_mm.multitask.errors import AnotherBaseError, MultiTaskError
@@ -9,17 +10,24 @@ from protuning_mm.serving.errors import RequestError
 from protuning_mm.weights import CheckpointError, safe_torch_load
 from protuning_mm.weights.deltas import RECORD
 from protuning_mm.weights.errors import OtherBaseError
+from protuning_mm.weights.signature import SignatureError, verify_signature
 
 _OTHER_BASE = 'was trained on another base than the tasks of this server have'
 
 
-def check_delta(path: Path) -> None:
+def check_delta(path: Path, key: Any = None) -> None:
     """Check that an uploaded file is an undamaged delta: only deltas are loaded strictly, tensor by tensor.
 
+    Args:
+        path (Path): The uploaded file.
+        key (optional): The public key of its signature. Defaults to None: it needs none.
+
     Raises:
-        RequestError: it is something else, or would run code (422).
+        RequestError: it is something else, would run code, or is not signed with the key (422).
     """
     try:
+        if key is not None:
+            verify_signature(path, key)
         checkpoint = safe_torch_load(path, 'cpu')
     except CheckpointError as error:
         raise RequestError(422, str(error).replace(str(path), 'the uploaded file')) from None
@@ -50,10 +58,12 @@ def load_error(entry: Entry, error: Exception, uploaded: bool) -> RequestError:
         return RequestError(409, f'{what} {_OTHER_BASE}: {error.difference}')
     if isinstance(error, OtherBaseError):
         return RequestError(409, f'{what} {_OTHER_BASE}, or than its config names' + _details(entry, error, uploaded))
+    if isinstance(error, SignatureError):
+        return RequestError(500, f'{what} is not signed with the key of this server')
     if uploaded and isinstance(error, CheckpointError | MultiTaskError | ConfigError):
         return RequestError(422, f'{what} cannot be used with this config' + _details(entry, error, uploaded))
     return RequestError(422 if uploaded else 500, f"{what} cannot be read; the server's log tells why")
 
 
 def _details(entry: Entry, error: Exception, uploaded: bool) -> str:
-    return f': {str(error).replace(str(entry.delta), "the uploaded file")}' if uploaded else ''
+    return f': {str(error).replace(entry.delta, "the uploaded file")}' if uploaded else ''

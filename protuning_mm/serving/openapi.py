@@ -30,4 +30,12 @@ PREDICT_TASKS = _body(
         'image/*': _IMAGE,
     }
 )
-UPLOAD = _body(**{'multipart/form-data': _form(delta=dict(type='string', format='binary'), config=dict(type='string'))})
+UPLOAD = _body(
+    **{
+        'multipart/form-data': _form(
+            delta=dict(type='string', format='binary'),
+            config=dict(type='string'),
+            signature=dict(type='string', format='byte'),
+        )
+    }
+)

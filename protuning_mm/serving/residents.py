@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from protuning_mm.multitask import MultiTask
@@ -14,6 +15,7 @@ from protuning_mm.serving.store import Store
 from protuning_mm.serving.store_changes import delete_task, put_task
 from protuning_mm.serving.versions import Version, Versions
 from protuning_mm.weights.deltas.base import ignore_sources_of_deltas
+from protuning_mm.weights.signature import find_verified_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +31,11 @@ class Residents:
         metrics (Metrics): Counts loads and evictions.
         device (str): The device of all models. Defaults to ``'cpu'``.
         limit (int): Tasks to keep in memory. Requests for more tasks at once exceed it while they run. Defaults to 8.
+        key (optional): An Ed25519 public key: deltas that are not signed with it are not read. Defaults to None.
     """
 
-    def __init__(self, store: Store, metrics: Metrics, device: str = 'cpu', limit: int = 8) -> None:
+    def __init__(self, store: Store, metrics: Metrics, device: str = 'cpu', limit: int = 8, key: Any = None) -> None:
+        self.key = key
         self.store = store
         self.metrics = metrics
         self.multitask = MultiTask(device)
@@ -84,7 +88,7 @@ class Residents:
         """
         version = self._read_into_memory(uploaded, uploaded=True)
         try:
-            version.entry = put_task(self.store, uploaded.name, config, uploaded.delta)
+            version.entry = put_task(self.store, uploaded.name, config, Path(uploaded.delta))
         except BaseException:
             self.multitask.remove(version.key)
             raise
@@ -135,7 +139,8 @@ class Residents:
         key = f'{entry.name}@{next(self._numbers)}'
         try:
             with ignore_sources_of_deltas():
-                self.multitask.add(key, entry.config, entry.delta)
+                delta = find_verified_checkpoint(entry.delta, self.key)
+                self.multitask.add(key, entry.config, delta)
         except Exception as error:
             known = type(error).__module__.startswith('protuning_mm.')  # other errors need their traceback
             logger.warning('task %s cannot be read: %s', entry.name, error, exc_info=not known)

@@ -18,6 +18,7 @@ from protuning_mm.serving.metrics import Metrics
 from protuning_mm.serving.residents import Residents
 from protuning_mm.serving.store import Store
 from protuning_mm.serving.workers import Answer, Workers
+from protuning_mm.weights.signature import signature_of
 
 T = TypeVar('T')
 
@@ -30,13 +31,21 @@ class Service:
         limits (Limits, optional): The limits. Defaults to those of :class:`Limits`.
         device (str): The device of all models. Defaults to ``'cpu'``.
         max_resident (int): Tasks to keep in memory. Defaults to 8.
+        key (optional): An Ed25519 public key: deltas that are not signed with it are not served. Defaults to None.
     """
 
-    def __init__(self, store: Store, limits: Limits | None = None, device: str = 'cpu', max_resident: int = 8) -> None:
+    def __init__(
+        self,
+        store: Store,
+        limits: Limits | None = None,
+        device: str = 'cpu',
+        max_resident: int = 8,
+        key: Any = None,
+    ) -> None:
         self.store = store
         self.limits = limits or Limits()
         self.metrics = Metrics()
-        self.residents = Residents(store, self.metrics, device, max_resident)
+        self.residents = Residents(store, self.metrics, device, max_resident, key)
         self.admission = Admission(self.limits.max_queue)
         self._workers = Workers(self.residents)
         self.metrics.watch(lambda: len(self.residents.versions), lambda: self.admission.admitted)
@@ -89,13 +98,14 @@ class Service:
             finally:
                 self.admission.record((time.perf_counter() - start) / self.admission.admitted)
 
-    async def put(self, name: str, written: str, uploaded: Path) -> dict[str, Any]:
+    async def put(self, name: str, written: str, uploaded: Path, signature: bytes = b'') -> dict[str, Any]:
         """Check an uploaded delta, and let it replace a task or add one.
 
         Args:
             name (str): The task's name.
             written (str): What the request names as its config; empty to keep the task's config.
             uploaded (Path): The uploaded file, in a temporary folder of the store.
+            signature (bytes): Its signature. Defaults to none.
 
         Raises:
             RequestError: the command line names the task (409), the delta has another base (409) or cannot be used
@@ -106,8 +116,10 @@ class Service:
             self.check_changeable(name)
             config = self.store.find_config(name, written)
             delta = uploaded.rename(uploaded.with_name(f'delta{suffix_of(uploaded)}'))
-            check_delta(delta)
-            self.residents.replace(config, Entry(name, self.store.locate(config), delta, ()))
+            if signature:
+                signature_of(delta).write_bytes(signature)
+            check_delta(delta, self.residents.key)
+            self.residents.replace(config, Entry(name, self.store.locate(config), str(delta), ()))
 
         await self._workers.change(replace)
         return self.describe(name)

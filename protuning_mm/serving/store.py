@@ -6,6 +6,7 @@ from pathlib import Path
 
 from protuning_mm.serving.entry import NAME, Entry, make_entry
 from protuning_mm.serving.errors import RequestError, ServingError
+from protuning_mm.weights.hub import SCHEME
 
 RECORD, CONFIGS = 'task.json', 'configs'
 
@@ -44,9 +45,11 @@ class Store:
         """
         if name in self.fixed:
             config, checkpoint = self.fixed[name]
-            return make_entry(name, config, Path(checkpoint), fixed=True)
+            return make_entry(name, config, checkpoint, fixed=True)
         written = self._read_record(name)
-        return make_entry(name, self.locate(written['config']), self.home(name) / written['delta'])
+        delta = written['delta']
+        is_address = delta.startswith(SCHEME)
+        return make_entry(name, self.locate(written['config']), delta if is_address else str(self.home(name) / delta))
 
     def home(self, name: str) -> Path:
         """Return the folder of a task.

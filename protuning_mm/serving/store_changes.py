@@ -14,6 +14,7 @@ from protuning_mm.serving.entry import Entry
 from protuning_mm.serving.errors import RequestError
 from protuning_mm.serving.store import RECORD, Store
 from protuning_mm.weights.atomic import write_atomically
+from protuning_mm.weights.signature import signature_of
 
 _UPLOAD, _DELTA = '.upload-', 'delta-'  # prefixes of what the server writes itself
 _STALE = 3600  # seconds after which an upload was left by a killed server
@@ -40,7 +41,7 @@ def put_task(store: Store, name: str, config: str, uploaded: Path) -> Entry:
         store (Store): The store.
         name (str): The task's name.
         config (str): What :meth:`Store.find_config` returned.
-        uploaded (Path): The delta in a :func:`temporary_folder`.
+        uploaded (Path): The delta in a :func:`temporary_folder`, perhaps with its signature beside it.
 
     Raises:
         OSError: the disk is full or the folder is not writable. An existing task is unchanged.
@@ -49,12 +50,15 @@ def put_task(store: Store, name: str, config: str, uploaded: Path) -> Entry:
     home.mkdir(exist_ok=True)
     delta = home / f'{_DELTA}{secrets.token_hex(8)}{uploaded.suffix}'
     try:
+        if signature_of(uploaded).exists():
+            write_atomically(signature_of(uploaded).read_bytes(), signature_of(delta))
         with uploaded.open('rb') as file:
             os.fsync(file.fileno())
         uploaded.replace(delta)
         write_atomically(json.dumps(dict(config=config, delta=delta.name)).encode() + b'\n', home / RECORD)
     except OSError:
         delta.unlink(missing_ok=True)
+        signature_of(delta).unlink(missing_ok=True)
         _remove_if_empty(home)
         raise
     _remove_deltas(home, delta)
@@ -78,7 +82,7 @@ def delete_task(store: Store, name: str) -> None:
 
 def _remove_deltas(home: Path, used: Path | None = None) -> None:
     for path in home.glob(f'{_DELTA}*'):
-        if path != used:
+        if used is None or path not in (used, signature_of(used)):
             path.unlink(missing_ok=True)
 
 

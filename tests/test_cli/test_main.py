@@ -34,6 +34,8 @@ def test_tools_and_commands_are_the_same() -> None:
         'extract_delta': 'delta extract',
         'merge_delta': 'delta merge',
         'inspect_delta': 'delta inspect',
+        'push_delta': 'push',
+        'pull_delta': 'pull',
     }
     assert {renamed.get(tool, tool) for tool in tools - lab} == named - {'count_params'}
 

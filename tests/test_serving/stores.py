@@ -57,9 +57,9 @@ class Tasks:
         return form if config is None else {**form, 'config': (None, config)}
 
 
-def serve(folder: Path, max_resident: int = 8, token: str | None = TOKEN, **limits: Any) -> TestClient:
+def serve(folder: Path, max_resident: int = 8, token: str | None = TOKEN, key: Any = None, **limits: Any) -> TestClient:
     """Return a client of a new application; use it in a ``with`` statement. ``client.service`` is its service."""
-    service = Service(Store(folder, {}), Limits(**limits), max_resident=max_resident)
+    service = Service(Store(folder, {}), Limits(**limits), max_resident=max_resident, key=key)
     service.start()
     client: Any = TestClient(build_app(service, token), raise_server_exceptions=False)
     client.service = service
