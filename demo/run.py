@@ -4,7 +4,10 @@ python -m demo.run [--out work_dirs/demo --data data/demo --seed 0]
 """
 
 import argparse
+import json
 import os
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +22,10 @@ from demo.training import ROOT, Run, ToolError, test, train
 CONFIG = ROOT / 'configs/det/htc_efficientnet-lite0_protune_demo.py'
 # the lowest segm mAP that counts as success; docs/demo.md has the results of three seeds
 FLOOR = 0.6
+DELTAS = (
+    'default_hooks.checkpoint.type=protuning_mm.DeltaCheckpointHook',
+    'default_hooks.checkpoint.save_optimizer=False',
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -51,7 +58,7 @@ def run_demo(out: Path, data: Path, seed: int = 0, compare: bool = True) -> dict
     if not (data / 'meta.json').is_file():
         _say(f'making the data in {data}')
         make_data(data)
-    options = [f'data_root={data / "coco"}', f'randomness.seed={seed}']
+    options = [f'data_root={data / "coco"}', f'randomness.seed={seed}', *DELTAS]
     variants = {'pro-tuned': options}
     if compare:
         variants['prompts off'] = [*options, 'model.backbone.tuning.prompt_stages=[]']
@@ -69,7 +76,20 @@ def run_demo(out: Path, data: Path, seed: int = 0, compare: bool = True) -> dict
     test(CONFIG, tuned.checkpoint, out / 'test', [*options, f'test_evaluator.outfile_prefix={prefix}'])
     draw_curves(runs, out / 'curves.png')
     draw_predictions(data / 'coco', Path(f'{prefix}.segm.json'), out / 'predictions')
+    write_tasks(runs, out / 'tasks')
     return runs
+
+
+def write_tasks(runs: dict[str, Run], folder: Path) -> None:
+    """Write the folder that ``protuning serve --tasks`` reads: a task for each run (docs/serving.md)."""
+    (folder / 'configs').mkdir(parents=True, exist_ok=True)
+    for name, run in runs.items():
+        task = name.replace(' ', '-')
+        shutil.copy(run.work_dir / CONFIG.name, folder / f'configs/{task}.py')
+        (folder / task).mkdir(exist_ok=True)
+        shutil.copy(run.checkpoint, folder / task / 'delta.pth')
+        record = dict(config=f'{task}.py', delta='delta.pth')
+        (folder / task / 'task.json').write_text(json.dumps(record) + '\n')
 
 
 def summary(runs: dict[str, Run]) -> str:
@@ -79,7 +99,7 @@ def summary(runs: dict[str, Run]) -> str:
         'segm mAP': [f'{run.segm:.3f}' for run in runs.values()],
         'parameters trained': [f'{run.trained:,}' for run in runs.values()],
         'parameters frozen': [f'{run.frozen:,}' for run in runs.values()],
-        'checkpoint': [f'{run.checkpoint.stat().st_size / 1e6:.1f} MB' for run in runs.values()],
+        'delta': [f'{run.checkpoint.stat().st_size / 1e6:.1f} MB' for run in runs.values()],
         'training': [f'{run.seconds:.0f} s' for run in runs.values()],
     }
     lines = [f'{"":<20}' + ''.join(f'{name:>14}' for name in runs)]
@@ -106,6 +126,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     (out / 'summary.txt').write_text(table + '\n')
     _say(f'done in {time.perf_counter() - start:.0f} s')
     print(f'\n{table}\n\n{out}: curves.png, predictions/, logs and TensorBoard scalars of each run')
+    command = shlex.join([str(Path(sys.executable).with_name('protuning')), 'serve', '--tasks', str(out / 'tasks')])
+    print(f'\nTo try the detectors on your own pictures, run this and open http://127.0.0.1:8000:\n  {command}')
     if shortfall := check(runs):
         raise SystemExit(f'error: {shortfall}')
 

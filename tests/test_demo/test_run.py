@@ -12,9 +12,10 @@ from pycocotools.coco import COCO
 
 from demo.data import make_data
 from demo.pictures import draw_curves, draw_predictions
-from demo.run import FLOOR, check, run_demo, summary
+from demo.run import CONFIG, FLOOR, check, run_demo, summary, write_tasks
 from demo.training import Run, ToolError, _progress, train
 from protuning_mm.cli.train import main as train_main
+from protuning_mm.serving.store import Store
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -84,6 +85,20 @@ def test_summary_shows_the_runs_side_by_side(tmp_path: Path) -> None:
     table = summary({'pro-tuned': finished(tmp_path / 'a', 0.5, b'x' * 2_000_000)})
     for cell in ('0.500', '1,234', '56,789', '2.0 MB', '61 s'):
         assert cell in table
+
+
+def test_tasks_are_written_as_the_server_reads_them(tmp_path: Path) -> None:
+    runs = {'pro-tuned': finished(tmp_path / 'a', 0.5, b'one'), 'prompts off': finished(tmp_path / 'b', 0.4, b'two')}
+    for run in runs.values():
+        (run.work_dir / CONFIG.name).write_text(f'work_dir = {str(run.work_dir)!r}\n')
+    for _ in range(2):  # the second demo in one folder replaces the first
+        write_tasks(runs, tmp_path / 'tasks')
+    store = Store(tmp_path / 'tasks', {})
+    assert store.names() == ['pro-tuned', 'prompts-off']
+    for name, run in zip(store.names(), runs.values()):
+        entry = store.read(name)
+        assert Path(entry.delta).read_bytes() == run.checkpoint.read_bytes()
+        assert Config.fromfile(entry.config).work_dir == str(run.work_dir)
 
 
 def test_curves_are_drawn(tmp_path: Path) -> None:
