@@ -231,6 +231,20 @@ def test_host_s_freezing_arguments_have_no_effect(weights: Weights) -> None:
     assert not any(m.training for stage in tuned.train().stages for m in stage.modules())
 
 
+@pytest.mark.parametrize('host', HOSTS)
+def test_has_the_attributes_that_users_of_the_host_s_class_read(host: str) -> None:
+    settings = dict(depth=50, host=host, **with_defaults(dict(out_indices=(0, 2))))
+    tuned, plain = ProTunedResNet(**settings, frozen_stages=2), plain_resnet(host, depth=50, out_indices=(0, 2))
+    for name in ('depth', 'num_stages', 'out_indices', 'feat_dim', 'res_layers', 'deep_stem', 'style', 'arch_settings'):
+        assert getattr(tuned, name) == getattr(plain, name), name
+    for name in ('conv1', 'norm1', 'maxpool', 'layer1', 'layer4'):
+        assert isinstance(getattr(tuned, name), type(getattr(plain, name))), name
+    assert tuned.layer2 is tuned.plain.layer2
+    assert tuned.frozen_stages == -1 and isinstance(tuned.norm_eval, bool)
+    with pytest.raises(AttributeError, match='no_such'):
+        _ = tuned.no_such
+
+
 @pytest.mark.parametrize(
     ('wrong', 'named'),
     [
