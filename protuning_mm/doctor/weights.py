@@ -10,9 +10,10 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from protuning_mm.backbones import TunedBackbone
 from protuning_mm.doctor.findings import Finding, Findings, join_first
 from protuning_mm.doctor.training_setup import TrainingSetup, find_pretrained
-from protuning_mm.weights import CheckpointError, FrozenWeightsError
+from protuning_mm.weights import CheckpointError, FrozenWeightsError, hub
 from protuning_mm.weights.pretrained import check_frozen_tensors, read_backbone_state
 
+_DOWNLOADED = ('timm://', hub.SCHEME)
 _PRETRAINED = "dict(type='Pretrained', checkpoint='torchvision://resnet50')"
 
 
@@ -87,6 +88,9 @@ def _check_file(setup: TrainingSetup, where: str, checkpoint: str, prefix: str |
         if not (Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name).is_file():
             yield Finding('info', where, f'{checkpoint} will be downloaded from {url}')
             return
+    elif checkpoint.startswith(_DOWNLOADED):
+        yield Finding('info', where, f'{checkpoint} will be downloaded, or taken from the cache')
+        return
     elif '://' not in checkpoint and not Path(checkpoint).is_file():
         yield Finding('error', where, f'{checkpoint!r}: there is no such file', 'the path of a checkpoint, or a URL')
         return

@@ -104,6 +104,13 @@ def test_download_is_announced_but_not_done(mini: MiniConfigs, monkeypatch: pyte
     assert finding_at(run_doctor(mini('cascade', extra)), 'model.backbone.init_cfg').level == 'error'
 
 
+@pytest.mark.parametrize('address', ['timm://resnet18.a1_in1k', 'hf://someone/base'])
+def test_addresses_whose_caches_are_those_of_other_libraries(mini: MiniConfigs, address: str) -> None:
+    extra = f"model['backbone']['init_cfg']['checkpoint'] = {address!r}\n"
+    found = finding_at(run_doctor(mini('cascade', extra)), 'model.backbone.init_cfg')
+    assert found.level == 'info' and found.found == f'{address} will be downloaded, or taken from the cache'
+
+
 def test_checkpoint_in_the_download_cache(mini: MiniConfigs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
     (tmp_path / 'checkpoints').mkdir()
