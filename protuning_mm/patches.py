@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, wraps
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any, ParamSpec
 
@@ -156,6 +157,25 @@ def patch_checkpoint_loading() -> None:
     loader.load_checkpoint = classmethod(_call_around(loader.load_checkpoint.__func__, explain_load_errors))
     loader.register_scheme(packaged.SCHEME, packaged.load_packaged)
     loader.register_scheme(hub.SCHEME, hub.load_from_hub)
+
+
+@_skippable
+def patch_ray_replicas() -> None:
+    """Let a replica of Ray Serve listen on this machine alone; a replica of ``protuning serve --ray`` calls it.
+
+    Replaced: ``ray.serve._private.replica.add_port_to_grpc_server``. Each replica opens a port for the other replicas
+    on all addresses, ``[::]:0``, and unpickles what arrives there.
+
+    Upstream: we know no issue about it; the address is written in Ray's source.
+
+    Without it: everybody who can reach this machine can run code in the replicas.
+    """
+    replica: Any = import_module('ray.serve._private.replica')
+    method = replica.add_port_to_grpc_server
+    if not hasattr(method, _MARK):
+        replacement = _call_around(method, lambda add, server, _: add(server, '127.0.0.1:0'))
+        setattr(replacement, _MARK, True)
+        replica.add_port_to_grpc_server = replacement
 
 
 @_skippable

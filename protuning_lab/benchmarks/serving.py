@@ -5,14 +5,16 @@ import http.client
 import itertools
 import json
 import re
+import secrets
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,9 +26,11 @@ from protuning_lab.benchmarks.multitask import write_tasks
 from protuning_lab.measure import MIB
 from protuning_mm.cli.command import command
 from protuning_mm.cli.flags import add_device, at_least
+from protuning_mm.multitask import MultiTask
 from protuning_mm.serving.errors import ServingError
 
 _TIMEOUT = 120
+_TOLERANCE = 1e-4  # of a score
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -39,26 +43,61 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--clients', type=at_least(1), default=4, help='clients that ask at once; defaults to 4')
     parser.add_argument('--seconds', type=at_least(1), default=20, help='duration; defaults to 20')
     parser.add_argument('--size', type=at_least(1), default=224, help='height and width of the image')
+    swap = 'replace a task of the server started here once a second, and compare every answer with a single model'
+    parser.add_argument('--swap', action='store_true', help=swap)
+    how = 'in turn: one task a request; together: all tasks a request; separate: in turn, with a server for each task'
+    parser.add_argument('--how', choices=('in turn', 'together', 'separate'), default='in turn', help=how)
+    stages = 'stages with prompts; defaults to all'
+    parser.add_argument('--prompt-stages', type=int, nargs='+', default=[0, 1, 2, 3], metavar='N', help=stages)
     add_device(parser, 'cpu')
-    parser.set_defaults(tuning=None, prompt_stages=[0, 1, 2, 3])
+    parser.set_defaults(tuning=None)
     return parser.parse_args(argv)
 
 
+@dataclass(frozen=True)
+class Started:
+    """A server that was started here.
+
+    Args:
+        url (str): Its address.
+        token (str): Whoever names it may change tasks.
+        config (Path): The config of all tasks.
+        deltas (list[Path]): Their deltas, and further ones of no task.
+    """
+
+    url: str
+    token: str
+    config: Path
+    deltas: list[Path]
+
+
 @contextmanager
-def start_server(args: argparse.Namespace) -> Iterator[str]:
-    """Start a server of classifiers with random weights in another process, and yield its address.
+def start_server(args: argparse.Namespace, further: int = 0) -> Iterator[Started]:
+    """Start a server of classifiers with random weights in another process.
+
+    Args:
+        args (Namespace): The flags.
+        further (int): Deltas to write that no task has. Defaults to 0.
 
     Raises:
         ServingError: it does not start.
     """
     with tempfile.TemporaryDirectory() as name:
-        cfg, deltas = write_tasks(args, Path(name), args.tasks)
-        config = Path(name) / 'config.py'
+        folder = Path(name)
+        cfg, deltas = write_tasks(args, folder, args.tasks + further)
+        store, config = folder / 'store', folder / 'store/configs/config.py'
+        config.parent.mkdir(parents=True)
         cfg.dump(config)
-        tasks = [f'task{i}={config},{delta}' for i, delta in enumerate(deltas)]
+        for i, delta in enumerate(deltas[: args.tasks]):
+            (store / f'task{i}').mkdir()
+            record = dict(config='config.py', delta=str(delta))
+            (store / f'task{i}/task.json').write_text(json.dumps(record))
+        token = secrets.token_hex()
+        (folder / 'token').write_text(token)
         settings = ['--port', '0', '--device', args.device, '--max-resident', str(args.max_resident)]
+        settings += ['--token-file', str(folder / 'token')]
         process = subprocess.Popen(
-            [sys.executable, '-m', 'protuning_mm', 'serve', '--tasks', *tasks, *settings],
+            [sys.executable, '-m', 'protuning_mm', 'serve', '--tasks', str(store), *settings],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -70,7 +109,7 @@ def start_server(args: argparse.Namespace) -> Iterator[str]:
                 log.append(line)
                 if found := re.search(r'http://[\d.]+:\d+', line):
                     threading.Thread(target=process.stderr.read, daemon=True).start()
-                    yield found[0]
+                    yield Started(found[0], token, config, deltas)
                     return
             raise ServingError(f'the server does not start: {"".join(log[-3:]).strip()}')
         finally:
@@ -79,34 +118,43 @@ def start_server(args: argparse.Namespace) -> Iterator[str]:
 
 
 class Load:
-    """Clients that ask a server for one task after the other, without a pause.
+    """Clients that ask servers for one task after the other, without a pause.
 
     Args:
-        url (str): The server.
+        urls (Sequence[str]): The servers.
         image (bytes): The image file of all requests.
+        together (bool): Whether each request asks for all tasks of its server. Defaults to False.
     """
 
-    def __init__(self, url: str, image: bytes) -> None:
-        self.address = urlsplit(url).netloc
+    def __init__(self, urls: Sequence[str], image: bytes, together: bool = False) -> None:
+        self.addresses = [urlsplit(url).netloc for url in urls]
         self.image = image
-        self.tasks = [task['name'] for task in self._json('/v1/tasks')['tasks']]
-        if not self.tasks:
-            raise ServingError(f'{url} has no tasks')
-        self.first = 0.0  # seconds of the first request to each task, together
+        self.targets: list[tuple[str, str]] = []  # address and path of each kind of request
+        self.tasks = 0
+        for address in self.addresses:
+            names = [task['name'] for task in json.loads(self._get(address, '/v1/tasks'))['tasks']]
+            if not names:
+                raise ServingError(f'{address} has no tasks')
+            self.tasks += len(names)
+            paths = [f'/v1/tasks/{name}/predict' for name in names]
+            self.targets += [
+                (address, path) for path in ([f'/v1/predict?tasks={",".join(names)}'] if together else paths)
+            ]
+        self.answers = self.tasks // len(self.targets)  # of tasks in one request
+        self.first: list[float] = []  # seconds of the first request to each task
         self.seconds: list[float] = []
         self.errors: list[str] = []
 
     def run(self, clients: int, seconds: float) -> float:
         """Ask every task once, then measure; return how long the requests have taken together."""
-        begin = time.perf_counter()
-        self._ask(itertools.cycle(self.tasks), lambda asked: asked < len(self.tasks))
-        self.first, self.seconds = time.perf_counter() - begin, []
+        self._ask(iter(self.targets), lambda: True)
+        self.first, self.seconds = self.seconds, []
         begin = time.perf_counter()
         threads = []
         for i in range(clients):
-            tasks = itertools.islice(itertools.cycle(self.tasks), i, None)  # each client begins with another task
+            targets = itertools.islice(itertools.cycle(self.targets), i, None)  # each begins with another task
             threads.append(
-                threading.Thread(target=self._ask, args=(tasks, lambda _: time.perf_counter() - begin < seconds))
+                threading.Thread(target=self._ask, args=(targets, lambda: time.perf_counter() - begin < seconds))
             )
         for thread in threads:
             thread.start()
@@ -114,69 +162,169 @@ class Load:
             thread.join()
         return time.perf_counter() - begin
 
-    def memory(self) -> float:
-        """Return the resident memory of the server in MiB."""
-        found = re.search(r'^process_resident_memory_bytes (\S+)', self._get('/metrics').decode(), re.MULTILINE)
-        return float(found[1]) / MIB if found else float('nan')
+    def check(self, answer: Mapping[str, Any]) -> None:
+        """Look at an answer; called in the client's thread."""
 
-    def _ask(self, tasks: Iterator[str], go_on: Any) -> None:
-        connection = http.client.HTTPConnection(self.address, timeout=_TIMEOUT)
-        asked = 0
-        while go_on(asked):
+    def memory(self) -> float:
+        """Return the resident memory of the servers in MiB."""
+        texts = [self._get(address, '/metrics').decode() for address in self.addresses]
+        found = [re.search(r'^process_resident_memory_bytes (\S+)', text, re.MULTILINE) for text in texts]
+        return sum(float(each[1]) / MIB if each else float('nan') for each in found)
+
+    def _ask(self, targets: Iterator[tuple[str, str]], go_on: Callable[[], bool]) -> None:
+        connections = {address: http.client.HTTPConnection(address, timeout=_TIMEOUT) for address in self.addresses}
+        for address, path in targets:
+            if not go_on():
+                break
             start = time.perf_counter()
             try:
-                headers = {'Content-Type': 'image/png'}
-                connection.request('POST', f'/v1/tasks/{next(tasks)}/predict', self.image, headers)
-                answer = connection.getresponse()
+                connections[address].request('POST', path, self.image, {'Content-Type': 'image/png'})
+                answer = connections[address].getresponse()
                 text = answer.read()
                 if answer.status == 200:
                     self.seconds.append(time.perf_counter() - start)
+                    self.check(json.loads(text))
                 else:
                     self.errors.append(f'{answer.status} {text.decode(errors="replace")[:200]}')
             except (OSError, http.client.HTTPException) as error:
                 self.errors.append(repr(error))
-                connection.close()
-            asked += 1
-        connection.close()
+                connections[address].close()
+        for connection in connections.values():
+            connection.close()
 
-    def _get(self, path: str) -> bytes:
-        connection = http.client.HTTPConnection(self.address, timeout=_TIMEOUT)
+    def _get(self, address: str, path: str) -> bytes:
+        connection = http.client.HTTPConnection(address, timeout=_TIMEOUT)
         connection.request('GET', path)
         text = connection.getresponse().read()
         connection.close()
         return text
 
-    def _json(self, path: str) -> Any:
-        return json.loads(self._get(path))
+
+def make_image(size: int) -> bytes:
+    """Make a PNG file of noise."""
+    noise = np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8)
+    return cv2.imencode('.png', noise)[1].tobytes()
 
 
-def measure(url: str, args: argparse.Namespace) -> None:
-    """Put a server under load, and print the figures."""
-    noise = np.random.default_rng(0).integers(0, 255, (args.size, args.size, 3), dtype=np.uint8)
-    load = Load(url, cv2.imencode('.png', noise)[1].tobytes())
+def measure(urls: Sequence[str], args: argparse.Namespace) -> None:
+    """Put servers under load, and print the figures."""
+    load = Load(urls, make_image(args.size), args.how == 'together')
     before = load.memory()
     took = load.run(args.clients, args.seconds)
     times = sorted(load.seconds)
-    print(f'{len(load.tasks)} tasks in turn, {args.clients} clients, {args.size}x{args.size}, {took:.0f} s')
+    print(f'{load.tasks} tasks {args.how}, {args.clients} clients, {args.size}x{args.size}, {took:.0f} s')
     print(f'requests  {len(times)} answered, {len(load.errors)} failed')
     if times:
         p99 = times[min(len(times) - 1, int(0.99 * len(times)))]
-        print(f'rate      {len(times) / took:.1f} a second')
+        print(f'rate      {load.answers * len(times) / took:.2f} answers of a task a second')
         print(f'latency   median {1000 * statistics.median(times):.0f} ms, 99 % within {1000 * p99:.0f} ms')
+    if load.first:
+        print(f'first     median {1000 * statistics.median(load.first):.0f} ms for the first request to a task')
     print(f'memory    {before:.0f} MiB before the first request, {load.memory():.0f} MiB after the last')
-    print(f'first     {load.first:.1f} s for one request to each task, which reads the tasks that are not in memory')
     for error in dict.fromkeys(load.errors[:3]):
         print(f'error     {error}')
+
+
+class CheckedLoad(Load):
+    """Clients that compare each answer with those that single models give.
+
+    Args:
+        started (Started): The server.
+        image (bytes): The image file of all requests.
+        right (Mapping): Task -> the answers that are right: the scores of its best classes.
+    """
+
+    def __init__(self, started: Started, image: bytes, right: Mapping[str, Sequence[Mapping[int, float]]]) -> None:
+        super().__init__([started.url], image)
+        self.right = right
+        self.wrong = 0
+        self.seen: set[tuple[str, int]] = set()  # task, and which of its right answers it gave
+
+    def check(self, answer: Mapping[str, Any]) -> None:
+        found = {each['label']: each['score'] for each in answer['results'][0]['classes']}
+        for i, right in enumerate(self.right[answer['task']]):
+            if all(abs(right[label] - score) < _TOLERANCE for label, score in found.items()):
+                self.seen.add((answer['task'], i))
+                return
+        self.wrong += 1
+
+
+def measure_swaps(started: Started, args: argparse.Namespace) -> None:
+    """Replace task0 once a second by one of two deltas under load, and print the figures."""
+    image = make_image(args.size)
+    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
+    single = []
+    for delta in started.deltas:
+        model = MultiTask(args.device)
+        model.add('single', started.config, delta)
+        scores = model.predict(dict(single=pixels))['single'][0].pred_score
+        single.append({i: float(score) for i, score in enumerate(scores)})
+    right = {f'task{i}': [single[i]] for i in range(args.tasks)}
+    right['task0'].append(single[-1])
+    load = CheckedLoad(started, image, right)
+    ended = threading.Event()
+    swaps: list[float] = []
+    failed: list[str] = []
+    memory: list[float] = []
+
+    def swap() -> None:
+        for delta in itertools.cycle([started.deltas[-1], started.deltas[0]]):
+            begin = time.perf_counter()
+            if ended.is_set():
+                return
+            status, text = _put(load.addresses[0], started.token, delta.read_bytes())
+            swaps.append(time.perf_counter() - begin)
+            failed.extend([] if status == 200 else [text])
+            memory.append(load.memory())
+            ended.wait(max(0.0, begin + 1 - time.perf_counter()))
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    took = load.run(args.clients, args.seconds)
+    ended.set()
+    swapping.join()
+    both = {('task0', 0), ('task0', 1)} <= load.seen
+    print(f'{args.tasks} tasks in turn, {args.clients} clients, {took:.0f} s, task0 replaced {len(swaps)} times')
+    print(f'requests  {len(load.seconds)} answered, {load.wrong} wrong, {len(load.errors)} failed')
+    print(f'swaps     median {statistics.median(swaps):.2f} s, {len(failed)} failed; both deltas answered: {both}')
+    tenth = max(1, len(memory) // 10)
+    print(f'memory    {", ".join(f"{each:.0f}" for each in memory[::tenth])} MiB')
+    for error in dict.fromkeys([*load.errors[:3], *failed[:3]]):
+        print(f'error     {error}')
+
+
+def _put(address: str, token: str, delta: bytes) -> tuple[int, str]:
+    head = b'--x\r\nContent-Disposition: form-data; name="delta"; filename="d.pth"\r\n\r\n'
+    headers = {'Authorization': f'Bearer {token}', 'Content-Type': 'multipart/form-data; boundary=x'}
+    connection = http.client.HTTPConnection(address, timeout=_TIMEOUT)
+    try:
+        connection.request('PUT', '/v1/tasks/task0', head + delta + b'\r\n--x--\r\n', headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(errors='replace')[:200]
+    except (OSError, http.client.HTTPException) as error:
+        return 0, repr(error)
+    finally:
+        connection.close()
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     if args.url:
-        measure(args.url, args)
+        measure([args.url], args)
         return
-    with start_server(args) as url:
-        measure(url, args)
+    if args.swap:
+        with start_server(args, further=1) as started:
+            measure_swaps(started, args)
+        return
+    if args.how == 'separate':
+        with ExitStack() as servers:
+            one = argparse.Namespace(**{**vars(args), 'tasks': 1})
+            measure([servers.enter_context(start_server(one)).url for _ in range(args.tasks)], args)
+        return
+    with start_server(args) as started:
+        measure([started.url], args)
 
 
 if __name__ == '__main__':

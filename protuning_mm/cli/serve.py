@@ -46,8 +46,23 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--token-file', type=Path, metavar='FILE', help=token)
     verify = 'file with an Ed25519 public key (PEM): serve only deltas that are signed with its private key'
     parser.add_argument('--verify', metavar='KEY', help=verify)
+    on_ray = 'run on Ray Serve: on this machine, or on the cluster at ADDRESS (auto: the one that this machine is in)'
+    parser.add_argument('--ray', nargs='?', const='local', metavar='ADDRESS', help=on_ray)
+    replicas = 'processes on Ray Serve, or as many as the load needs; defaults to 1'
+    parser.add_argument('--replicas', type=_scale, default=(1, 1), metavar='N|MIN-MAX', help=replicas)
+    batch = 'requests that a process on Ray Serve computes together; defaults to 8'
+    parser.add_argument('--max-batch', type=at_least(1), default=8, metavar='N', help=batch)
     add_device(parser)
     return parser.parse_args(argv)
+
+
+def _scale(written: str) -> tuple[int, int]:
+    least, _, most = written.partition('-')
+    count = at_least(1)
+    found = (count(least), count(most or least))
+    if found[0] > found[1]:
+        raise argparse.ArgumentTypeError(f'{written!r}: the first number must not be the larger one')
+    return found
 
 
 def split_tasks(written: Sequence[str]) -> tuple[Path | None, dict[str, tuple[str, str]]]:
@@ -113,8 +128,16 @@ def run_server(app: Any, host: str, port: int, timeout: int) -> None:
     )
 
 
-def build(args: argparse.Namespace, folder: Path | None, fixed: Mapping[str, tuple[str, str]]) -> Any:
+def build(
+    args: argparse.Namespace, folder: Path | None, fixed: Mapping[str, tuple[str, str]], make_workers: Any = None
+) -> Any:
     """Build the application and read its first task.
+
+    Args:
+        args (Namespace): The flags.
+        folder (Path, optional): The store.
+        fixed (Mapping): The tasks that the command line names.
+        make_workers (Callable, optional): As for :class:`~protuning_mm.serving.service.Service`.
 
     Raises:
         ServingError: the packages of the server are missing, or no task can be read.
@@ -135,7 +158,7 @@ def build(args: argparse.Namespace, folder: Path | None, fixed: Mapping[str, tup
     patch_transforms()
     token = read_token(args.token_file)
     key = None if args.verify is None else read_public_key(args.verify)
-    service = Service(Store(folder, fixed), read_limits(args), args.device, args.max_resident, key)
+    service = Service(Store(folder, fixed), read_limits(args), args.device, args.max_resident, key, make_workers)
     service.start()
     return build_app(service, token)
 
@@ -143,6 +166,11 @@ def build(args: argparse.Namespace, folder: Path | None, fixed: Mapping[str, tup
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.ray:
+        from protuning_mm.cli.serve_on_ray import run
+
+        run(args)
+        return
     app = build(args, *split_tasks(args.tasks))
     run_server(app, args.host, args.port, args.timeout)
 

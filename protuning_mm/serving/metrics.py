@@ -15,6 +15,7 @@ from prometheus_client import (
 )
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_IMAGES = (1, 2, 4, 8, 16, 32)
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -29,6 +30,9 @@ class Metrics:
             'protuning_request_seconds', 'Time of a request', ['route', 'method'], buckets=_SECONDS, registry=registry
         )
         self.images = Counter('protuning_images', 'Images for which a task has answered', ['task'], registry=registry)
+        self.batch = Histogram(
+            'protuning_batch_images', 'Images of a task in one computation', buckets=_IMAGES, registry=registry
+        )
         self.loads = Counter('protuning_task_loads', 'Tasks read into memory', registry=registry)
         self.failed_loads = Counter('protuning_task_load_failures', 'Tasks that could not be read', registry=registry)
         self.evictions = Counter('protuning_task_evictions', 'Tasks put away for others', registry=registry)

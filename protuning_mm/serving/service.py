@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ class Service:
         device (str): The device of all models. Defaults to ``'cpu'``.
         max_resident (int): Tasks to keep in memory. Defaults to 8.
         key (optional): An Ed25519 public key: deltas that are not signed with it are not served. Defaults to None.
+        make_workers (Callable, optional): Makes what runs the requests. Defaults to :class:`Workers`.
     """
 
     def __init__(
@@ -41,13 +42,14 @@ class Service:
         device: str = 'cpu',
         max_resident: int = 8,
         key: Any = None,
+        make_workers: Callable[[Residents], Workers] | None = None,
     ) -> None:
         self.store = store
         self.limits = limits or Limits()
         self.metrics = Metrics()
         self.residents = Residents(store, self.metrics, device, max_resident, key)
         self.admission = Admission(self.limits.max_queue)
-        self._workers = Workers(self.residents)
+        self._workers = (make_workers or Workers)(self.residents)
         self.metrics.watch(lambda: len(self.residents.versions), lambda: self.admission.admitted)
 
     def start(self) -> None:

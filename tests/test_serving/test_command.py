@@ -130,6 +130,16 @@ def test_benchmark_of_a_running_server(server: Server, capsys: pytest.CaptureFix
     assert re.search(r'memory    [1-9]\d* MiB', printed) and 'latency   median' in printed
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('how', [['--how', 'together'], ['--how', 'separate'], ['--swap']])
+def test_benchmark_of_its_own_servers(how: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark.main(['--tasks', '2', '--depth', '18', '--clients', '2', '--seconds', '4', '--size', '32', *how])
+    printed = capsys.readouterr().out
+    assert re.search(r'requests  [1-9]\d* answered, (0 wrong, )?0 failed', printed), printed
+    if how == ['--swap']:
+        assert re.search(r'task0 replaced [1-9]', printed) and ', 0 failed; both deltas answered: True' in printed
+
+
 def test_sigterm_finishes_requests(server: Server, tasks: Tasks) -> None:
     """A request that has begun when the signal comes is answered, and the exit status is 0."""
     image = tasks.images[0].read_bytes()
@@ -174,7 +184,13 @@ def test_token_file(tmp_path: Path) -> None:
         read_token(tmp_path / 'token')
 
 
-@pytest.mark.parametrize('package', ['fastapi', 'uvicorn', 'python_multipart', 'prometheus_client'])
+@pytest.mark.parametrize(
+    'package',
+    [
+        'fastapi',
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ('uvicorn', 'python_multipart', 'prometheus_client')),
+    ],
+)
 def test_a_missing_package_is_named(package: str, tmp_path: Path) -> None:
     code = (
         f'import sys; sys.modules[{package!r}] = None\n'
