@@ -52,11 +52,33 @@ def test_single_precision(case: tuple[nn.Module, Tensor]) -> None:
     assert relative_error(got_grad, expected_grad) < 1e-4
 
 
+def torch_is_right(block: nn.Module, x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether torch's own convolutions write their whole result.
+
+    On CPUs with AMX, torch 2.13 leaves what was in memory in the result of some dilated convolutions in bfloat16.
+    """
+    convs = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
+    seen: list[tuple[nn.Conv2d, Tensor]] = []
+    hooks = [conv.register_forward_hook(lambda module, args, y: seen.append((module, args[0]))) for conv in convs]
+    block(x)
+    for hook in hooks:
+        hook.remove()
+    for conv, inputs in seen:
+        low, weight = inputs.to(dtype), conv.weight.to(dtype)
+        how = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        exact = nn.functional.conv2d(low.double(), weight.double(), None, *how)
+        torch.full(exact.shape, 1e4, dtype=dtype)  # its memory is taken next
+        if not relative_error(nn.functional.conv2d(low, weight, None, *how).double(), exact) < 0.1:
+            return False
+    return True
+
+
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @run_often(60)
 @given(blocks())
 def test_autocast_is_no_further_from_the_exact_result(dtype: torch.dtype, case: tuple[nn.Module, Tensor]) -> None:
     block, x = case
+    assume(torch_is_right(block, x, dtype))
     taken = efficient(block)
     exact = block(x)
     with torch.autocast('cpu', dtype):
