@@ -18,6 +18,7 @@ from protuning_mm.weights import CheckpointError, FrozenWeightsError, load_check
 from protuning_mm.weights.addresses import explain_refusal, read_frozen_sources
 from protuning_mm.weights.deltas import RECORD, drop_training_state, make_delta
 from protuning_mm.weights.fingerprint import fingerprint
+from protuning_mm.weights.hub import find_checkpoint
 from protuning_mm.weights.write import write_checkpoint
 
 _EMA = 'module.'
@@ -171,7 +172,7 @@ def main_merge(argv: Sequence[str] | None = None) -> None:
 
 
 def _print_sizes(args: argparse.Namespace) -> None:
-    before, after = (Path(path).stat().st_size / 1e6 for path in (args.checkpoint, args.out))
+    before, after = (path.stat().st_size / 1e6 for path in (find_checkpoint(args.checkpoint), Path(args.out)))
     print(f'{args.out}: {after:.2f} MB (of {before:.2f} MB)')
 
 

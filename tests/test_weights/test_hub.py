@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ pytest.importorskip('huggingface_hub', reason='the extra `hub` is not installed'
 from huggingface_hub import constants
 
 from protuning_mm import load_delta
+from protuning_mm.cli.convert_delta import _print_sizes
 from protuning_mm.cli.inspect_delta import inspect_delta
 from protuning_mm.cli.pull_delta import pull_delta
 from protuning_mm.cli.push_delta import main as push
@@ -229,6 +231,12 @@ def test_no_file_makes_us_ask_the_hub(hub: FakeHub, base: str, delta: Path) -> N
     with pytest.raises(CheckpointError, match='a checkpoint may only name'):
         load_delta(classifier(None), delta)
     assert not hub.requests
+
+
+def test_sizes_of_a_conversion(hub: FakeHub, delta: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    push_delta(delta, NAME)
+    _print_sizes(Namespace(checkpoint=f'hf://{NAME}', out=str(delta)))
+    assert f'(of {len(hub.files(NAME)[DELTA]) / 1e6:.2f} MB)' in capsys.readouterr().out
 
 
 def test_find_checkpoint(hub: FakeHub, delta: Path) -> None:
