@@ -28,8 +28,8 @@ VITS = {'vpt', 'rein'}
 def fits(config: str, tuning: str) -> bool:
     vit = 'deit' in config or 'dinov3' in config
     transformer = vit or 'swin' in config
-    if 'segformer' in config:  # its MLP contains a convolution and works on feature maps
-        return tuning not in VITS | TRANSFORMERS | {'conv_adapter', 'ia3'}
+    if 'segformer' in config:  # its MLP contains a convolution and works on feature maps; Mona needs the attention only
+        return tuning not in VITS | {'adapter', 'adaptformer', 'conv_adapter', 'ia3'}
     if tuning == 'ia3':
         return transformer and not config.startswith('seg/upernet_deit')  # torch.nn.MultiheadAttention
     if tuning in VITS:

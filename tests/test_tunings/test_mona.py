@@ -88,6 +88,30 @@ def test_acts_after_both_residual_sums(cfg: dict[str, Any]) -> None:
             assert relative_error(y, tokens_through(added[2 * i + 1], end, 1, grid)) < 1e-12
 
 
+def test_acts_in_segformer_s_backbone() -> None:
+    """MiT has no MLP of linear layers, which other adapters need; computed layer by layer."""
+    import mmseg.models  # noqa: F401
+
+    torch.manual_seed(0)
+    cfg = dict(type='mmseg.MixVisionTransformer', embed_dims=8, num_layers=[2, 1, 1, 2], num_heads=[1, 1, 2, 2])
+    tuned = TunedBackbone(cfg, tuning=dict(type='mona', hidden=4), allow_random_backbone=True).double().eval()
+    disturb(tuned)
+    seen: list[tuple[Any, Tensor]] = []
+    for stage in tuned.plain.layers:
+        for layer in stage[1]:
+            layer.register_forward_hook(lambda _, args, out: seen.append((args, out)))
+    with torch.no_grad():
+        tuned(torch.randn(2, 3, 64, 96).double())
+        added = list(tuned.tunings[0].added.values())
+        assert len(added) == 2 * len(seen) == 12
+        plain = tuned.untuned()
+        for i, layer in enumerate(layer for stage in plain.layers for layer in stage[1]):
+            (x, grid), y = seen[i]
+            u = tokens_through(added[2 * i], layer.attn(layer.norm1(x), grid, identity=x), 0, grid)
+            end = layer.ffn(layer.norm2(u), grid, identity=u)
+            assert relative_error(y, tokens_through(added[2 * i + 1], end, 0, grid)) < 1e-12
+
+
 def test_convolutional_networks_are_refused() -> None:
     with pytest.raises(ValueError, match="mona needs transformer layers, and .* has no attention: use 'conv_adapter'"):
         TunedBackbone(dict(type='timm', model_name='resnet10t'), tuning='mona')
