@@ -12,9 +12,9 @@ from PIL import Image
 from protuning_mm.conversion.findings import Findings
 from protuning_mm.conversion.images import ImageFinder, list_files, read_size
 from protuning_mm.conversion.splits import by_split, find_split_of_path, read_split_lists
+from protuning_mm.data.data_folder import IGNORED
 from protuning_mm.data.errors import DataError
 
-IGNORED = 255
 # folders in which tools write label maps, and images
 _MAP_FOLDERS = (
     'labels', 'masks', 'annotations', 'ann_dir', 'SegmentationClass', 'gtFine', 'gt', 'label', 'mask', 'labelmaps'

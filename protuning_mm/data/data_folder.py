@@ -11,6 +11,7 @@ from typing import Any
 from protuning_mm.data.errors import DataError
 
 NAME = 'dataset.json'
+IGNORED = 255  # where a label map has no class
 TASKS = ('detection', 'segmentation', 'classification')
 SPLITS = ('train', 'val', 'test')
 _VERSION = 1

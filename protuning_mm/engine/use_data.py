@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from protuning_mm.data.data_folder import DataFolder, read_data_folder
+from protuning_mm.data.data_folder import IGNORED, DataFolder, read_data_folder
 from protuning_mm.engine.errors import ConfigError
 
 _TASKS = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
@@ -20,6 +20,8 @@ _OTHER_HEADS = ('rpn_head', 'semantic_head')
 _OTHER_TYPES = ('RPNHead', 'STDCHead', 'SideAdapterCLIPHead', 'GroundingDINOHead')
 _WITH_BOXES = 'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py'
 _WITH_MASKS = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+# keys of heads, losses, transforms, metrics and preprocessors that name the label of pixels without a class
+_IGNORED = ('ignore_index', 'seg_pad_val')
 # what a pipeline of mmdet may load besides boxes and masks
 _MAPS = {'with_seg': 'label maps', 'LoadPanopticAnnotations': 'panoptic maps'}
 
@@ -63,6 +65,9 @@ def use_data(cfg: Config, folder: str | Path) -> Config:
             content[evaluator] = _make_evaluators(content[evaluator], data, _choose_split(data, split))
     for part in ('model', 'data_preprocessor'):
         _set_classes(content.get(part), len(data.classes))
+    if data.task == 'segmentation':
+        for part in _walk(content):
+            part.update({key: IGNORED for key in _IGNORED if isinstance(part.get(key), int)})
     for key, value in (('data_root', str(data.path)), ('dataset_type', _dataset_type(data))):
         if key in content:
             content[key] = value

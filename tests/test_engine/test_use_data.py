@@ -122,6 +122,17 @@ def test_weights_of_single_classes_are_dropped(tmp_path: Path) -> None:
     assert cfg.val_evaluator.type == 'IoUMetric'
 
 
+def test_pixels_without_a_class(tmp_path: Path) -> None:
+    """CamVid's configs name them 11, which may be a class of other data."""
+    name = 'protuning_mm::seg/upernet_efficientnet-lite0_protune_camvid.py'
+    assert read_config(name).model.decode_head.ignore_index == 11
+    cfg = use(maps, name, tmp_path)
+    assert cfg.model.decode_head.ignore_index == cfg.model.auxiliary_head.ignore_index == 255
+    assert cfg.model.data_preprocessor.seg_pad_val == cfg.val_evaluator.ignore_index == 255
+    crop = next(step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'RandomCrop')
+    assert crop.ignore_index == 255
+
+
 def test_joined_and_wrapped_data_sets(tmp_path: Path) -> None:
     cfg = use(boxes, 'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py', tmp_path)
     wrapper = cfg.train_dataloader.dataset
