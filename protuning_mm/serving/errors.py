@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 
+import torch
+
+_NO_MEMORY = ("can't allocate memory", 'Cannot allocate memory')  # of torch on a CPU, of the system
+
 
 class RequestError(RuntimeError):
     """A request cannot be answered.
@@ -20,3 +24,12 @@ class RequestError(RuntimeError):
 
 class ServingError(RuntimeError):
     """The server cannot start."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it was raised for, says that memory was not enough."""
+    while error is not None:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in _NO_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -6,7 +6,7 @@ from typing import Any
 from protuning_mm.engine.errors import ConfigError
 from protuning_mm.multitask.errors import AnotherBaseError, MultiTaskError
 from protuning_mm.serving.entry import Entry
-from protuning_mm.serving.errors import RequestError
+from protuning_mm.serving.errors import RequestError, is_out_of_memory
 from protuning_mm.weights import CheckpointError, safe_torch_load
 from protuning_mm.weights.deltas import RECORD
 from protuning_mm.weights.errors import OtherBaseError
@@ -54,6 +54,8 @@ def load_error(entry: Entry, error: Exception, uploaded: bool) -> RequestError:
         uploaded (bool): Whether a client has sent the delta.
     """
     what = 'the uploaded delta' if uploaded else f'task {entry.name!r}'
+    if is_out_of_memory(error):
+        return RequestError(503, f'there is no memory for {what} beside the tasks in use', {'Retry-After': '10'})
     if isinstance(error, AnotherBaseError):
         return RequestError(409, f'{what} {_OTHER_BASE}: {error.difference}')
     if isinstance(error, OtherBaseError):

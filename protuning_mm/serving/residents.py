@@ -8,7 +8,7 @@ from typing import Any
 
 from protuning_mm.multitask import MultiTask
 from protuning_mm.serving.entry import Entry
-from protuning_mm.serving.errors import RequestError
+from protuning_mm.serving.errors import RequestError, is_out_of_memory
 from protuning_mm.serving.loading import load_error
 from protuning_mm.serving.metrics import Metrics
 from protuning_mm.serving.store import Store
@@ -57,7 +57,7 @@ class Residents:
 
         Raises:
             RequestError: a task does not exist (404), has another base (409), cannot be read (500), or was replaced at
-                this moment by another server (503).
+                this moment by another server, or does not fit the memory (503).
         """
         used: list[Version] = []
         try:
@@ -107,10 +107,15 @@ class Residents:
 
     def sweep(self) -> None:
         """Put away the least recently used tasks beyond the limit, and remove the versions that nobody uses."""
-        unused, evicted = self.versions.take_unused()
+        self._remove_unused()
+
+    def _remove_unused(self, limit: int | None = None) -> int:
+        """Put away the least recently used tasks beyond a limit; return how many versions left the memory."""
+        unused, evicted = self.versions.take_unused(limit)
         self.metrics.evictions.inc(evicted)
         for version in unused:
             self.multitask.remove(version.key)
+        return len(unused)
 
     def _read(self, name: str) -> Entry:
         try:
@@ -128,8 +133,10 @@ class Residents:
         try:
             version = self._read_into_memory(entry, uploaded=False)
         except RequestError as error:
-            self.failed[entry.name] = (entry, error)
             self.metrics.failed_loads.inc()
+            if error.status == 503:  # memory may be there the next time
+                raise
+            self.failed[entry.name] = (entry, error)
             if entry.name not in self.versions:
                 raise
         else:
@@ -140,13 +147,23 @@ class Residents:
         try:
             with ignore_sources_of_deltas():
                 delta = find_verified_checkpoint(entry.delta, self.key)
-                self.multitask.add(key, entry.config, delta)
+                self._add(key, entry.config, delta)
         except Exception as error:
             known = type(error).__module__.startswith('protuning_mm.')  # other errors need their traceback
             logger.warning('task %s cannot be read: %s', entry.name, error, exc_info=not known)
             raise load_error(entry, error, uploaded) from error
         self.metrics.loads.inc()
         return Version(key, entry, self.multitask.task(key))
+
+    def _add(self, key: str, config: str, delta: str) -> None:
+        """Add a task; if memory is short, put away the tasks that no request uses, all but the last one, and repeat."""
+        try:
+            self.multitask.add(key, config, delta)
+        except Exception as error:
+            if not is_out_of_memory(error) or not self._remove_unused(limit=1):
+                raise
+            logger.warning('no memory for %s beside the tasks in memory: those without requests were put away', key)
+            self.multitask.add(key, config, delta)
 
     def _put(self, version: Version) -> None:
         name = version.entry.name

@@ -84,15 +84,18 @@ class Versions:
             old = self._current.pop(name, None)
             self._retired += [old] if old is not None else []
 
-    def take_unused(self) -> tuple[list[Version], int]:
+    def take_unused(self, limit: int | None = None) -> tuple[list[Version], int]:
         """Retire the least recently used tasks beyond the limit, and remove the retired versions that nobody uses.
+
+        Args:
+            limit (int, optional): Current versions to keep this time. Defaults to the limit of all other times.
 
         Returns:
             tuple: The removed versions, and the number of tasks that were retired.
         """
         with self._lock:
             idle = [name for name, version in self._current.items() if not version.users]
-            evicted = idle[: max(0, len(self._current) - self.limit)]
+            evicted = idle[: max(0, len(self._current) - (self.limit if limit is None else limit))]
             self._retired += [self._current.pop(name) for name in evicted]
             unused = [version for version in self._retired if not version.users]
             self._retired = [version for version in self._retired if version.users]
