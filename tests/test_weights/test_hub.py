@@ -21,15 +21,19 @@ from huggingface_hub import constants
 from protuning_mm import load_delta
 from protuning_mm.cli.convert_delta import _print_sizes
 from protuning_mm.cli.inspect_delta import inspect_delta
+from protuning_mm.cli.multitask import main as draw
+from protuning_mm.cli.predict import main as predict
 from protuning_mm.cli.pull_delta import pull_delta
 from protuning_mm.cli.push_delta import main as push
 from protuning_mm.cli.push_delta import push_delta
+from protuning_mm.cli.test import main as run_test
 from protuning_mm.weights import CheckpointError, load_checkpoint_file
 from protuning_mm.weights.deltas import RECORD, DeltaRecord
 from protuning_mm.weights.hub import DELTA, HubAddress, fetch, find_checkpoint, parse_address
 from tests.fake_hub import TOKEN, FakeHub, fake_hub
 from tests.mini import REPO
 from tests.plain import SMALL, fill, plain_resnet
+from tests.test_multitask.tasks import Workshop
 from tests.test_weights.deltas import META, checkpoint_of, classifier, save_delta, trained
 from tests.tiny import Weights
 
@@ -267,3 +271,37 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
     with pytest.raises(CheckpointError, match=re.escape('pip install "protuning_mm[hub]"')):
         load_checkpoint_file(f'hf://{NAME}')
+
+
+@pytest.mark.slow
+def test_commands_that_take_a_checkpoint_take_an_address(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same results as of the file."""
+    from mmdet.apis import DetInferencer, init_detector
+
+    workshop = Workshop(tmp_path / 'tasks')
+    cfg, task = workshop.task('det', form='delta')
+    config = str(tmp_path / 'det.py')
+    cfg.dump(config)
+    address = push_delta(task, NAME)
+    image = workshop.images[0]
+    monkeypatch.chdir(tmp_path)
+    results = []
+    for checkpoint in (task, address):
+        model = init_detector(config, checkpoint, device='cpu')
+        loaded = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+        found = DetInferencer(config, checkpoint, device='cpu')(image)['predictions'][0]
+        run_test([config, checkpoint, '--work-dir', str(tmp_path / 'tested')])
+        metrics = sorted(set(re.findall(r'coco/\w+: +[-\d.]+', capsys.readouterr().out)))
+        assert metrics
+        predict([config, checkpoint, image, '--out', str(tmp_path / 'predicted')])
+        (predictions,) = (tmp_path / 'predicted/preds').glob('*.json')
+        draw([f'--task=det={config},{checkpoint}', '--image', image, '--out', str(tmp_path / 'drawn')])
+        (drawn,) = (tmp_path / 'drawn').glob('*.png')
+        results.append((loaded, found, metrics, predictions.read_bytes(), drawn.read_bytes()))
+        shutil.rmtree(tmp_path / 'predicted')
+        shutil.rmtree(tmp_path / 'drawn')
+    (by_file, *of_file), (by_address, *of_address) = results
+    assert by_file.keys() == by_address.keys() and all(torch.equal(by_file[key], by_address[key]) for key in by_file)
+    assert of_file == of_address
