@@ -7,8 +7,10 @@ what is lost without the patch. To go without a patch, name it in ``PROTUNING_MM
 by commas: ``PROTUNING_MM_SKIP_PATCHES=patch_config_bases``.
 """
 
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, wraps
@@ -16,6 +18,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any, ParamSpec
 
+import mmengine.logging
 import mmengine.runner
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
@@ -53,6 +56,7 @@ def install() -> None:
     patch_resuming()
     patch_optimizer_constructors()
     patch_module_registration()
+    patch_import_notes()
 
 
 def prepare_process(scope: str) -> None:
@@ -237,6 +241,27 @@ def patch_module_registration() -> None:
     Without it: load deltas by :func:`protuning_mm.load_delta` into the backbone, or merge them first.
     """
     register_module_module_registration_hook(accept_deltas)
+
+
+@_skippable
+def patch_import_notes() -> None:
+    """Leave out what the host libraries say about optional packages that nothing here needs.
+
+    Replaced: ``print_log`` of ``mmengine.logging``, for the modules that import it later. Without a logger it prints a
+    message of any level; now it prints none below ``INFO``. Added: a filter of one of mmdet's warnings.
+
+    Upstream: we know no issue.
+
+    Without it: commands begin with "Could not import OneDL" and "faster_coco_eval is not installed, metrics will not be
+    computed". The first concerns a cloud service, the second a metric that no config here uses.
+    """
+
+    def print_from_info(method: Callable[..., None], msg: Any, logger: Any = None, level: int = logging.INFO) -> None:
+        if logger is not None or level >= logging.INFO:
+            method(msg, logger, level)
+
+    _wrap(mmengine.logging, 'print_log', print_from_info)
+    warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
 
 
 @_skippable

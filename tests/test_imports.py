@@ -183,6 +183,20 @@ def test_only_patches_replaces_attributes_of_other_libraries() -> None:
     assert found == {'patches.py'}
 
 
+def test_imports_say_nothing_of_optional_packages() -> None:
+    code = 'import protuning_mm, mmpretrain.datasets, mmseg.datasets, mmdet.datasets, mmdet.evaluation'
+
+    def said(skipped: str) -> str:
+        env = {**os.environ, 'PROTUNING_MM_SKIP_PATCHES': skipped}
+        done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    words = ('Could not import OneDL', 'faster_coco_eval is not installed')
+    assert all(word in said('patch_import_notes') for word in words)
+    assert not any(word in said('') for word in words)
+
+
 def test_a_patch_can_be_skipped() -> None:
     code = (
         'from mmengine.config import Config\nplain = Config._get_cfg_path\nimport protuning_mm\n'
