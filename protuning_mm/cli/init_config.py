@@ -19,6 +19,7 @@ from protuning_mm.cli.init_plan import (
     choose_model,
     choose_repeats,
     find_base_batch,
+    find_least_batch,
     fit_memory,
     fitting_batch,
 )
@@ -117,13 +118,14 @@ def make_plan(args: argparse.Namespace, folder: DataFolder, config: Path) -> tup
     tune = args.tune or (None if tuned else _ask('Tuning', 'pro'))
     memory = _parse_memory(args.memory or _ask('Memory in GB', f'{_free_memory(args.device):.1f}'))
     size = find_training_size(cfg)
+    least = find_least_batch(cfg)
     plan = Plan(
         base=base,
         data=str(folder.path),
         repeats=1,
         tuning=None if tune is None else parse_tuning(tune),
         side=args.image_side,
-        batch=args.batch_size or fitting_batch(cfg.train_dataloader.batch_size, folder.splits['train'].count),
+        batch=args.batch_size or fitting_batch(cfg.train_dataloader.batch_size, folder.splits['train'].count, least),
         workers=max(1, min(cfg.train_dataloader.get('num_workers', 1), os.cpu_count() or 1)),
         base_batch=find_base_batch(base, cfg),
         weights=args.weights and str(Path(args.weights).absolute()),
@@ -143,6 +145,7 @@ def make_plan(args: argparse.Namespace, folder: DataFolder, config: Path) -> tup
             side,
             args.image_side is not None,
             args.batch_size is not None,
+            least,
         )
         if fitted is None:
             raise ConfigError(

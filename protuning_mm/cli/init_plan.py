@@ -26,6 +26,7 @@ MODELS = {
         'upernet-dinov3': 'protuning_mm::seg/upernet_dinov3-b_protune.py',
     },
     'classification': {
+        'efficientnet-lite0': 'protuning_mm::cls/efficientnet-lite0_protune_pets.py',
         'resnet50': 'mmpretrain::resnet/resnet50_8xb32_in1k.py',
         'swin-s': 'mmpretrain::swin_transformer/swin-small_16xb64_in1k.py',
     },
@@ -116,9 +117,17 @@ def find_base_batch(name: str, cfg: Config) -> int | None:
     return None if base is None else int(base)
 
 
-def fitting_batch(batch: int, images: int) -> int:
-    """Halve a batch size until an epoch has at least 16 steps."""
-    while batch > 1 and images < 16 * batch:
+def find_least_batch(cfg: Config) -> int:
+    """Return the smallest batch size that a config can train with.
+
+    Segmentors and classifiers train batch norms on pooled features, which need two images. Detectors do not.
+    """
+    return 1 if cfg.get('default_scope') == 'mmdet' else 2
+
+
+def fitting_batch(batch: int, images: int, least: int = 1) -> int:
+    """Halve a batch size until an epoch has at least 16 steps; it does not fall below the least."""
+    while batch >= 2 * least and images < 16 * batch:
         batch //= 2
     return batch
 
@@ -130,11 +139,11 @@ def choose_repeats(cfg: Config, images: int, batch: int) -> int:
 
 
 def fit_memory(
-    fixed: int, per_image: int, budget: float, batch: int, side: int, keep_side: bool, keep_batch: bool
+    fixed: int, per_image: int, budget: float, batch: int, side: int, keep_side: bool, keep_batch: bool, least: int = 1
 ) -> tuple[int, int] | None:
     """Choose the batch size and the image side whose training step fits a memory.
 
-    The batch is halved until the step fits; if a batch of one does not, the images become smaller.
+    The batch is halved until the step fits; if the least batch does not, the images become smaller.
 
     Args:
         fixed (int): Bytes that do not depend on the images.
@@ -144,11 +153,12 @@ def fit_memory(
         side (int): Longer side of the images in pixels.
         keep_side (bool): Whether the side stays.
         keep_batch (bool): Whether the batch size stays.
+        least (int): Smallest batch size. Defaults to 1.
 
     Returns:
         tuple[int, int], optional: Batch size and side; None if nothing fits.
     """
-    while not keep_batch and batch > 1 and fixed + batch * per_image > budget:
+    while not keep_batch and batch >= 2 * least and fixed + batch * per_image > budget:
         batch //= 2
     smaller = side
     while fixed + batch * per_image * (smaller / side) ** 2 > budget:

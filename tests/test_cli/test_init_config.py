@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 
 from protuning_mm.cli.init_config import main, parse_args
-from protuning_mm.cli.init_plan import find_base_batch, fit_memory
+from protuning_mm.cli.init_plan import find_base_batch, find_least_batch, fit_memory, fitting_batch
 from protuning_mm.cli.predict import main as predict
 from protuning_mm.cli.train import main as train
 from protuning_mm.engine.config import read_config
@@ -104,6 +104,14 @@ MB = 10**6
 )
 def test_fit_memory(budget: int, keep: tuple[bool, bool], expected: tuple[int, int] | None) -> None:
     assert fit_memory(100 * MB, 100 * MB, budget * MB, 8, 640, *keep) == expected
+
+
+def test_least_batch() -> None:
+    """A batch of one would give the pooled features of UPerNet's head one value per channel."""
+    assert fitting_batch(8, 10) == 1 and fitting_batch(8, 10, 2) == 2 and fitting_batch(8, 10**6, 2) == 8
+    assert fit_memory(100, 100, 250, 8, 640, False, False, 2) == (2, 544)  # 100 + 2 × 100 × (544 / 640)² = 244.5
+    upernet = read_config('protuning_mm::seg/upernet_efficientnet-lite0_protune_camvid.py')
+    assert find_least_batch(upernet) == 2 and find_least_batch(Config(dict(default_scope='mmdet'))) == 1
 
 
 def test_base_batch() -> None:
