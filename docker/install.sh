@@ -8,7 +8,7 @@ $install pip setuptools wheel packaging ninja psutil
 $install torch torchvision numpy
 # an isolated build would find no torch, and build no operators
 MMCV_WITH_OPS=1 CFLAGS=-g0 $install --no-build-isolation onedl-mmcv
-$install --no-build-isolation ".[onedl,cls,serve,hub]"
+$install --no-build-isolation ".[onedl,serve,hub]"
 # opencv-python needs the system's libGL; the headless build does not
 "$python" -m pip uninstall --yes opencv-python
 $install --force-reinstall --no-deps opencv-python-headless

@@ -41,7 +41,7 @@ def find_incompatible_versions(installed: Mapping[str, str]) -> Findings:
     classic = [old for old in CLASSIC_NAMES.values() if old in found]
     if both:
         wrong = f'two distributions of the same package are installed: {", ".join(both)}'
-        advice = 'a new environment with onedl-* packages only (README, "Install for GPU users")'
+        advice = 'a new environment with onedl-* packages only (docs/install.md)'
         yield Finding('error', 'versions', wrong, advice)
     elif classic:
         wrong = (
@@ -82,7 +82,7 @@ def _imports(setup: TrainingSetup) -> Findings:
             importlib.import_module(name)
         except Exception as error:
             found = f'cannot be imported: {describe_error(error)}'
-            yield Finding('error', name, found, 'README, "Install for GPU users"')
+            yield Finding('error', name, found, 'docs/install.md')
 
 
 def _installed() -> dict[str, str]:
