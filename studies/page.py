@@ -2,6 +2,7 @@
 
 import csv
 import re
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,7 +134,10 @@ def _tables(stored: StudyResults, study: str, wanted: Callable[[str], bool]) -> 
     for section in sections:
         title, _, body = section.partition('\n')
         table = [line for line in body.splitlines() if line.startswith('|')]
-        notes = [line for line in body.splitlines() if line.startswith('- ')]  # explain the marks, after the last table
+        # these explain the marks, after the last table
+        notes = [
+            textwrap.fill(line, 100, subsequent_indent='  ') for line in body.splitlines() if line.startswith('- ')
+        ]
         if wanted(title) and table:
             found.append('\n\n'.join(['\n'.join(lines) for lines in ([f'**{title}**'], table, notes) if lines]))
     return '\n\n'.join(found)

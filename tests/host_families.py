@@ -3,6 +3,7 @@
 import importlib
 import random
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -208,14 +209,14 @@ def _check_resume(model: nn.Module, other: nn.Module, size: int) -> None:
         torch.testing.assert_close(value, model.state_dict()[key], rtol=0, atol=0, equal_nan=True, msg=key)
 
 
-_TOKENS = (r'tokens need a reader', 'its tokens have no reader')
-_BRANCHES = (r'cannot be read as stages', 'its branches do not run in sequence')
+_TOKENS = (r'tokens need a reader', 'its stages return tokens that no reader knows')
+_BRANCHES = (r'cannot be read as stages', 'its parallel branches do not form stages that run in sequence')
 _MASK = (r"required positional argument: '(mask|importance)'", 'pre-training that masks patches')
-_MULTIMODAL = (r'requires extra multi-modal dependencies', 'needs mmpretrain[multimodal]')
+_MULTIMODAL = (r'requires extra multi-modal dependencies', 'the extra mmpretrain[multimodal] is required')
 _NO_MODEL = (r'no backbone to tune', 'the config contains no model')
-_LAP = (r'lap is not installed', 'needs the package lap')
-_TEXT = (r'transformers is not installed|fairscale', 'needs the packages transformers and fairscale')
-_FETCHES = (r'cannot be fetched', 'fetches the weights of a teacher when it is built')
+_LAP = (r'lap is not installed', 'the package lap is required')
+_TEXT = (r'transformers is not installed|fairscale', 'the packages transformers and fairscale are required')
+_FETCHES = (r'cannot be fetched', 'building it downloads the weights of a teacher')
 _READ = r'cannot be read as stages'
 
 # families that do not train: what is raised, and the reason for the docs
@@ -224,7 +225,7 @@ REASONS: dict[str, tuple[str, str]] = {
     'mmdet/bytetrack': _LAP,
     'mmdet/carafe': (r'implementation for device cpu not found', "mmcv's CARAFE has no CPU version"),
     'mmdet/centripetalnet': (_READ, 'its two hourglasses give two outputs of one size'),
-    'mmdet/clrnet': (r'lines_array', 'lanes, for which there is no noise batch'),
+    'mmdet/clrnet': (r'lines_array', 'it predicts lanes, for which the test has no fake annotations'),
     'mmdet/common': _NO_MODEL,
     'mmdet/cornernet': (_READ, 'its two hourglasses give two outputs of one size'),
     'mmdet/glip': _TEXT,
@@ -237,7 +238,7 @@ REASONS: dict[str, tuple[str, str]] = {
     'mmdet/queryinst': (r'upper bound and lower bound', 'boxes of its untrained heads cannot be pasted as masks'),
     'mmdet/reid': (r'cannot be multiplied', 'takes images of 256 × 128'),
     'mmdet/simple_copy_paste': (r'process group has not been initialized', 'its norms need several processes'),
-    'mmdet/soft_teacher': (r'invalid data type', 'takes labelled and unlabelled images side by side'),
+    'mmdet/soft_teacher': (r'invalid data type', 'its batches hold unlabelled images, which the test does not make'),
     'mmdet/ssd': (r"no attribute 'loss_cls'", "mmdet's SSD head fails when it predicts"),
     'mmdet/strong_baselines': (r'process group has not been initialized', 'its norms need several processes'),
     'mmdet/strongsort': _FETCHES,
@@ -278,7 +279,7 @@ REASONS: dict[str, tuple[str, str]] = {
     'mmpretrain/swin_transformer_v2': (r'test_pipeline', 'its config cannot be read by mmengine'),
     'mmpretrain/tinyvit': (_READ, 'its stages work on tokens'),
     'mmpretrain/tnt': _TOKENS,
-    'mmpretrain/xcit': (_READ, 'its tokens have no reader'),
+    'mmpretrain/xcit': (_READ, 'its stages return tokens that no reader knows'),
     'mmseg/bisenetv1': _BRANCHES,
     'mmseg/bisenetv2': _BRANCHES,
     'mmseg/cgnet': _BRANCHES,
@@ -319,13 +320,12 @@ BACKBONE_ONLY = {
 
 
 def write_table() -> str:
-    """Return the table of families in ``docs/models.md``."""
-    lines = ['| library | a step of the whole model | of the backbone alone |', '|---|---|---|']
-    for host in HOSTS:
-        names = [name for name in first_configs() if name.startswith(f'{host}/') and name not in REASONS]
-        whole = ', '.join(name.split('/')[1] for name in names if name not in BACKBONE_ONLY)
-        alone = ', '.join(name.split('/')[1] for name in names if name in BACKBONE_ONLY)
-        lines.append(f'| {host} | {whole} | {alone or "-"} |')
+    """Return the lists and tables of families in ``docs/models.md``."""
+    names = [name for name in first_configs() if name not in REASONS]
+    lines = ['A step of the whole model:', '']
+    lines += _list_by_host([name for name in names if name not in BACKBONE_ONLY])
+    lines += ['', 'A step of the backbone alone:', '']
+    lines += _list_by_host([name for name in names if name in BACKBONE_ONLY])
     lines += ['', '| not trained | why |', '|---|---|']
     reasons: dict[str, list[str]] = {}
     for name, (_, reason) in REASONS.items():
@@ -334,6 +334,15 @@ def write_table() -> str:
     lines += ['', '| not resumed exactly | why |', '|---|---|']
     lines += [f'| {name} | {reason} |' for name, (_, reason) in NOT_RESUMED.items()]
     return '\n'.join(lines)
+
+
+def _list_by_host(names: list[str]) -> list[str]:
+    lines = []
+    for host in HOSTS:
+        own = [name.split('/')[1] for name in names if name.startswith(f'{host}/')]
+        if own:
+            lines += textwrap.wrap(f'- {host}: {", ".join(own)}', 100, subsequent_indent='  ')
+    return lines
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """The docs' worked examples run as they are written, and their tables say what the code does."""
 
+import csv
 import re
 import subprocess
 import sys
@@ -198,3 +199,34 @@ def test_sizes_of_cached_features(name: str) -> None:
         kilobytes = sum(tensor.nbytes for tensor in find_frozen_part(net, image).compute(net, image)) / 1e3
         found.append(f'{kilobytes:,.0f}' if kilobytes > 2 else f'{kilobytes:.1f}')
     assert row.split(' | ')[1:] == [*found[:-1], f'{found[-1]} |']
+
+
+def test_chosen_rates() -> None:
+    """docs/choosing.md names the rates that the studies chose."""
+    page = (REPO / 'docs/choosing.md').read_text()
+    table = re.search(r'\| tuning \| CIFAR-10 .*?\n\n', page, re.DOTALL)
+    assert table is not None
+    for row in table[0].strip().splitlines()[2:]:
+        tuning, *rates = (cell.strip(' `') for cell in row.strip('|').split('|'))
+        for study, rate in zip(('lite', 'bccd', 'camvid'), rates, strict=True):
+            with (REPO / f'docs/evidence/{study}.csv').open() as file:
+                runs = [run for run in csv.DictReader(file) if run['tuning'] == tuning and run['chosen'] == 'True']
+            assert {float(run['learning_rate']) for run in runs} == {float(rate)}, (tuning, study)
+
+
+FILLED = 'evidence_toys.md'  # its template has short lines; filling in the results makes some of them longer
+PAGES = sorted(f'docs/{path.relative_to(REPO / "docs")}' for path in (REPO / 'docs').rglob('*.md'))
+PAGES = [name for name in PAGES if not name.startswith(('docs/evidence/', 'docs/reference/')) and FILLED not in name]
+
+
+@pytest.mark.parametrize('name', ['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', *PAGES])
+def test_lines_are_short(name: str) -> None:
+    """Tables, links and what programs print may be longer."""
+    prose = re.sub(r'```.*?```', '', (REPO / name).read_text(), flags=re.DOTALL)
+    long = [line for line in prose.splitlines() if len(line) > 100 and not line.startswith('|') and '](' not in line]
+    assert not long, long
+
+
+def test_readme_counts_the_tunings() -> None:
+    TUNINGS.import_from_location()
+    assert f'**{len(TUNINGS.module_dict)} tunings**' in (REPO / 'README.md').read_text()
