@@ -6,7 +6,7 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n 
 PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(IN_VENV) -m pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo evidence test test-all lint clean clean-venv
+.PHONY: help setup demo docs evidence test test-all lint clean clean-venv
 
 help:  ## show this list
 	@echo "Pro-Tuning for MMDetection, MMSegmentation and MMPretrain"
@@ -32,9 +32,15 @@ test: setup lint  ## lint, then every test that is not slow (at most 15 min on t
 test-all: setup lint  ## lint, then every test
 	@$(PYTEST)
 
-lint: setup  ## ruff and mypy
+docs: setup  ## build the site in build/site; a warning is an error
+	@$(IN_VENV) -m sphinx -q -W --keep-going -b html docs build/site
+	@echo "build/site/index.html"
+
+lint: setup  ## ruff, mypy, codespell, and the site without a warning
 	@$(IN_VENV) -m ruff check .
 	@$(IN_VENV) -m mypy
+	@$(IN_VENV) -m codespell_lib
+	@$(MAKE) --no-print-directory docs
 
 clean:  ## remove what was built and cached; .venv and work_dirs stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -55,7 +55,7 @@ def tune(target: Config | str | Path | nn.Module, tuning: TuningCfg = 'pro', **s
     Returns:
         Config | nn.Module: A config for ``Runner.from_cfg``, the model with a tuned backbone, a
         :class:`~protuning_mm.TunedBackbone`, or for a network of timm or torchvision with a classifier a
-            :class:`TunedClassifier`.
+        :class:`TunedClassifier`.
 
     Raises:
         ConfigError: the config cannot be read or has no backbone.

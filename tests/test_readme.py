@@ -1,4 +1,4 @@
-"""The README's own words run as written."""
+"""What the README, docs/python.md and docs/data.md show runs as written."""
 
 import re
 from pathlib import Path
@@ -17,8 +17,9 @@ from protuning_mm.engine.config import read_config
 from tests.mini import REPO, write_coco
 from tests.plain import SMALL, disturb, relative_error
 
-BLOCKS, DATA_BLOCKS = (
-    re.findall(r'```python\n(.*?)```', (REPO / name).read_text(), re.DOTALL) for name in ('README.md', 'docs/data.md')
+README, BLOCKS, DATA_BLOCKS = (
+    re.findall(r'```python\n(.*?)```', (REPO / name).read_text(), re.DOTALL)
+    for name in ('README.md', 'docs/python.md', 'docs/data.md')
 )
 
 
@@ -31,7 +32,7 @@ def build(text: str, folder: Path) -> tuple[Config, nn.Module]:
         return cfg, registry.build(cfg.model)
 
 
-@pytest.mark.parametrize('block', [BLOCKS[0], DATA_BLOCKS[0]])
+@pytest.mark.parametrize('block', [README[0], DATA_BLOCKS[0]])
 def test_folder_of_converted_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: str) -> None:
     monkeypatch.chdir(tmp_path)
     protuning_mm.convert_data(write_coco(tmp_path / 'coco'), re.findall("data = '(.*)'", block)[0], kind='coco')
@@ -82,6 +83,19 @@ def test_backbone_by_itself() -> None:
     assert code != block
     exec(code, scope)
     assert isinstance(scope['backbone'], protuning_mm.ProTunedResNet)
+
+
+def test_plain_loop_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    torch.save(timm.create_model('resnet18', num_classes=10).state_dict(), tmp_path / 'resnet18.pth')
+    own = README[1].replace('pretrained=True', "checkpoint_path='resnet18.pth'")
+    assert own != README[1]
+    monkeypatch.chdir(tmp_path)
+    images, labels = torch.randn(4, 3, 64, 64), torch.arange(4)
+    scope: dict = dict(batches=[(images, labels)] * 2)
+    exec(own, scope)
+    with torch.no_grad():
+        assert torch.equal(scope['again'].eval()(images), scope['model'].eval()(images))
 
 
 def test_plain_loop_and_the_paper_s_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

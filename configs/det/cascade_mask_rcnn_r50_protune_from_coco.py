@@ -3,7 +3,7 @@
 # The checkpoint's backbone is loaded strictly and stays frozen. Before training, prompts add zero, so the model
 # computes what the trained detector computes. Tensors of the heads whose shape differs, for example because of
 # num_classes, are listed in the log and initialised anew. For your own data set, inherit this file and set num_classes
-# of every bbox_head and mask_head, metainfo and the paths: README, "Your own data".
+# of every bbox_head and mask_head, metainfo and the paths: docs/data.md.
 _base_ = './cascade_mask_rcnn_r50_protune.py'
 
 load_from = (
