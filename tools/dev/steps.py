@@ -82,7 +82,8 @@ def install_mmcv(environment: Environment) -> None:
 
 def install_package(environment: Environment) -> None:
     """Install this package as a link to the checkout, with the host libraries and the development tools."""
-    environment.install('--no-build-isolation', '-e', f'{environment.root}[onedl,data,export,ray,hub,demo,docs,lab,dev]')
+    extras = 'onedl,data,export,ray,hub,demo,docs,lab,dev'
+    environment.install('--no-build-isolation', '-e', f'{environment.root}[{extras}]')
 
 
 def import_packages(environment: Environment) -> None:
