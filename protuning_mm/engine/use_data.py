@@ -66,8 +66,8 @@ def use_data(cfg: Config, folder: str | Path) -> Config:
     for part in ('model', 'data_preprocessor'):
         _set_classes(content.get(part), len(data.classes))
     if data.task == 'segmentation':
-        for part in _walk(content):
-            part.update({key: IGNORED for key in _IGNORED if isinstance(part.get(key), int)})
+        for node in _walk(content):
+            node.update({key: IGNORED for key in _IGNORED if isinstance(node.get(key), int)})
     for key, value in (('data_root', str(data.path)), ('dataset_type', _dataset_type(data))):
         if key in content:
             content[key] = value

@@ -155,7 +155,7 @@ class Residents:
         self.metrics.loads.inc()
         return Version(key, entry, self.multitask.task(key))
 
-    def _add(self, key: str, config: str, delta: str) -> None:
+    def _add(self, key: str, config: str, delta: Path) -> None:
         """Add a task; if memory is short, put away the tasks that no request uses, all but the last one, and repeat."""
         try:
             self.multitask.add(key, config, delta)
