@@ -1,6 +1,5 @@
 """Pages that are written from the code: the commands' ``--help``, the public API, the classes that configs name."""
 
-import argparse
 import contextlib
 import io
 import os
@@ -9,6 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from unittest import mock
 
 import protuning_mm
 from protuning_mm import registry
@@ -67,19 +67,14 @@ def list_commands() -> str:
 
 def _help(name: str, main: Callable[[list[str]], None]) -> str:
     said = io.StringIO()
-    before = sys.argv[0], os.environ.get('COLUMNS')
-    sys.argv[0], os.environ['COLUMNS'] = name, '92'
-    try:
-        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-            main(['--help'])
-    finally:
-        sys.argv[0] = before[0]
-        if before[1] is None:
-            del os.environ['COLUMNS']
-        else:
-            os.environ['COLUMNS'] = before[1]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(sys, 'argv', [name]))
+        stack.enter_context(mock.patch.dict(os.environ, COLUMNS='92'))
+        stack.enter_context(contextlib.redirect_stdout(said))
+        stack.enter_context(contextlib.suppress(SystemExit))
+        main(['--help'])
     if not said.getvalue().startswith('usage:'):
-        raise argparse.ArgumentError(None, f'{name} --help printed {said.getvalue()[:80]!r}')
+        raise RuntimeError(f'{name} --help printed {said.getvalue()[:80]!r}')
     return f'```text\n{said.getvalue().rstrip()}\n```\n'
 
 
@@ -94,7 +89,7 @@ def list_api() -> str:
         for name in names:
             value = getattr(protuning_mm, name)
             kind = 'autoclass' if isinstance(value, type) else 'autofunction'
-            parts.append(_auto(kind, f'{value.__module__}.{value.__qualname__}', members=name in ('MultiTask',)))
+            parts.append(_auto(kind, f'{value.__module__}.{value.__qualname__}', members=name == 'MultiTask'))
     return '\n'.join(parts)
 
 

@@ -14,10 +14,6 @@ from typing import TypeVar
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _SHOW_TRACEBACK = 'PROTUNING_MM_TRACEBACK'
 _PACKAGES = ('protuning_mm', 'protuning_lab')
-_NO_OPERATORS = (
-    'mmcv was installed without its compiled operators, and this model needs them: MMCV_WITH_OPS=1 pip install '
-    '--no-build-isolation --force-reinstall --no-deps onedl-mmcv==2.3.6 (docs/install.md)'
-)
 Main = TypeVar('Main', bound=Callable[..., None])
 
 
@@ -62,7 +58,9 @@ def _message(error: BaseException) -> str:
     if type(error).__module__.partition('.')[0] in _PACKAGES:
         return text
     if isinstance(error, ModuleNotFoundError) and error.name == 'mmcv._ext':
-        return _NO_OPERATORS
+        from protuning_mm.doctor.versions import INSTALL_OPERATORS
+
+        return f'mmcv has no compiled operators, and this model needs them: {INSTALL_OPERATORS} (docs/install.md)'
     if isinstance(error, BrokenPipeError):
         # `command | head`: the reader has closed the pipe, and the interpreter must not flush to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,6 +19,10 @@ CLASSIC_NAMES = {
     'onedl-mmpretrain': 'mmpretrain',
 }
 _OTHERS = ('torch', 'torchvision', 'numpy', 'timm', 'mmcv-lite')
+# over a wheel without operators, which pip's cache keeps under the same name
+INSTALL_OPERATORS = (
+    'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps onedl-mmcv==2.3.6'
+)
 _HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
 
 
@@ -70,8 +74,7 @@ def _imports(setup: TrainingSetup) -> Findings:
         found = (
             f"mmcv's operators cannot be imported{', and mmdet needs them' if needed else ''}: {describe_error(error)}"
         )
-        advice = 'MMCV_WITH_OPS=1 pip install --no-build-isolation onedl-mmcv==2.3.6'
-        yield Finding('error' if needed else 'info', 'mmcv.ops', found, advice)
+        yield Finding('error' if needed else 'info', 'mmcv.ops', found, INSTALL_OPERATORS)
     else:
         if torch.cuda.is_available() and ops.get_compiling_cuda_version() == 'not available':
             found = "there is a GPU, but mmcv's operators were compiled for the CPU only"

@@ -60,6 +60,15 @@ def test_error_is_one_sentence() -> None:
     assert done.returncode == 1 and "error: there is no config 'nope.py'" in done.stderr
 
 
+def test_mmcv_without_operators(capsys: pytest.CaptureFixture[str]) -> None:
+    @command
+    def main(argv: Sequence[str] | None = None) -> None:
+        raise ModuleNotFoundError("No module named 'mmcv._ext'", name='mmcv._ext')
+
+    with pytest.raises(SystemExit, match='no compiled operators, .*: MMCV_WITH_OPS=1 pip install .*install.md'):
+        main([])
+
+
 def test_ctrl_c_that_a_library_replaced_by_another_error(capsys: pytest.CaptureFixture[str]) -> None:
     """mmengine formats configs in a bare ``except`` that turns every exception into a SyntaxError."""
 
