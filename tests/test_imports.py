@@ -24,7 +24,8 @@ ROOMS = {
     'engine': {'backbones', 'data', 'frozen', 'weights'},
     'multitask': {'backbones', 'data', 'engine', 'frozen', 'stages', 'weights'},
     'serving': {'data', 'engine', 'multitask', 'weights'},
-    'doctor': {'backbones', 'data', 'engine', 'weights'},
+    'patches': {'backbones', 'data', 'engine', 'weights'},
+    'doctor': {'backbones', 'data', 'engine', 'patches', 'weights'},
     'cli': {
         'backbones',
         'conversion',
@@ -33,6 +34,7 @@ ROOMS = {
         'engine',
         'frozen',
         'multitask',
+        'patches',
         'serving',
         'stages',
         'tunings',
@@ -180,7 +182,7 @@ def test_only_patches_replaces_attributes_of_other_libraries() -> None:
                 found.add(path.relative_to(PACKAGE).as_posix())
         if 'register_module_module_registration_hook' in names:
             found.add(path.relative_to(PACKAGE).as_posix())
-    assert found == {'patches.py'}
+    assert found == {f'patches/{each}.py' for each in ('at_import', 'in_process')}
 
 
 def test_imports_say_nothing_of_optional_packages() -> None:
