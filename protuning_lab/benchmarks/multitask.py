@@ -133,7 +133,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
                 models = list(multitask.models.values())
                 frozen = multitask.task('task 0').backbone.frozen_tensors().values()
                 base = distinct_bytes(frozen) / MIB
-                own = sum(tensor_memory([model]) - base for model in models)
+                own = sum(multitask.task(name).own_bytes for name in multitask.tasks) / MIB
                 rows.append(
                     dict(k=i + 1, base=base, deltas=own, held=tensor_memory(models), rss=process_memory() - before)
                 )

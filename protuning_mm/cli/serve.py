@@ -11,6 +11,7 @@ from protuning_mm.cli.flags import add_device, at_least
 from protuning_mm.cli.multitask import split_task
 from protuning_mm.multitask.errors import MultiTaskError
 from protuning_mm.patches import patch_transforms
+from protuning_mm.serving.capacity import capacity
 from protuning_mm.serving.errors import ServingError
 from protuning_mm.serving.limits import Limits
 from protuning_mm.weights.signature import read_public_key
@@ -32,8 +33,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     host = 'address to listen on; defaults to 127.0.0.1, which only this machine can reach'
     parser.add_argument('--host', default='127.0.0.1', help=host)
     parser.add_argument('--port', type=at_least(0), default=8000, help='port; defaults to 8000; 0 takes a free one')
-    resident = 'tasks to keep in memory; the least recently used are put away; defaults to 8'
-    parser.add_argument('--max-resident', type=at_least(1), default=8, metavar='N', help=resident)
+    resident = 'tasks to keep in memory, or MiB of their tensors; the least recently used are put away; defaults to 8'
+    parser.add_argument('--max-resident', type=capacity, default='8', metavar='N|NMiB', help=resident)
     for name, text in _LIMITS.items():
         default = getattr(Limits, name)
         flag = f'--{name.replace("_", "-")}'

@@ -18,7 +18,7 @@ from protuning_mm.weights.hub import SCHEME
 from protuning_mm.weights.signature import read_public_key
 
 _NAME = 'protuning'
-_LOCAL = 'local'  # the value of --ray without an address
+_LOCAL = 'local'  # the value of --ray without an address: a new Ray, even if this machine is in a cluster
 # where it is 0, which is the default of Windows and macOS, Ray's own ports are those of this machine alone
 _CLUSTERS = 'RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER'
 
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
     application = make_application(args)
     ray: Any = import_module('ray')
     serve: Any = import_module('ray.serve')
-    ray.init(None if args.ray == _LOCAL else args.ray, include_dashboard=False, log_to_driver=False)
+    ray.init(args.ray, include_dashboard=False, log_to_driver=False)
     ended = threading.Event()
     try:
         http = dict(host=args.host, port=args.port, request_timeout_s=2 * args.timeout)
@@ -110,7 +110,8 @@ def run(args: argparse.Namespace) -> None:
         try:
             serve.run(application, name=_NAME)
         except RuntimeError as error:
-            raise ServingError(f'the application does not start on Ray Serve: {error}') from None
+            reason = _find_reason(serve.status()) or str(error)
+            raise ServingError(f'the application does not start on Ray Serve: {reason}') from None
         print(f'running on http://{args.host}:{args.port}', flush=True)
         ended.wait()
     finally:
@@ -118,6 +119,13 @@ def run(args: argparse.Namespace) -> None:
         if args.ray == _LOCAL:
             serve.shutdown()
         ray.shutdown()
+
+
+def _find_reason(status: Any) -> str:
+    """Return the last line of what the replicas that could not start have raised; empty if they raised nothing."""
+    application = status.applications.get(_NAME)
+    messages = [each.message.strip() for each in application.deployments.values()] if application else []
+    return next((message.splitlines()[-1] for message in messages if 'Traceback' in message), '')
 
 
 def _nothing() -> None:

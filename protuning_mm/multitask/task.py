@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,14 @@ class Task:
     def kind(self) -> str:
         """The host library: mmdet, mmseg or mmpretrain."""
         return self.pipeline.host
+
+    @property
+    def own_bytes(self) -> int:
+        """Bytes of the tensors that no other task shares: prompts, neck and heads."""
+        shared = {tensor.untyped_storage().data_ptr() for tensor in self.backbone.frozen_tensors().values()}
+        storages = (tensor.untyped_storage() for tensor in chain(self.model.parameters(), self.model.buffers()))
+        sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+        return sum(size for address, size in sizes.items() if address not in shared)
 
     def class_name(self, label: int) -> str:
         """Return the name of a class, or ``class N`` if the task does not name its classes."""

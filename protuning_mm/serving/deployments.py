@@ -17,6 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp, Message, Scope
 
 from protuning_mm.serving.body_limits import BodyLimits
+from protuning_mm.serving.capacity import Capacity
 from protuning_mm.serving.entry import NAME
 from protuning_mm.serving.error_answers import answer_errors
 from protuning_mm.serving.errors import RequestError
@@ -29,12 +30,14 @@ _SENT = ('type', 'http_version', 'method', 'scheme', 'path', 'raw_path', 'query_
 Answered = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
 
 
-def make_replica(max_resident: int) -> type:
+def make_replica(capacity: Capacity) -> type:
     """Make the class of the replicas.
 
     Args:
-        max_resident (int): Tasks that a replica keeps in memory.
+        capacity (Capacity): Tasks that a replica keeps in memory.
     """
+
+    most = -1 if capacity.in_mib else int(capacity.amount)  # -1: Ray Serve sets no limit of its own
 
     class Replica:
         """A process with the base and the tasks that it was asked for.
@@ -48,7 +51,7 @@ def make_replica(max_resident: int) -> type:
             prepare()
             self._app = build()
 
-        @serve.multiplexed(max_num_models_per_replica=max_resident)
+        @serve.multiplexed(max_num_models_per_replica=most)
         async def hold(self, name: str) -> str:
             """Tell Ray Serve that this replica holds a task."""
             return name

@@ -33,7 +33,9 @@ class Metrics:
         self.batch = Histogram(
             'protuning_batch_images', 'Images of a task in one computation', buckets=_IMAGES, registry=registry
         )
-        self.loads = Counter('protuning_task_loads', 'Tasks read into memory', registry=registry)
+        self.loads = Histogram(
+            'protuning_task_load_seconds', 'Time of reading a task into memory', buckets=_SECONDS, registry=registry
+        )
         self.failed_loads = Counter('protuning_task_load_failures', 'Tasks that could not be read', registry=registry)
         self.evictions = Counter('protuning_task_evictions', 'Tasks put away for others', registry=registry)
         self.resident = Gauge('protuning_resident_tasks', 'Tasks in memory', registry=registry)

@@ -2,11 +2,13 @@
 
 import itertools
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from protuning_mm.multitask import MultiTask
+from protuning_mm.serving.capacity import DEFAULT, Capacity
 from protuning_mm.serving.entry import Entry
 from protuning_mm.serving.errors import RequestError, is_out_of_memory
 from protuning_mm.serving.loading import load_error
@@ -30,16 +32,25 @@ class Residents:
         store (Store): The store.
         metrics (Metrics): Counts loads and evictions.
         device (str): The device of all models. Defaults to ``'cpu'``.
-        limit (int): Tasks to keep in memory. Requests for more tasks at once exceed it while they run. Defaults to 8.
+        capacity (Capacity): Tasks to keep in memory. Requests for more tasks at once exceed it while they run.
+            Defaults to 8 tasks.
         key (optional): An Ed25519 public key: deltas that are not signed with it are not read. Defaults to None.
     """
 
-    def __init__(self, store: Store, metrics: Metrics, device: str = 'cpu', limit: int = 8, key: Any = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        metrics: Metrics,
+        device: str = 'cpu',
+        capacity: Capacity = DEFAULT,
+        key: Any = None,
+    ) -> None:
         self.key = key
         self.store = store
         self.metrics = metrics
         self.multitask = MultiTask(device)
-        self.versions = Versions(limit)
+        self.capacity = capacity
+        self.versions = Versions(capacity.amount)
         self.known: dict[str, tuple[str, Any]] = {}  # kind and classes of the tasks that were read
         self.failed: dict[str, tuple[Entry, RequestError]] = {}  # the last versions that could not be read
         self._numbers = itertools.count()
@@ -109,9 +120,9 @@ class Residents:
         """Put away the least recently used tasks beyond the limit, and remove the versions that nobody uses."""
         self._remove_unused()
 
-    def _remove_unused(self, limit: int | None = None) -> int:
-        """Put away the least recently used tasks beyond a limit; return how many versions left the memory."""
-        unused, evicted = self.versions.take_unused(limit)
+    def _remove_unused(self, all_idle: bool = False) -> int:
+        """Put away tasks as :meth:`Versions.take_unused` does; return how many versions left the memory."""
+        unused, evicted = self.versions.take_unused(all_idle)
         self.metrics.evictions.inc(evicted)
         for version in unused:
             self.multitask.remove(version.key)
@@ -143,7 +154,7 @@ class Residents:
             self._put(version)
 
     def _read_into_memory(self, entry: Entry, uploaded: bool) -> Version:
-        key = f'{entry.name}@{next(self._numbers)}'
+        key, start = f'{entry.name}@{next(self._numbers)}', time.perf_counter()
         try:
             with ignore_sources_of_deltas():
                 delta = find_verified_checkpoint(entry.delta, self.key)
@@ -152,15 +163,16 @@ class Residents:
             known = type(error).__module__.startswith('protuning_mm.')  # other errors need their traceback
             logger.warning('task %s cannot be read: %s', entry.name, error, exc_info=not known)
             raise load_error(entry, error, uploaded) from error
-        self.metrics.loads.inc()
-        return Version(key, entry, self.multitask.task(key))
+        self.metrics.loads.observe(time.perf_counter() - start)
+        task = self.multitask.task(key)
+        return Version(key, entry, task, self.capacity.size_of(task))
 
     def _add(self, key: str, config: str, delta: Path) -> None:
         """Add a task; if memory is short, put away the tasks that no request uses, all but the last one, and repeat."""
         try:
             self.multitask.add(key, config, delta)
         except Exception as error:
-            if not is_out_of_memory(error) or not self._remove_unused(limit=1):
+            if not is_out_of_memory(error) or not self._remove_unused(all_idle=True):
                 raise
             logger.warning('no memory for %s beside the tasks in memory: those without requests were put away', key)
             self.multitask.add(key, config, delta)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from protuning_mm.serving.admission import Admission
 from protuning_mm.serving.answers import KINDS
+from protuning_mm.serving.capacity import DEFAULT, Capacity
 from protuning_mm.serving.entry import Entry
 from protuning_mm.serving.errors import RequestError, ServingError
 from protuning_mm.serving.images import check_images
@@ -30,7 +31,7 @@ class Service:
         store (Store): The store.
         limits (Limits, optional): The limits. Defaults to those of :class:`Limits`.
         device (str): The device of all models. Defaults to ``'cpu'``.
-        max_resident (int): Tasks to keep in memory. Defaults to 8.
+        capacity (Capacity): Tasks to keep in memory. Defaults to 8 tasks.
         key (optional): An Ed25519 public key: deltas that are not signed with it are not served. Defaults to None.
         make_workers (Callable, optional): Makes what runs the requests. Defaults to :class:`Workers`.
     """
@@ -40,14 +41,14 @@ class Service:
         store: Store,
         limits: Limits | None = None,
         device: str = 'cpu',
-        max_resident: int = 8,
+        capacity: Capacity = DEFAULT,
         key: Any = None,
         make_workers: Callable[[Residents], Workers] | None = None,
     ) -> None:
         self.store = store
         self.limits = limits or Limits()
         self.metrics = Metrics()
-        self.residents = Residents(store, self.metrics, device, max_resident, key)
+        self.residents = Residents(store, self.metrics, device, capacity, key)
         self.admission = Admission(self.limits.max_queue)
         self._workers = (make_workers or Workers)(self.residents)
         self.metrics.watch(lambda: len(self.residents.versions), lambda: self.admission.admitted)

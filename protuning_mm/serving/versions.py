@@ -16,12 +16,14 @@ class Version:
         key (str): Its name in :class:`MultiTask`, where each version is a task of its own.
         entry (Entry): What was read.
         task (Task): The task.
+        size (float): How much of the capacity it takes. Defaults to 1.
         users (int): Requests that use it. Defaults to 0.
     """
 
     key: str
     entry: Entry
     task: Task
+    size: float = 1
     users: int = 0
 
 
@@ -31,10 +33,10 @@ class Versions:
     All methods may be called from any thread.
 
     Args:
-        limit (int): Current versions to keep, unless requests for more tasks at once are running.
+        limit (float): Sizes of the current versions to keep, unless running requests need more.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: float) -> None:
         self.limit = limit
         self._lock = threading.Lock()  # held while the fields below are used
         self._current: dict[str, Version] = {}  # by the task's name; the least recently used first
@@ -70,7 +72,7 @@ class Versions:
         with self._lock:
             for version in versions:
                 version.users -= 1
-            return bool(self._retired) or len(self._current) > self.limit
+            return bool(self._retired) or self._size() > self.limit
 
     def put(self, version: Version) -> None:
         """Make a version the current one of its task."""
@@ -84,19 +86,28 @@ class Versions:
             old = self._current.pop(name, None)
             self._retired += [old] if old is not None else []
 
-    def take_unused(self, limit: int | None = None) -> tuple[list[Version], int]:
+    def take_unused(self, all_idle: bool = False) -> tuple[list[Version], int]:
         """Retire the least recently used tasks beyond the limit, and remove the retired versions that nobody uses.
 
+        The last current version stays, because its tensors are the base of the next ones.
+
         Args:
-            limit (int, optional): Current versions to keep this time. Defaults to the limit of all other times.
+            all_idle (bool): Whether to retire all tasks without requests. Defaults to False.
 
         Returns:
             tuple: The removed versions, and the number of tasks that were retired.
         """
         with self._lock:
             idle = [name for name, version in self._current.items() if not version.users]
-            evicted = idle[: max(0, len(self._current) - (self.limit if limit is None else limit))]
-            self._retired += [self._current.pop(name) for name in evicted]
+            evicted = 0
+            for name in idle[:-1] if len(idle) == len(self._current) else idle:
+                if self._size() <= self.limit and not all_idle:
+                    break
+                self._retired.append(self._current.pop(name))
+                evicted += 1
             unused = [version for version in self._retired if not version.users]
             self._retired = [version for version in self._retired if version.users]
-            return unused, len(evicted)
+            return unused, evicted
+
+    def _size(self) -> float:
+        return sum(version.size for version in self._current.values())

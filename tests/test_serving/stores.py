@@ -9,6 +9,7 @@ import torch
 from fastapi.testclient import TestClient
 
 from protuning_mm.serving.app import build_app
+from protuning_mm.serving.capacity import Capacity
 from protuning_mm.serving.limits import Limits
 from protuning_mm.serving.service import Service
 from protuning_mm.serving.store import Store
@@ -57,9 +58,12 @@ class Tasks:
         return form if config is None else {**form, 'config': (None, config)}
 
 
-def serve(folder: Path, max_resident: int = 8, token: str | None = TOKEN, key: Any = None, **limits: Any) -> TestClient:
+def serve(
+    folder: Path, max_resident: Capacity | int = 8, token: str | None = TOKEN, key: Any = None, **limits: Any
+) -> TestClient:
     """Return a client of a new application; use it in a ``with`` statement. ``client.service`` is its service."""
-    service = Service(Store(folder, {}), Limits(**limits), max_resident=max_resident, key=key)
+    capacity = max_resident if isinstance(max_resident, Capacity) else Capacity(max_resident)
+    service = Service(Store(folder, {}), Limits(**limits), capacity=capacity, key=key)
     service.start()
     client: Any = TestClient(build_app(service, token), raise_server_exceptions=False)
     client.service = service

@@ -1,5 +1,6 @@
 """The queue, the time limit, and the tasks in memory."""
 
+import argparse
 import json
 import shutil
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 pytest.importorskip('fastapi', reason='the extra `serve` is not installed')
 
+from protuning_mm.serving.capacity import Capacity, capacity
 from tests.test_serving.stores import AUTHORIZED, Tasks, serve
 from tests.test_serving.test_errors import error_of
 
@@ -122,7 +124,7 @@ def test_concurrent_first_requests_read_a_task_once(
         asked = [pool.submit(client.post, '/v1/tasks/other/predict', files=dict(image=data)) for _ in range(6)]
         assert [each.result().status_code for each in asked] == [200] * 6
         assert len(added) == 1
-        assert 'protuning_task_loads_total 2.0' in client.get('/metrics').text
+        assert 'protuning_task_load_seconds_count 2.0' in client.get('/metrics').text
 
 
 def test_a_task_that_is_read_does_not_hold_up_others(
@@ -201,3 +203,39 @@ def test_metrics(tasks: Tasks, tmp_path: Path) -> None:
         assert 'protuning_images_total{task="cls"} 2.0' in text
         assert f'protuning_request_seconds_count{{method="POST",{route}}} 2.0' in text
         assert 'process_resident_memory_bytes' in text and 'nothing' not in text
+
+
+def test_memory_of_tasks_is_limited(tasks: Tasks, tmp_path: Path) -> None:
+    """The limit fits the detector and one other task; what a task takes is counted from the tensors of its model."""
+    folder = tasks.store(tmp_path / 's', 'cls', 'other', 'det')
+    files = dict(image=tasks.images[0].read_bytes())
+
+    def own(client: Any, name: str) -> float:
+        task = client.service.residents.versions._current[name].task
+        trained = [tensor for tensor in task.model.parameters() if tensor.requires_grad]
+        return sum(tensor.numel() * tensor.element_size() for tensor in trained) / 2**20
+
+    with serve(folder) as client:
+        for name in ('cls', 'det'):
+            assert client.post(f'/v1/tasks/{name}/predict', files=files).status_code == 200
+        sizes = {name: own(client, name) for name in ('cls', 'det')}
+    limit = sizes['det'] + 1.5 * sizes['cls']
+    with serve(folder, Capacity(limit, in_mib=True)) as client:
+        for name, resident in (('det', {'cls', 'det'}), ('other', {'det', 'other'}), ('cls', {'cls', 'other'})):
+            assert client.post(f'/v1/tasks/{name}/predict', files=files).status_code == 200
+            wait_for(lambda wanted=resident: residents(client) == wanted)
+    with serve(folder, Capacity(0.01, in_mib=True)) as client:  # less than one task: the last one stays, as the base
+        for name in ('det', 'other'):
+            assert client.post(f'/v1/tasks/{name}/predict', files=files).status_code == 200
+            wait_for(lambda wanted={name}: residents(client) == wanted)
+
+
+def residents(client: Any) -> set[str]:
+    return {task['name'] for task in client.get('/v1/tasks').json()['tasks'] if task['resident']}
+
+
+@pytest.mark.parametrize('written', ['0', '-1', '1.5', 'MiB', '0MiB', '5GB', 'a'])
+def test_wrong_capacities(written: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match='such as 8, or of MiB, such as 500MiB'):
+        capacity(written)
+    assert capacity('8') == Capacity(8) and capacity('500MiB') == Capacity(500, in_mib=True)
