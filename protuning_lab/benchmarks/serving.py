@@ -39,9 +39,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--url', help=url)
     parser.add_argument('--tasks', type=at_least(1), default=4, help='number of tasks of the server started here')
     parser.add_argument('--depth', type=at_least(1), default=50, help='depth of its ResNet; defaults to 50')
-    parser.add_argument('--max-resident', type=at_least(1), default=8, help='tasks that it keeps in memory')
+    parser.add_argument('--max-resident', default='8', help='tasks, or MiB of tasks, that it keeps in memory')
     parser.add_argument('--clients', type=at_least(1), default=4, help='clients that ask at once; defaults to 4')
     parser.add_argument('--seconds', type=at_least(1), default=20, help='duration; defaults to 20')
+    parser.add_argument('--requests', type=at_least(1), help='number of requests, in place of a duration')
     parser.add_argument('--size', type=at_least(1), default=224, help='height and width of the image')
     swap = 'replace a task of the server started here once a second, and compare every answer with a single model'
     parser.add_argument('--swap', action='store_true', help=swap)
@@ -94,7 +95,7 @@ def start_server(args: argparse.Namespace, further: int = 0) -> Iterator[Started
             (store / f'task{i}/task.json').write_text(json.dumps(record))
         token = secrets.token_hex()
         (folder / 'token').write_text(token)
-        settings = ['--port', '0', '--device', args.device, '--max-resident', str(args.max_resident)]
+        settings = ['--port', '0', '--device', args.device, '--max-resident', args.max_resident]
         settings += ['--token-file', str(folder / 'token')]
         process = subprocess.Popen(
             [sys.executable, '-m', 'protuning_mm', 'serve', '--tasks', str(store), *settings],
@@ -143,33 +144,54 @@ class Load:
         self.answers = self.tasks // len(self.targets)  # of tasks in one request
         self.first: list[float] = []  # seconds of the first request to each task
         self.seconds: list[float] = []
+        self.computing: list[float] = []  # seconds that the server has computed for each request
         self.errors: list[str] = []
+        self.memory: list[float] = []  # MiB, once a second
 
-    def run(self, clients: int, seconds: float) -> float:
-        """Ask every task once, then measure; return how long the requests have taken together."""
+    def ask_once(self) -> None:
+        """Ask every task once."""
         self._ask(iter(self.targets), lambda: True)
         self.first, self.seconds = self.seconds, []
-        begin = time.perf_counter()
+
+    def run(self, clients: int, seconds: float, requests: int | None = None) -> float:
+        """Ask for some seconds, or a number of requests; return how long it has taken."""
+        begin, counter = time.perf_counter(), itertools.count()
+        ended = threading.Event()
+
+        def go_on() -> bool:
+            return next(counter) < requests if requests else time.perf_counter() - begin < seconds
+
+        def watch() -> None:
+            while not ended.wait(1):
+                self.memory.append(self.read_memory())
+
+        watching = threading.Thread(target=watch)
         threads = []
         for i in range(clients):
             targets = itertools.islice(itertools.cycle(self.targets), i, None)  # each begins with another task
-            threads.append(
-                threading.Thread(target=self._ask, args=(targets, lambda: time.perf_counter() - begin < seconds))
-            )
-        for thread in threads:
+            threads.append(threading.Thread(target=self._ask, args=(targets, go_on)))
+        for thread in (watching, *threads):
             thread.start()
         for thread in threads:
             thread.join()
-        return time.perf_counter() - begin
+        took = time.perf_counter() - begin
+        ended.set()
+        watching.join()
+        return took
 
     def check(self, answer: Mapping[str, Any]) -> None:
         """Look at an answer; called in the client's thread."""
+        self.computing.append(answer['seconds'])
 
-    def memory(self) -> float:
+    def read_memory(self) -> float:
         """Return the resident memory of the servers in MiB."""
+        return self.read_metric('process_resident_memory_bytes') / MIB
+
+    def read_metric(self, name: str) -> float:
+        """Return the sum of a metric over the servers."""
         texts = [self._get(address, '/metrics').decode() for address in self.addresses]
-        found = [re.search(r'^process_resident_memory_bytes (\S+)', text, re.MULTILINE) for text in texts]
-        return sum(float(each[1]) / MIB if each else float('nan') for each in found)
+        found = [re.search(rf'^{name} (\S+)', text, re.MULTILINE) for text in texts]
+        return sum(float(each[1]) if each else float('nan') for each in found)
 
     def _ask(self, targets: Iterator[tuple[str, str]], go_on: Callable[[], bool]) -> None:
         connections = {address: http.client.HTTPConnection(address, timeout=_TIMEOUT) for address in self.addresses}
@@ -209,8 +231,11 @@ def make_image(size: int) -> bytes:
 def measure(urls: Sequence[str], args: argparse.Namespace) -> None:
     """Put servers under load, and print the figures."""
     load = Load(urls, make_image(args.size), args.how == 'together')
-    before = load.memory()
-    took = load.run(args.clients, args.seconds)
+    before, loaded = load.read_memory(), _loads(load)
+    load.ask_once()
+    reading = [late - early for late, early in zip(_loads(load), loaded, strict=True)]
+    computing, load.computing = load.computing, []
+    took = load.run(args.clients, args.seconds, args.requests)
     times = sorted(load.seconds)
     print(f'{load.tasks} tasks {args.how}, {args.clients} clients, {args.size}x{args.size}, {took:.0f} s')
     print(f'requests  {len(times)} answered, {len(load.errors)} failed')
@@ -219,10 +244,25 @@ def measure(urls: Sequence[str], args: argparse.Namespace) -> None:
         print(f'rate      {load.answers * len(times) / took:.2f} answers of a task a second')
         print(f'latency   median {1000 * statistics.median(times):.0f} ms, 99 % within {1000 * p99:.0f} ms')
     if load.first:
-        print(f'first     median {1000 * statistics.median(load.first):.0f} ms for the first request to a task')
-    print(f'memory    {before:.0f} MiB before the first request, {load.memory():.0f} MiB after the last')
+        parts = f'computing {1000 * statistics.median(computing):.0f} ms'
+        if reading[1]:
+            parts += f', reading a task {1000 * reading[0] / reading[1]:.0f} ms (mean of {reading[1]:.0f})'
+        print(
+            f'first     median {1000 * statistics.median(load.first):.0f} ms for the first request to a task: {parts}'
+        )
+    seconds, number = _loads(load)
+    print(f'reading   {number:.0f} times a task, {1000 * seconds / number:.0f} ms each')
+    after = load.read_memory()
+    most = max([*load.memory, after])
+    print(
+        f'memory    {before:.0f} MiB before the first request, {most:.0f} MiB at most, {after:.0f} MiB after the last'
+    )
     for error in dict.fromkeys(load.errors[:3]):
         print(f'error     {error}')
+
+
+def _loads(load: Load) -> list[float]:
+    return [load.read_metric(f'protuning_task_load_seconds_{each}') for each in ('sum', 'count')]
 
 
 class CheckedLoad(Load):
@@ -266,7 +306,6 @@ def measure_swaps(started: Started, args: argparse.Namespace) -> None:
     ended = threading.Event()
     swaps: list[float] = []
     failed: list[str] = []
-    memory: list[float] = []
 
     def swap() -> None:
         for delta in itertools.cycle([started.deltas[-1], started.deltas[0]]):
@@ -276,20 +315,19 @@ def measure_swaps(started: Started, args: argparse.Namespace) -> None:
             status, text = _put(load.addresses[0], started.token, delta.read_bytes())
             swaps.append(time.perf_counter() - begin)
             failed.extend([] if status == 200 else [text])
-            memory.append(load.memory())
             ended.wait(max(0.0, begin + 1 - time.perf_counter()))
 
     swapping = threading.Thread(target=swap)
     swapping.start()
-    took = load.run(args.clients, args.seconds)
+    took = load.run(args.clients, args.seconds, args.requests)
     ended.set()
     swapping.join()
     both = {('task0', 0), ('task0', 1)} <= load.seen
     print(f'{args.tasks} tasks in turn, {args.clients} clients, {took:.0f} s, task0 replaced {len(swaps)} times')
     print(f'requests  {len(load.seconds)} answered, {load.wrong} wrong, {len(load.errors)} failed')
     print(f'swaps     median {statistics.median(swaps):.2f} s, {len(failed)} failed; both deltas answered: {both}')
-    tenth = max(1, len(memory) // 10)
-    print(f'memory    {", ".join(f"{each:.0f}" for each in memory[::tenth])} MiB')
+    tenth = max(1, len(load.memory) // 10)
+    print(f'memory    {", ".join(f"{each:.0f}" for each in load.memory[::tenth])} MiB')
     for error in dict.fromkeys([*load.errors[:3], *failed[:3]]):
         print(f'error     {error}')
 
@@ -324,6 +362,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             measure([servers.enter_context(start_server(one)).url for _ in range(args.tasks)], args)
         return
     with start_server(args) as started:
+        size = sum(delta.stat().st_size for delta in started.deltas) / MIB
+        print(f'deltas    {size:.0f} MiB in {len(started.deltas)} files')
         measure([started.url], args)
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,24 @@ def free_port() -> int:
 
 
 class RayServer:
-    """``protuning serve --ray`` in another process."""
+    """``protuning serve --ray`` in another process; ``address`` is a cluster, ``prefix`` runs the command elsewhere."""
 
-    def __init__(self, log: Path, *arguments: object) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *arguments: object,
+        address: str = 'local',
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = free_port()
-        command = [sys.executable, '-m', 'protuning_mm', 'serve', '--ray', '--port', self.port, '--device', 'cpu']
+        command = [*prefix, sys.executable, '-m', 'protuning_mm', 'serve', '--ray', address]
+        command += ['--port', str(self.port), '--device', 'cpu']
         self.log = log
         with log.open('w') as file:
             self.process = subprocess.Popen(
-                [*map(str, command), *map(str, arguments)],
-                cwd=REPO, stdout=file, stderr=file, env={**os.environ, 'PYTHONPATH': str(REPO)},
+                [*command, *map(str, arguments)],
+                cwd=REPO, stdout=file, stderr=file, env={**os.environ, **(environment or {}), 'PYTHONPATH': str(REPO)},
             )  # fmt: skip
         deadline = time.monotonic() + STARTS
         while 'running on http' not in log.read_text():
@@ -199,6 +207,20 @@ def test_a_killed_replica_is_replaced(server: RayServer, tasks: Tasks) -> None:
     failed = [begun - killed for begun, status in answers if status == 503]
     assert len(failed) <= len(clients), 'a client has one request at a time'
     assert answers[-1][1] == 200
+
+
+@pytest.mark.slow
+def test_no_task_can_be_read(tasks: Tasks, tmp_path: Path) -> None:
+    """The command ends with the reason, which a replica has found."""
+    store = tasks.store(tmp_path / 's', 'cls')
+    (store / 'cls/mine.pth').write_bytes(b'no delta')
+    command = [sys.executable, '-m', 'protuning_mm', 'serve', '--ray', '--device', 'cpu', '--port', str(free_port())]
+    done = subprocess.run(
+        [*command, '--tasks', str(store)], cwd=REPO, capture_output=True, text=True, check=False, timeout=STARTS
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.search(r"no task can be read\. task 'cls' cannot be read.*mine\.pth", last), done.stderr[-3000:]
 
 
 def test_arguments_of_a_config_file(tasks: Tasks, tmp_path: Path) -> None:
