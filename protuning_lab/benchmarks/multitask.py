@@ -1,12 +1,10 @@
 """``tools/analysis_tools/benchmark_multitask.py``: memory and time of k tasks on one backbone and of k models."""
 
 import argparse
-import ctypes
 import gc
 import json
 import mmap
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +27,7 @@ from protuning_mm.multitask import MultiTask
 from protuning_mm.multitask.hosts import TestPipeline, load_model
 from protuning_mm.multitask.joint.runner import Joint
 from protuning_mm.multitask.task import Task
+from protuning_mm.serving.memory import return_freed_memory
 from protuning_mm.weights.atomic import write_atomically
 
 JOINT: dict[str, Joint] = {'auto': 'auto', 'always': True, 'never': False}
@@ -111,8 +110,7 @@ def tensor_memory(models: Sequence[Any]) -> float:
 def process_memory() -> float:
     """Return the memory of this process in MiB; 0 on other systems than Linux."""
     gc.collect()
-    if sys.platform == 'linux':  # return freed memory to the system, so that the next allocations count
-        getattr(ctypes.CDLL(None), 'malloc_trim', int)(0)
+    return_freed_memory()  # so that the next allocations count
     statm = Path('/proc/self/statm')
     return int(statm.read_text().split()[1]) * mmap.PAGESIZE / MIB if statm.exists() else 0.0
 

@@ -12,6 +12,7 @@ from protuning_mm.serving.capacity import DEFAULT, Capacity
 from protuning_mm.serving.entry import Entry
 from protuning_mm.serving.errors import RequestError, is_out_of_memory
 from protuning_mm.serving.loading import load_error
+from protuning_mm.serving.memory import return_freed_memory
 from protuning_mm.serving.metrics import Metrics
 from protuning_mm.serving.store import Store
 from protuning_mm.serving.store_changes import delete_task, put_task
@@ -163,6 +164,7 @@ class Residents:
             known = type(error).__module__.startswith('protuning_mm.')  # other errors need their traceback
             logger.warning('task %s cannot be read: %s', entry.name, error, exc_info=not known)
             raise load_error(entry, error, uploaded) from error
+        return_freed_memory()
         self.metrics.loads.observe(time.perf_counter() - start)
         task = self.multitask.task(key)
         return Version(key, entry, task, self.capacity.size_of(task))
